@@ -1,0 +1,218 @@
+package dataplane
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// flow is the i-th of many: containers of a network that talk to the world.
+func flow(i int) (orig, reply header.Tuple) {
+	orig = header.Tuple{
+		Src: header.AddrFrom4([4]byte{10, 1, byte(i >> 22), byte(i >> 16)}), SrcPort: uint16(i),
+		Dst: header.AddrFrom4([4]byte{203, 0, 113, byte(i >> 12)}), DstPort: 443, Proto: header.ProtoUDP,
+	}
+	reply = orig.Reverse()
+	reply.Dst = header.AddrFrom4([4]byte{198, 51, 100, 1})
+	reply.DstPort, reply.SrcPort = uint16(i), 443+uint16(i>>16)
+	return orig, reply
+}
+
+// fill makes a table of n flows that were answered.
+func fill(tb testing.TB, n int) *conntrack {
+	tb.Helper()
+	t := newConntrack(max(n, 1))
+	for i := range n {
+		r := t.alloc(nil)
+		c := t.at(r)
+		c.orig, c.reply = flow(i)
+		c.owner, c.hasNAT = frame.NoPort, false
+		if r == 0 || !t.insert(r) {
+			tb.Fatalf("flow %d of %d: ref %d", i, n, r)
+		}
+		c.become(t, r, stateUDP)
+	}
+	if t.len() != n {
+		tb.Fatalf("%d flows, want %d", t.len(), n)
+	}
+	return t
+}
+
+// A random sequence of insertions and removals against a map: every flow is found
+// by both tuples, and no other.
+func TestConntrackIndexAgainstMap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	ct := newConntrack(5000)
+	have := map[int]connRef{}
+	always := func(*conn) bool { return true }
+	steps := 200_000
+	if UnderRace {
+		steps /= 20
+	}
+	for step := range steps {
+		i := rng.IntN(4000)
+		if r, ok := have[i]; ok {
+			if rng.IntN(2) == 0 {
+				if !ct.remove(r, nil, always) || ct.remove(r, nil, always) {
+					t.Fatalf("step %d: flow %d is not removed once", step, i)
+				}
+				delete(have, i)
+			}
+		} else if len(have) < 2000 {
+			r := ct.alloc(nil)
+			c := ct.at(r)
+			c.orig, c.reply = flow(i)
+			c.owner, c.hasNAT = frame.NoPort, false
+			if !ct.insert(r) || ct.insert(r) {
+				t.Fatalf("step %d: flow %d is not inserted once", step, i)
+			}
+			have[i] = r
+		}
+		j := rng.IntN(4000)
+		orig, reply := flow(j)
+		for dir, k := range []header.Tuple{orig, reply} {
+			r, sh := ct.lookup(&k)
+			if sh != nil {
+				sh.mu.RUnlock()
+			}
+			want := have[j]
+			if want != 0 {
+				want |= connRef(dir)
+			}
+			if r != want {
+				t.Fatalf("step %d: flow %d found as %d, want %d", step, j, r, want)
+			}
+		}
+	}
+	if ct.len() != len(have) || ct.halfOpen() != len(have) {
+		t.Errorf("%d flows, %d half open, want %d", ct.len(), ct.halfOpen(), len(have))
+	}
+}
+
+// Tuples that are alike in all but little spread over shards and slots: no chain
+// is long, whatever an attacker knows of the hash but its keys.
+func TestConntrackHashSpreads(t *testing.T) {
+	ct := fill(t, 100_000)
+	longest, sum, n := 0, 0, 0
+	for i := range ct.shards {
+		ix := &ct.shards[i].index
+		if ix.used < 2500 || ix.used > 3750 {
+			t.Errorf("shard %d holds %d of 200000 tuples", i, ix.used)
+		}
+		mask := len(ix.slots) - 1
+		for at, v := range ix.slots {
+			if v != 0 {
+				d := (at - int(v>>32)) & mask
+				longest, sum, n = max(longest, d), sum+d, n+1
+			}
+		}
+	}
+	if mean := float64(sum) / float64(n); mean > 3 || longest > 300 {
+		t.Errorf("searches take %.1f steps on average, %d at most", mean, longest)
+	}
+}
+
+// A million flows take less than 400 MB, as the kernel counts them.
+func TestConntrackMemoryOfAMillionFlows(t *testing.T) {
+	if testing.Short() || UnderRace {
+		t.Skip("takes a quarter of a gigabyte: not with -short, nor under the race detector")
+	}
+	resident := func() int64 {
+		debug.FreeOSMemory()
+		return residentSet(t)
+	}
+	before := resident()
+	ct := fill(t, 1_000_000)
+	grown := resident() - before
+	t.Logf("%d MB resident for a million flows", grown>>20)
+	if grown > 400_000_000 {
+		t.Errorf("a million flows take %d bytes, want 400 MB at most", grown)
+	}
+	runtime.KeepAlive(ct)
+}
+
+// BenchmarkConntrackLookup finds flows in tables of three sizes: at random, which
+// waits for memory once the table is larger than the caches, and the same
+// thousand again and again, which shows the table's own cost.
+func BenchmarkConntrackLookup(b *testing.B) {
+	for _, hot := range []bool{true, false} {
+		for _, n := range []int{1000, 10_000, 100_000, 1_000_000} {
+			b.Run(fmt.Sprintf("flows=%d/hot=%v", n, hot), func(b *testing.B) {
+				t := fill(b, n)
+				rng := rand.New(rand.NewPCG(1, 2))
+				keys := make([]header.Tuple, 1024)
+				if !hot {
+					keys = make([]header.Tuple, 1<<16)
+				}
+				for i := range keys {
+					keys[i], _ = flow(rng.IntN(n))
+				}
+				i := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					r, sh := t.lookup(&keys[i&(len(keys)-1)])
+					if r == 0 {
+						b.Fatal("not found")
+					}
+					sh.mu.RUnlock()
+					i++
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkConntrackInsert opens a million flows; the longest of them pays for
+// the growth of its shard.
+func BenchmarkConntrackInsert(b *testing.B) {
+	var worst time.Duration
+	for b.Loop() {
+		t := newConntrack(1_000_000)
+		for i := range 1_000_000 {
+			begun := time.Now()
+			r := t.alloc(nil)
+			c := t.at(r)
+			c.orig, c.reply = flow(i)
+			c.owner = frame.NoPort
+			t.insert(r)
+			c.become(t, r, stateUDP)
+			worst = max(worst, time.Since(begun))
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1e6, "ns/flow")
+	b.ReportMetric(float64(worst.Microseconds()), "us-longest")
+}
+
+// BenchmarkConntrackSweep looks at a million flows, an eighth at a time.
+func BenchmarkConntrackSweep(b *testing.B) {
+	t := fill(b, 1_000_000)
+	var none Timeouts
+	limits, err := none.compile()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		t.sweep(0, &limits, nil)
+	}
+}
+
+// residentSet is the memory of the process that is in RAM, in bytes.
+func residentSet(t *testing.T) int64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
+}

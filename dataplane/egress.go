@@ -1,0 +1,150 @@
+package dataplane
+
+import (
+	"github.com/vswitch/vswitch/dataplane/frame"
+)
+
+// sendSlots is how many frames a turn can have on its way out before it has to
+// flush: a batch flooded to a few ports fits, to thousands it goes in parts.
+const sendSlots = 1024
+
+// sendLists holds, for each port, what the turn sends there, in order: linked
+// lists through one array, so that thousands of ports cost nothing.
+type sendLists struct {
+	links   [sendSlots]sendLink
+	used    int
+	head    [MaxPorts]int16 // -1: empty
+	tail    [MaxPorts]int16
+	touched []frame.PortID
+	vec     [frame.BatchSize]*frame.Frame
+}
+
+type sendLink struct {
+	f    *frame.Frame
+	next int16
+}
+
+func (o *sendLists) init() {
+	for i := range o.head {
+		o.head[i] = -1
+	}
+	o.touched = make([]frame.PortID, 0, sendSlots)
+}
+
+// add puts a frame on a port's list. The frame is borrowed until flush.
+func (o *sendLists) add(w *worker, id frame.PortID, f *frame.Frame) {
+	if o.used == sendSlots {
+		w.flush()
+	}
+	i := int16(o.used)
+	o.used++
+	o.links[i] = sendLink{f, -1}
+	if o.head[id] < 0 {
+		o.head[id] = i
+		o.touched = append(o.touched, id)
+	} else {
+		o.links[o.tail[id]].next = i
+	}
+	o.tail[id] = i
+}
+
+// egress puts each frame on the list of its port; a flooded one on those of all
+// ports that may have it, but the one it came from.
+func (w *worker) egress(s *Snapshot) {
+	for _, b := range w.bridge {
+		if b.out != frame.NoPort {
+			w.put(s.ports[b.out], b.out, b.f)
+			continue
+		}
+		in, reached := s.ports[b.f.In], false
+		for _, id := range b.to {
+			if p := s.ports[id]; id != b.f.In && in.reaches(p, b.f.VLAN) && !p.keptFrom(&b.f.Layers) {
+				w.put(p, id, b.f)
+				reached = true
+			}
+		}
+		if !reached {
+			w.drop(b.f, DropNobody)
+		}
+	}
+	for i := range w.routes {
+		r := &w.routes[i]
+		if r.pieces == 0 {
+			w.out.add(w, r.out, r.f)
+		}
+		for j := range r.pieces {
+			w.out.add(w, r.out, &w.spare.frames[r.first+j])
+		}
+	}
+}
+
+// reaches reports whether what is flooded from one port may leave by another.
+func (in *portConfig) reaches(out *portConfig, vlan uint16) bool {
+	return out != nil && out.network == in.network && (!in.network.vlans || out.carries(vlan)) &&
+		!(in.isolated && out.isolated)
+}
+
+// put hands a frame to a port, with a tag where the port wants one. p is nil for
+// a port that has just left the snapshot.
+func (w *worker) put(p *portConfig, id frame.PortID, f *frame.Frame) {
+	if p != nil && p.trunk != nil {
+		t := w.tags.tagged(f, p)
+		if t == nil {
+			w.drop(f, DropOversize)
+			return
+		}
+		f = t
+	}
+	w.out.add(w, id, f)
+}
+
+// flush sends all lists, one call of the port for each batch of a list. What a
+// device does not take is lost and counted there: to wait for one slow port
+// would stop all others.
+func (w *worker) flush() {
+	o := &w.out
+	m := w.sw.mirrors.Load()
+	for _, id := range o.touched {
+		e := w.sw.ports[id].Load()
+		for i := o.head[id]; i >= 0; {
+			n := 0
+			for ; i >= 0 && n < len(o.vec); i = o.links[i].next {
+				o.vec[n] = o.links[i].f
+				n++
+			}
+			if e == nil {
+				w.portGone(o.vec[:n])
+				continue
+			}
+			if m != nil {
+				m.sent(id, o.vec[:n], w.now)
+			}
+			w.send(id, e, o.vec[:n])
+		}
+		o.head[id] = -1
+	}
+	o.touched = o.touched[:0]
+	o.used = 0
+	w.reply.used = 0
+}
+
+// send hands frames to a port and counts them.
+func (w *worker) send(id frame.PortID, e *portEntry, frames []*frame.Frame) {
+	bytes := 0
+	for _, f := range frames {
+		bytes += f.Len()
+	}
+	sent := e.port.Send(w.tx, frames)
+	c := &e.counters[w.id]
+	c.tx.Add(uint64(sent))
+	c.txBytes.Add(uint64(bytes))
+	if lost := len(frames) - sent; lost > 0 {
+		c.drops[DropDeviceFull].Add(uint64(lost))
+	}
+}
+
+func (w *worker) portGone(frames []*frame.Frame) {
+	for _, f := range frames {
+		w.count(f.In, DropPortGone)
+	}
+}

@@ -1,0 +1,200 @@
+package dataplane
+
+import (
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// postrouting gives a new flow its outside address and enters it in conntrack,
+// then writes the decided tuple, TTL and MAC addresses into the frame, and cuts
+// what is too large.
+func (w *worker) postrouting(s *Snapshot) {
+	keep := w.routes[:0]
+	for i := range w.routes {
+		r := &w.routes[i]
+		if !r.tracked {
+			if why := w.confirm(r, s); why != NotDropped {
+				w.refuse(r, why)
+				w.drop(r.f, why)
+				continue
+			}
+		}
+		w.rewrite(r)
+		if r.cut > 0 && !w.cut(r) {
+			w.drop(r.f, DropTooBig)
+			continue
+		}
+		keep = append(keep, *r)
+	}
+	w.routes = keep
+}
+
+// confirm tracks a new flow. Only now are both its tuples known.
+func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
+	l := &r.f.Layers
+	// An earlier frame of this batch, or another worker, may have begun it.
+	if why := w.follow(r, s); why != NotDropped || r.tracked {
+		return why
+	}
+	switch {
+	case l.Tuple.Proto == header.ProtoTCP && !begins(l.TCPFlags), echoReply(l):
+		return DropInvalidState
+	case l.Flags&header.FlagFragment != 0 && hasPorts(l.Tuple.Proto):
+		return DropFragment // its first fragment began none
+	}
+	owner, why := w.charge(r)
+	if why != NotDropped {
+		return why
+	}
+	t := w.sw.conntrack
+	ref := t.alloc(w.sw.masq)
+	if ref == 0 {
+		return DropTableFull
+	}
+	c := t.at(ref)
+	c.orig, c.kind, c.slot, c.hasNAT, c.port, c.owner = l.Tuple, r.kind, 0, false, r.out, owner
+	if why := w.translateSource(r, c, s); why != NotDropped {
+		t.giveBack(ref)
+		return why
+	}
+	c.reply = r.to.Reverse()
+	c.revision.Store(uint32(s.revision))
+	c.begin(l, r.f.Data(), w.now)
+	if !t.insert(ref) && !w.supplant(ref) {
+		if c.hasNAT {
+			w.sw.masq.release(c.endpoint(), c.natPort())
+		}
+		t.giveBack(ref)
+		return DropTupleConflict
+	}
+	r.tracked = true
+	return NotDropped
+}
+
+// supplant ends the flow that stands in the way of one to a published UDP port,
+// and inserts that: the container had spoken to the same client from its
+// service's port before the client came in by the published one, which is where
+// it listens for answers.
+func (w *worker) supplant(ref connRef) bool {
+	t := w.sw.conntrack
+	c := t.at(ref)
+	if c.kind != ConnPublish || c.orig.Proto != header.ProtoUDP {
+		return false
+	}
+	old, sh := t.lookup(&c.reply)
+	if old == 0 {
+		return t.insert(ref)
+	}
+	sh.mu.RUnlock()
+	return t.remove(old, w.sw.masq, func(o *conn) bool { return o.kind == ConnMasquerade && o.orig == c.reply }) && t.insert(ref)
+}
+
+// translateSource sets the source that the other end shall see.
+func (w *worker) translateSource(r *routed, c *conn, s *Snapshot) DropReason {
+	l := &r.f.Layers
+	switch r.kind {
+	case ConnInbound:
+		c.slot = uint8(s.slots[l.Tuple.Dst])
+		return NotDropped
+	case ConnPublish, ConnRouted:
+		return NotDropped // the container sees the real client
+	}
+	h := s.hosts[l.Tuple.Src]
+	if h == nil || h.network != r.in.network {
+		return DropUnknownSource
+	}
+	c.port = r.in.ID
+	source, slot := l.Tuple.Dst, s.slotOf(l.Tuple.Dst) // hairpin: RFC 4787 REQ-9
+	if r.kind == ConnMasquerade {
+		if h.network.exempts(r.to.Dst) {
+			c.kind = ConnRouted
+			return NotDropped
+		}
+		source, slot = r.route.source, r.route.slot
+	}
+	r.to.Src = source
+	c.slot = uint8(slot)
+	if !hasPorts(l.Tuple.Proto) {
+		return NotDropped // by the address alone: the reply tuple is one container's
+	}
+	// Of an ICMP query the port is the identifier.
+	e := endpoint{addr: l.Tuple.Src, port: l.Tuple.SrcPort, proto: l.Tuple.Proto, slot: c.slot}
+	open := r.kind == ConnMasquerade && h.network.Filter == FilterEIF
+	port, ok := w.sw.masq.acquire(e, open, s, w.sw.busy.Load(), w.rng)
+	if !ok && w.sw.conntrack.reclaim(e, w.sw.masq) {
+		port, ok = w.sw.masq.acquire(e, open, s, w.sw.busy.Load(), w.rng)
+	}
+	if !ok {
+		return DropPortsExhausted
+	}
+	c.hasNAT = true
+	r.to.SrcPort = port
+	return NotDropped
+}
+
+// rewrite writes what was decided.
+func (w *worker) rewrite(r *routed) {
+	f, l := r.f, &r.f.Layers
+	b := f.Data()
+	header.SetMACs(b, r.dst, r.src)
+	header.DecrementTTL(b, l)
+	if l.Flags&(header.FlagIPv6|header.FlagDontFragment) == 0 && r.to.Src != l.Tuple.Src {
+		w.identify(r)
+	}
+	// A partial checksum further inside, of a tunnel, leaves ours finished.
+	partial := f.Offload.Csum == frame.CsumPartial && f.Offload.CsumStart == l.L4
+	switch {
+	case r.quoted != nil:
+		header.RewriteError(b, l, r.quoted, r.to.Src, r.to.Dst, r.quotedTo)
+	case r.to != l.Tuple:
+		header.Rewrite(b, l, r.to, partial)
+	}
+	if l.Tuple.Proto == header.ProtoTCP && l.Kind == header.KindL4 && l.TCPFlags&tcpSYN != 0 && r.quoted == nil {
+		if limit := r.maxSegment(); limit > 0 {
+			header.ClampMSS(b, l, limit, partial)
+		}
+	}
+}
+
+// identify gives a packet an identification that no other container's packet
+// to the same destination has. All fragments of a datagram share theirs.
+func (w *worker) identify(r *routed) {
+	f, l := r.f, &r.f.Layers
+	id := r.fragID
+	if l.Flags&(header.FlagFragment|header.FlagFirstFragment) == 0 {
+		n := 1
+		if size := int(f.Offload.GSOSize); f.Offload.GSOType != frame.GSONone {
+			n = (f.Len() + size - 1) / size // each segment takes one
+		}
+		id = w.sw.ids.next(&r.to, n)
+	} else if !hasPorts(l.Tuple.Proto) {
+		return // not gathered: its fragments must keep what they have in common
+	}
+	header.SetID(f.Data(), l, id)
+}
+
+// cut makes fragments of a packet that is larger than the next MTU and may be
+// cut (RFC 4787 REQ-13 a), in order, each a frame of its own.
+func (w *worker) cut(r *routed) bool {
+	f, l := r.f, &r.f.Layers
+	b := f.Data()
+	if f.Offload.Csum == frame.CsumPartial {
+		header.FinishChecksum(b[:l.End], int(f.Offload.CsumStart), int(f.Offload.CsumOffset))
+	}
+	head := int(l.L3) + int(b[l.L3]&0xf)*4
+	size := (r.cut - head + int(l.L3)) &^ 7
+	if size <= 0 {
+		return false
+	}
+	r.first, r.pieces = w.spare.used, 0
+	for at, whole := 0, int(l.End)-head; at < whole; r.pieces++ {
+		p := w.newFrame(head + min(size, whole-at))
+		if p == nil {
+			w.spare.used = r.first
+			return false
+		}
+		p.In, p.VLAN = f.In, f.VLAN
+		p.Buf, at = header.AppendFragment(p.Buf[:frame.Headroom], b, l, at, size)
+	}
+	return true
+}

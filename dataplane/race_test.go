@@ -1,0 +1,4 @@
+package dataplane
+
+// UnderRace is set when the race detector is on.
+var UnderRace bool

@@ -1,0 +1,102 @@
+package dataplane
+
+import (
+	"sync/atomic"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
+)
+
+// portCounters are what one worker counts on one port. One writer, any number
+// of readers; the padding keeps two workers off the same cache line.
+type portCounters struct {
+	rx, rxBytes, tx, txBytes atomic.Uint64
+	drops                    [NumDropReasons]atomic.Uint64
+	_                        [64]byte
+}
+
+// Stats are the counters of a switch at about one moment.
+type Stats struct {
+	Ports []PortStats
+	// Drops are those of all ports since the switch was made, removed ports
+	// included.
+	Drops [NumDropReasons]uint64
+	Conns int // tracked flows
+	// HalfOpen are those of them that only one side wants.
+	HalfOpen int
+	Pressure Pressure // since the switch began
+}
+
+// Pressure counts what limits of the switch cost.
+type Pressure struct {
+	TableFull      uint64 // flows refused: conntrack is full of answered ones
+	Evicted        uint64 // half-open flows that made room for new ones
+	PortsExhausted uint64 // flows refused: no masquerade port is free
+}
+
+func (s *Switch) totalPressure() Pressure {
+	return Pressure{
+		TableFull: s.conntrack.full.Load(), Evicted: s.conntrack.gone.Load(), PortsExhausted: s.masq.full.Load(),
+	}
+}
+
+// report tells control what was refused since the last tick (RFC 6888 REQ-11 c).
+func (s *Switch) report() {
+	s.conntrack.sweeping.Lock()
+	was, is := s.pressure, s.totalPressure()
+	s.pressure = is
+	s.conntrack.sweeping.Unlock()
+	if is != was && s.cfg.Pressure != nil {
+		s.cfg.Pressure(Pressure{
+			TableFull: is.TableFull - was.TableFull, Evicted: is.Evicted - was.Evicted,
+			PortsExhausted: is.PortsExhausted - was.PortsExhausted,
+		})
+	}
+}
+
+// PortStats are the counters of one port since it was added. Rx is what came in
+// from the device, Tx what the device took. Drops are frames that came in
+// here, but for the egress reasons, which count where the frame should have
+// gone.
+type PortStats struct {
+	ID                       frame.PortID
+	Rx, RxBytes, Tx, TxBytes uint64
+	KernelDrops              uint64
+	Drops                    [NumDropReasons]uint64
+}
+
+// Stats reads the counters of every port.
+func (s *Switch) Stats() Stats {
+	st := Stats{Conns: s.conntrack.len(), HalfOpen: s.conntrack.halfOpen(), Pressure: s.totalPressure()}
+	s.mu.Lock() // keeps KernelDrops off a port that is being closed
+	defer s.mu.Unlock()
+	st.Drops = s.retired
+	for id := range s.ports {
+		e := s.ports[id].Load()
+		if e == nil {
+			continue
+		}
+		p := e.stats(frame.PortID(id))
+		for r, n := range p.Drops {
+			st.Drops[r] += n
+		}
+		st.Ports = append(st.Ports, p)
+	}
+	return st
+}
+
+// stats sums the counters of all workers.
+func (e *portEntry) stats(id frame.PortID) PortStats {
+	p := PortStats{ID: id, KernelDrops: e.port.KernelDrops()}
+	for i := range e.counters {
+		c := &e.counters[i]
+		p.Rx += c.rx.Load()
+		p.RxBytes += c.rxBytes.Load()
+		p.Tx += c.tx.Load()
+		p.TxBytes += c.txBytes.Load()
+		for r := range p.Drops {
+			p.Drops[r] += c.drops[r].Load()
+		}
+	}
+	p.Drops[DropInvalidOffload] += e.port.InvalidDrops()
+	return p
+}

@@ -1,0 +1,53 @@
+package dataplane
+
+import "github.com/vswitch/vswitch/dataplane/frame"
+
+const (
+	stormRate  = 1000 // flooded frames a second from one port
+	stormBurst = 2000
+)
+
+// stormBucket is a port's credit with one worker, which is the only one to touch
+// it. It starts full.
+type stormBucket struct {
+	spent int64 // ns of credit
+	last  int64 // ns
+	_     [48]byte
+}
+
+// storm bounds what a port has flooded: one container must not keep all others
+// busy, and a loop must not feed itself. Unicast to known stations and groups
+// with members pass.
+func (w *worker) storm(s *Snapshot) {
+	keep := w.bridge[:0]
+	for _, b := range w.bridge {
+		if b.open && !w.mayFlood(b.f, s.ports[b.f.In]) {
+			w.tell(s, EventStorm, b.f, frame.NoPort)
+			w.drop(b.f, DropStorm)
+			continue
+		}
+		keep = append(keep, b)
+	}
+	w.bridge = keep
+}
+
+// mayFlood takes one frame from its port's credit. A super-frame counts as its
+// segments.
+func (w *worker) mayFlood(f *frame.Frame, in *portConfig) bool {
+	e := w.sw.ports[f.In].Load()
+	if e == nil || in.storm == 0 {
+		return true
+	}
+	cost := in.storm
+	if size := int(f.Offload.GSOSize); size > 0 {
+		cost *= int64(1 + f.Len()/size)
+	}
+	b := &e.storms[w.id]
+	b.spent = max(0, b.spent-(w.now-b.last))
+	b.last = w.now
+	if b.spent+cost > stormBurst*in.storm {
+		return false
+	}
+	b.spent += cost
+	return true
+}

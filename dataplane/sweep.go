@@ -1,0 +1,87 @@
+package dataplane
+
+// sweepWhole is the size up to which every sweep looks at the whole table;
+// above it, at an eighth.
+const (
+	sweepWhole = 50_000
+	sweepParts = 8
+)
+
+// sweep removes the flows that were idle for too long. It goes through the
+// conns in the order of memory and holds no lock while it looks.
+func (t *conntrack) sweep(now int64, limits *timeouts, m *masquerade) {
+	tight := *limits
+	if t.len()*100 > t.max*tightAt {
+		tight.of[stateInit] = min(tight.of[stateInit], openingUnderPressure)
+	}
+	t.sweeping.Lock()
+	defer t.sweeping.Unlock()
+	t.ticks++
+	part, parts := uint32(t.ticks%sweepParts), uint32(sweepParts)
+	made := t.madeNow()
+	if made <= sweepWhole {
+		part, parts = 0, 1
+	}
+	dead := func(c *conn) bool { return now >= c.expires(&tight) }
+	for i := made*part/parts + 1; i <= made*(part+1)/parts; i++ {
+		if c := t.conn(i); c.state.Load() != uint32(stateFree) && dead(c) {
+			t.remove(connRef(i)<<1, m, dead)
+		}
+	}
+}
+
+// madeNow is the highest number of a conn.
+func (t *conntrack) madeNow() uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.made
+}
+
+// halfOpen is how many flows only one side wants.
+func (t *conntrack) halfOpen() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lists[listHalfOpen].count
+}
+
+// each calls f for every flow, under the lock of its first tuple's shard.
+func (t *conntrack) each(f func(connRef, *conn)) {
+	for i := range t.shards {
+		sh := &t.shards[i]
+		sh.mu.RLock()
+		for _, v := range sh.index.slots {
+			if r := connRef(v); r != 0 && r&1 == 0 {
+				f(r, t.at(r))
+			}
+		}
+		sh.mu.RUnlock()
+	}
+}
+
+// Conns lists the tracked flows in no particular order.
+func (s *Switch) Conns() []ConnInfo {
+	now, limits := s.cfg.Now(), &s.snapshot.Load().timeouts
+	list := make([]ConnInfo, 0, s.conntrack.len())
+	s.conntrack.each(func(_ connRef, c *conn) { list = append(list, c.info(now, limits)) })
+	return list
+}
+
+// FlushConns forgets the flows that match and returns how many. match is called
+// with locks held and calls no method of the switch.
+func (s *Switch) FlushConns(match func(ConnInfo) bool) int {
+	now, limits := s.cfg.Now(), &s.snapshot.Load().timeouts
+	matches := func(c *conn) bool { return match(c.info(now, limits)) }
+	var found []connRef
+	s.conntrack.each(func(r connRef, c *conn) {
+		if matches(c) {
+			found = append(found, r)
+		}
+	})
+	n := 0
+	for _, r := range found {
+		if s.conntrack.remove(r, s.masq, matches) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,137 @@
+package dataplane
+
+import (
+	"errors"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/port"
+)
+
+// bridged is a frame that stays at layer 2, with its output port, or with
+// frame.NoPort and the ports of which it reaches those that may have it.
+type bridged struct {
+	f    *frame.Frame
+	out  frame.PortID
+	to   []frame.PortID // borrowed, immutable
+	open bool           // flooded, not to members of a group: storm counts it
+}
+
+// routed is a frame on its way through layer 3. The stages agree on to, the
+// tuple it shall leave with; postrouting writes it. Until then the bytes and
+// f.Layers.Tuple are as they came, so that an ICMP error can quote them.
+type routed struct {
+	f    *frame.Frame
+	in   *portConfig
+	to   header.Tuple
+	kind ConnKind // of a new flow
+	// tracked says that conntrack knows the flow and to is decided.
+	tracked bool
+	// quoted is set for an ICMP error: the packet it quotes, and what that
+	// packet's tuple shall become.
+	quoted   *header.Layers
+	quotedTo header.Tuple
+	// Set by route.
+	local    bool // to the host's stack, untouched
+	route    *route
+	out      frame.PortID
+	dst, src header.MAC
+	cut      int // MTU to cut the packet for, 0: it fits
+	// Of a fragment: what its packet is identified by when its source is
+	// translated, and that it was held and needs no second look.
+	fragID   uint16
+	gathered bool
+	// The frames that it was cut into, in worker.spare.
+	first, pieces int
+}
+
+// turnPort takes a batch from a port and carries it through the stages. It
+// returns the number of frames that came in.
+func (w *worker) turnPort(id frame.PortID) int {
+	w.seq.Add(1)
+	defer w.seq.Add(1)
+	w.arena.Reset()
+	e := w.sw.ports[id].Load()
+	if e == nil {
+		return 0
+	}
+	w.batch.N = 0
+	err := e.port.Receive(&w.batch, w.arena)
+	n := w.batch.N
+	if n > 0 {
+		w.now = w.sw.cfg.Now()
+		w.received(id, e)
+		w.turn()
+	}
+	e.port.Release()
+	if err != nil && errors.Is(err, port.ErrGone) {
+		w.reportGone(id, e)
+	}
+	return n
+}
+
+// checkPort clears a port's pending error and looks whether its device is there.
+func (w *worker) checkPort(id frame.PortID) {
+	w.seq.Add(1)
+	defer w.seq.Add(1)
+	if e := w.sw.ports[id].Load(); e != nil && errors.Is(e.port.Check(), port.ErrGone) {
+		w.reportGone(id, e)
+	}
+}
+
+// received marks, counts and mirrors what came in.
+func (w *worker) received(id frame.PortID, e *portEntry) {
+	bytes := 0
+	for i := range w.batch.Frames[:w.batch.N] {
+		f := &w.batch.Frames[i]
+		f.In = id
+		bytes += f.Len()
+	}
+	c := &e.counters[w.id]
+	c.rx.Add(uint64(w.batch.N))
+	c.rxBytes.Add(uint64(bytes))
+	w.mirrorRx()
+}
+
+// turn carries the batch through the stages, in the order of the picture in
+// doc.go. After flush no frame of it may be referenced.
+func (w *worker) turn() {
+	s := w.sw.snapshot.Load() // once a turn: what is decided here is of one piece
+	w.tags.reset()
+	w.spare.reset()
+	w.parse(s)
+	w.vlan(s)
+	w.guard(s)
+	w.learn(s)
+	w.answer(s)
+	w.classify(s)
+	w.snoop(s)
+	w.storm(s)
+	w.prerouting(s)
+	w.route(s)
+	w.postrouting(s)
+	w.egress(s)
+	w.flush()
+}
+
+// reportGone tells control, once, that the device behind a port has vanished.
+func (w *worker) reportGone(id frame.PortID, e *portEntry) {
+	w.poller.Remove(e.port.FD()) // or its error would wake us for ever
+	if e.gone.CompareAndSwap(false, true) {
+		select {
+		case w.sw.gone <- id:
+		default: // control also hears of it from the kernel
+		}
+	}
+}
+
+// drop counts the end of a frame that came in at a port.
+func (w *worker) drop(f *frame.Frame, why DropReason) {
+	w.count(f.In, why)
+}
+
+func (w *worker) count(id frame.PortID, why DropReason) {
+	if e := w.sw.ports[id].Load(); e != nil {
+		e.counters[w.id].drops[why].Add(1)
+	}
+}
