@@ -1,0 +1,32 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+)
+
+// Kinds of refusal. The daemon's errors wrap one of them; everything else is a
+// failure of the daemon itself.
+var (
+	ErrInvalid  = errors.New("bad input") // 400
+	ErrNotFound = errors.New("not found") // 404
+	ErrConflict = errors.New("conflict")  // 409
+	ErrFull     = errors.New("full")      // 507
+)
+
+// Status is the HTTP status that says err.
+func Status(err error) int {
+	switch {
+	case err == nil:
+		return http.StatusOK
+	case errors.Is(err, ErrInvalid):
+		return http.StatusBadRequest
+	case errors.Is(err, ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, ErrConflict):
+		return http.StatusConflict
+	case errors.Is(err, ErrFull):
+		return http.StatusInsufficientStorage
+	}
+	return http.StatusInternalServerError
+}

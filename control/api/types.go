@@ -1,0 +1,275 @@
+// Package api holds the wire types of the daemon's HTTP+JSON interface, on the
+// unix socket RUN-DIR/vswitch.sock. They are neither the controller's Spec nor
+// the data path's Snapshot: each of the three can change without the others.
+package api
+
+import "time"
+
+// Error is the body of every answer whose status is 400 or above.
+type Error struct {
+	// Message is one line that names the object and the way out.
+	Message string `json:"error"`
+}
+
+// Info describes the daemon: GET /v1/info.
+type Info struct {
+	Version  string    `json:"version"`
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+	StateDir string    `json:"state_dir"`
+	Uplinks  []Uplink  `json:"uplinks"`
+	Workers  int       `json:"workers"`
+}
+
+// Uplink is an interface of the host through which containers go out.
+type Uplink struct {
+	Interface string   `json:"interface"`
+	Addresses []string `json:"addresses"`
+	Gateway   string   `json:"gateway,omitempty"`
+	MTU       int      `json:"mtu"`
+}
+
+// NetworkCreate is the body of POST /v1/networks. Empty fields are chosen by
+// the daemon. Subnet, Gateway and IPRange are one more entry of the lists, whose
+// entries belong together by their address family; a family has one subnet.
+type NetworkCreate struct {
+	Name     string   `json:"name"`
+	Subnet   string   `json:"subnet,omitempty"`    // CIDR
+	Gateway  string   `json:"gateway,omitempty"`   // address
+	IPRange  string   `json:"ip_range,omitempty"`  // CIDR inside Subnet
+	Subnets  []string `json:"subnets,omitempty"`   // CIDR
+	Gateways []string `json:"gateways,omitempty"`  // addresses
+	IPRanges []string `json:"ip_ranges,omitempty"` // CIDR, each inside a subnet
+	// IPv4 and IPv6 say which families the network has. Missing: those of the
+	// subnets that are given, IPv4 when there are none or when IPv6 is asked for.
+	IPv4     *bool             `json:"ipv4,omitempty"`
+	IPv6     *bool             `json:"ipv6,omitempty"`
+	Reserved map[string]string `json:"reserved,omitempty"` // name -> address never handed out
+	MTU      int               `json:"mtu,omitempty"`
+	Internal bool              `json:"internal,omitempty"`
+	// Mode is one of the Gateway constants for both families, "" is nat;
+	// ModeIPv4 and ModeIPv6 are for one and come first.
+	Mode     string `json:"mode,omitempty"`
+	ModeIPv4 string `json:"mode_ipv4,omitempty"`
+	ModeIPv6 string `json:"mode_ipv6,omitempty"`
+	// ICC, inter-container communication as Docker calls it: false lets containers
+	// reach the gateway and the world, not each other. Missing: true.
+	ICC *bool `json:"icc,omitempty"`
+	// HostAccess: false keeps containers from the host's own services; published
+	// ports, and what the host begins, are not concerned. Missing: true.
+	HostAccess *bool             `json:"host_access,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+}
+
+// Modes of a network's gateway, as Docker has them.
+const (
+	GatewayNAT      = "nat"      // out with the host's address as source
+	GatewayRouted   = "routed"   // out with the container's own address
+	GatewayIsolated = "isolated" // no gateway: neither the outside nor the host
+)
+
+// Network is one network: GET /v1/networks, GET /v1/networks/{name}.
+type Network struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Subnet     string            `json:"subnet"`             // the first of Subnets
+	Gateway    string            `json:"gateway"`            // of Subnet
+	IPRange    string            `json:"ip_range,omitempty"` // of Subnet
+	Subnets    []Subnet          `json:"subnets"`            // at most one of each family, IPv4 first
+	Reserved   map[string]string `json:"reserved,omitempty"`
+	MTU        int               `json:"mtu"`
+	Internal   bool              `json:"internal"`
+	ICC        bool              `json:"icc"`
+	HostAccess bool              `json:"host_access"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Interface  string            `json:"interface"` // TAP device in the host's namespace
+	GatewayMAC string            `json:"gateway_mac"`
+	Created    time.Time         `json:"created"`
+	Containers []NetworkMember   `json:"containers"`
+}
+
+// Subnet is what a network has of one address family.
+type Subnet struct {
+	Subnet  string `json:"subnet"`
+	Gateway string `json:"gateway,omitempty"` // empty in mode isolated
+	IPRange string `json:"ip_range,omitempty"`
+	Mode    string `json:"mode"`
+}
+
+// NetworkMember is a container's place in a network.
+type NetworkMember struct {
+	Name      string   `json:"name"`
+	Address   string   `json:"address"`   // CIDR, the first of Addresses
+	Addresses []string `json:"addresses"` // CIDR, one for each of the network's subnets
+	MAC       string   `json:"mac"`
+}
+
+// Pruned is the answer to POST /v1/networks/prune.
+type Pruned struct {
+	Networks []string `json:"networks"`
+}
+
+// Modes of a container's network, as Docker has them.
+const (
+	ModeBridge    = "bridge"    // endpoints of its own
+	ModeHost      = "host"      // the host's namespace
+	ModeNone      = "none"      // a namespace with nothing but lo
+	ModeContainer = "container" // the namespace of another container
+)
+
+// Attach is the body of POST /v1/containers: it registers a container and, in
+// mode bridge, gives it an endpoint in each of Networks.
+type Attach struct {
+	Name  string `json:"name"`
+	Netns string `json:"netns,omitempty"` // path; or
+	PID   int    `json:"pid,omitempty"`   // of a process in the namespace
+	// Mode is one of the Mode constants, "" is bridge. In modes host, none and
+	// container the registration lasts as long as process PID.
+	Mode string `json:"mode,omitempty"`
+	// Peer is the other container's name in mode container.
+	Peer string `json:"peer,omitempty"`
+	// Networks to join in mode bridge, default the default network. The first
+	// gives the default route.
+	Networks []Connect `json:"networks,omitempty"`
+	Publish  []string  `json:"publish,omitempty"` // as after -p
+	// PublishAll publishes every port of Expose ("80", "53/udp", "8000-8010") on
+	// a random host port.
+	PublishAll bool              `json:"publish_all,omitempty"`
+	Expose     []string          `json:"expose,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	// Ephemeral: released as soon as process PID has ended (vswitch run).
+	Ephemeral bool `json:"ephemeral,omitempty"`
+}
+
+// Connect is the body of POST /v1/containers/{name}/networks.
+type Connect struct {
+	Network string `json:"network"`
+	IP      string `json:"ip,omitempty"`
+	IP6     string `json:"ip6,omitempty"`
+	MAC     string `json:"mac,omitempty"`
+	Ifname  string `json:"ifname,omitempty"` // default eth0, eth1, ...
+	// Guard, on by default but on a trunk, holds the container to its MAC and IP
+	// addresses; off is for virtual machines, routers and bridges inside.
+	Guard string `json:"guard,omitempty"`
+	VLAN  int    `json:"vlan,omitempty"`  // of untagged frames, 0: the network's own
+	Trunk string `json:"trunk,omitempty"` // VLANs carried tagged besides: 10,20-29
+}
+
+// Words of Guard.
+const (
+	GuardOn  = "on"
+	GuardOff = "off"
+)
+
+// Container is one attached container: GET /v1/containers[/{name}].
+type Container struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Mode      string            `json:"mode"`
+	Peer      string            `json:"peer,omitempty"`
+	Netns     string            `json:"netns,omitempty"`
+	PID       int               `json:"pid,omitempty"`
+	Created   time.Time         `json:"created"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Expose    []string          `json:"expose,omitempty"`
+	Endpoints []Endpoint        `json:"endpoints"`
+	Ports     []PortMapping     `json:"ports"`
+}
+
+// Endpoint is a container's port in a network.
+type Endpoint struct {
+	Network       string   `json:"network"`
+	Interface     string   `json:"interface"`      // in the container
+	HostInterface string   `json:"host_interface"` // veth end in the host's namespace
+	Address       string   `json:"address"`        // CIDR, the first of Addresses
+	Addresses     []string `json:"addresses"`      // CIDR, IPv4 first
+	Gateway       string   `json:"gateway"`        // the first of Gateways
+	Gateways      []string `json:"gateways"`       // at most one of each family, IPv4 first
+	MAC           string   `json:"mac"`
+	MTU           int      `json:"mtu"`
+	DefaultRoute  bool     `json:"default_route"` // gives that of a family at least
+	Guard         string   `json:"guard"`         // on, off
+	VLAN          int      `json:"vlan,omitempty"`
+	Trunk         string   `json:"trunk,omitempty"`
+}
+
+// PortMapping is a published port or range.
+type PortMapping struct {
+	Proto       string `json:"proto"`              // tcp, udp
+	HostIP      string `json:"host_ip,omitempty"`  // empty: every address of the host
+	HostPort    uint16 `json:"host_port"`          // first
+	HostPortEnd uint16 `json:"host_port_end"`      // last, equal to HostPort for one port
+	Port        uint16 `json:"container_port"`     // first
+	PortEnd     uint16 `json:"container_port_end"` // last
+	// Addresses are those of the container that the outside reaches by it, IPv4
+	// first; Address is the first.
+	Address   string   `json:"address,omitempty"`
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Publish is the body of POST and DELETE /v1/containers/{name}/ports.
+type Publish struct {
+	Ports []string `json:"ports"` // as after -p
+}
+
+// FDBEntry is a row of GET /v1/fdb.
+type FDBEntry struct {
+	Network   string  `json:"network"`
+	VLAN      int     `json:"vlan,omitempty"` // 0: the network's own
+	MAC       string  `json:"mac"`
+	Port      string  `json:"port"` // interface name
+	Container string  `json:"container,omitempty"`
+	Static    bool    `json:"static"`
+	Age       float64 `json:"age"` // seconds since last seen, 0 for static
+}
+
+// NATEntry is a row of GET /v1/nat: one translated connection.
+type NATEntry struct {
+	Proto     string  `json:"proto"`
+	State     string  `json:"state"`
+	Kind      string  `json:"kind"` // masquerade, publish, hairpin
+	Container string  `json:"container,omitempty"`
+	Source    string  `json:"source"`      // as the first packet came
+	Dest      string  `json:"destination"` // as the first packet came
+	NATSource string  `json:"nat_source"`  // as it left
+	NATDest   string  `json:"nat_destination"`
+	Packets   uint64  `json:"packets"`
+	Bytes     uint64  `json:"bytes"`
+	Age       float64 `json:"age"`     // seconds
+	Expires   float64 `json:"expires"` // seconds
+}
+
+// NATFlush is the body of POST /v1/nat/flush. An empty one selects every
+// translated connection.
+type NATFlush struct {
+	Container string `json:"container,omitempty"` // only those of this container
+	Proto     string `json:"proto,omitempty"`     // only this protocol: tcp, udp, icmp
+}
+
+// NATFlushed is the answer to NATFlush.
+type NATFlushed struct {
+	Count int `json:"count"` // connections forgotten
+}
+
+// Stats is GET /v1/stats.
+type Stats struct {
+	Ports []PortStats       `json:"ports"`
+	Drops map[string]uint64 `json:"drops"` // by reason, whole switch
+	// Connections is the number of tracked flows now.
+	Connections int `json:"connections"`
+}
+
+// PortStats are the counters of one port, seen from the switch: Rx is what
+// came in from the container, host or uplink.
+type PortStats struct {
+	Port        string            `json:"port"` // interface name
+	Kind        string            `json:"kind"` // container, host, uplink
+	Network     string            `json:"network,omitempty"`
+	Container   string            `json:"container,omitempty"`
+	RxFrames    uint64            `json:"rx_frames"`
+	RxBytes     uint64            `json:"rx_bytes"`
+	TxFrames    uint64            `json:"tx_frames"`
+	TxBytes     uint64            `json:"tx_bytes"`
+	KernelDrops uint64            `json:"kernel_drops"`
+	Drops       map[string]uint64 `json:"drops"` // by reason, frames that came in here
+}

@@ -1,0 +1,298 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// ErrNoDaemon is what a call wraps when nobody answers at the socket.
+var ErrNoDaemon = errors.New("no vswitch daemon")
+
+// Error is an answer of the daemon that says no. Its text is the daemon's own
+// line.
+type Error struct {
+	Status  int // of HTTP: 400 bad input, 404, 409 conflict, 507 full, 500
+	Message string
+}
+
+// Error returns the daemon's line.
+func (e *Error) Error() string { return e.Message }
+
+// IsNotFound reports whether err says that the named object does not exist.
+func IsNotFound(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusNotFound
+}
+
+// IsConflict reports whether err says that the request collides with something
+// that exists.
+func IsConflict(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusConflict
+}
+
+// Socket is the path of the daemon's socket: VSWITCH_SOCKET when it is set,
+// else vswitch.sock in runDir.
+func Socket(runDir string) string {
+	if s := os.Getenv("VSWITCH_SOCKET"); s != "" {
+		return s
+	}
+	return filepath.Join(runDir, "vswitch.sock")
+}
+
+// Client calls one daemon. Safe for concurrent use.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New returns a client of the daemon at socket, a path. It does not connect.
+func New(socket string) *Client {
+	tr := &http.Transport{
+		MaxIdleConnsPerHost: 64,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: tr}}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Info describes the daemon.
+func (c *Client) Info(ctx context.Context) (out api.Info, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/info", nil, &out)
+}
+
+// CreateNetwork makes a network and returns it as it stands.
+func (c *Client) CreateNetwork(ctx context.Context, in api.NetworkCreate) (out api.Network, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/networks", in, &out)
+}
+
+// Networks lists all networks, by name.
+func (c *Client) Networks(ctx context.Context) (out []api.Network, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/networks", nil, &out)
+}
+
+// Network returns one network, by name or ID.
+func (c *Client) Network(ctx context.Context, name string) (out api.Network, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/networks/"+url.PathEscape(name), nil, &out)
+}
+
+// RemoveNetwork deletes a network without containers.
+func (c *Client) RemoveNetwork(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(name), nil, nil)
+}
+
+// PruneNetworks deletes every network without containers, the default one
+// excepted, and says which.
+func (c *Client) PruneNetworks(ctx context.Context) (out api.Pruned, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/networks/prune", nil, &out)
+}
+
+// Attach registers a container and wires it. Repeated with the same request it
+// returns what stands.
+func (c *Client) Attach(ctx context.Context, in api.Attach) (out api.Container, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/containers", in, &out)
+}
+
+// Detach undoes Attach. A container that is not attached is no error.
+func (c *Client) Detach(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(name), nil, nil)
+}
+
+// Containers lists all attached containers, by name.
+func (c *Client) Containers(ctx context.Context) (out []api.Container, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/containers", nil, &out)
+}
+
+// Container returns one attached container, by name or ID.
+func (c *Client) Container(ctx context.Context, name string) (out api.Container, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/containers/"+url.PathEscape(name), nil, &out)
+}
+
+// Connect joins an attached container to a further network.
+func (c *Client) Connect(ctx context.Context, name string, in api.Connect) (out api.Container, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/containers/"+url.PathEscape(name)+"/networks", in, &out)
+}
+
+// Disconnect takes a container out of a network.
+func (c *Client) Disconnect(ctx context.Context, name, network string) error {
+	return c.call(ctx, http.MethodDelete,
+		"/v1/containers/"+url.PathEscape(name)+"/networks/"+url.PathEscape(network), nil, nil)
+}
+
+// Ports lists the published ports of a container.
+func (c *Client) Ports(ctx context.Context, name string) (out []api.PortMapping, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/containers/"+url.PathEscape(name)+"/ports", nil, &out)
+}
+
+// Publish adds published ports, written as after -p, all or none, and returns
+// those it added.
+func (c *Client) Publish(ctx context.Context, name string, ports []string) (out []api.PortMapping, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/containers/"+url.PathEscape(name)+"/ports",
+		api.Publish{Ports: ports}, &out)
+}
+
+// Unpublish takes published ports away, all or none.
+func (c *Client) Unpublish(ctx context.Context, name string, ports []string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(name)+"/ports",
+		api.Publish{Ports: ports}, nil)
+}
+
+// FDB lists the MAC tables of all networks.
+func (c *Client) FDB(ctx context.Context) (out []api.FDBEntry, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/fdb", nil, &out)
+}
+
+// NAT lists the translated connections.
+func (c *Client) NAT(ctx context.Context) (out []api.NATEntry, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/nat", nil, &out)
+}
+
+// FlushNAT forgets translated connections: those that in selects, all of them
+// when it is empty.
+func (c *Client) FlushNAT(ctx context.Context, in api.NATFlush) (out api.NATFlushed, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/nat/flush", in, &out)
+}
+
+// Stats returns the counters.
+func (c *Client) Stats(ctx context.Context) (out api.Stats, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/stats", nil, &out)
+}
+
+// CaptureConfig selects what Capture sees.
+type CaptureConfig struct {
+	// Containers whose ports are captured; empty: every port of the switch.
+	Containers []string
+	// SnapLen is the number of bytes kept of each frame, 0 is all.
+	SnapLen int
+	// Started, when not nil, is called once the capture is running: frames from
+	// here on are in it.
+	Started func()
+}
+
+// lingerCapture is how long the end of a capture waits for its last frames,
+// longer than the daemon keeps them (server: flushQuiet).
+const lingerCapture = 50 * time.Millisecond
+
+// Capture copies the frames of containers to w as pcapng until ctx ends, which
+// is no error.
+func (c *Client) Capture(ctx context.Context, cfg CaptureConfig, w io.Writer) error {
+	q := url.Values{"name": cfg.Containers}
+	if cfg.SnapLen > 0 {
+		q.Set("snaplen", strconv.Itoa(cfg.SnapLen))
+	}
+	// What was captured until ctx ended is still on its way then.
+	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lingerCapture, cancel) })()
+	resp, err := c.do(reading, http.MethodGet, "/v1/capture?"+q.Encode(), nil)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	if cfg.Started != nil {
+		cfg.Started()
+	}
+	_, err = io.Copy(w, resp.Body)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	return nil
+}
+
+// call performs one request and decodes the answer into out, unless nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+	}
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	} else {
+		err = json.NewDecoder(resp.Body).Decode(out)
+	}
+	if err != nil {
+		return fmt.Errorf("vswitch daemon at %s: broken answer: %w", c.socket, err)
+	}
+	return nil
+}
+
+// do sends a request and turns refusals into errors; the caller closes the body.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		r = bytes.NewReader(body)
+	}
+	// The host part never reaches a resolver; it only has to be well formed.
+	req, err := http.NewRequestWithContext(ctx, method, "http://vswitch"+path, r)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var e api.Error
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if json.Unmarshal(b, &e) != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("vswitch daemon at %s: %s", c.socket, resp.Status)
+	}
+	return nil, &Error{Status: resp.StatusCode, Message: e.Message}
+}
+
+// explain names the way out where a connection could not be made.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w at %s: start one with \"vswitch daemon\"", ErrNoDaemon, c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("vswitch daemon at %s: %w: run as root or join the group that owns the socket",
+			c.socket, fs.ErrPermission)
+	}
+	// The url.Error in front would show a made-up host.
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("vswitch daemon at %s: %w", c.socket, err)
+}
