@@ -1,0 +1,150 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// conn is one rtnetlink or sock_diag socket. Requests on it take turns; it
+// stays in the namespace it was opened in.
+type conn struct {
+	family  int
+	sockets map[int]*nl.SocketHandle
+}
+
+// dial opens a conn in the namespace of the calling thread.
+func dial(family int) (*conn, error) {
+	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), family)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	// Extended acknowledgements say in words what the kernel refuses. Linux
+	// without them (before 4.12) is not served, so the error is of no interest.
+	_ = s.SetExtAck(true)
+	return &conn{family: family, sockets: map[int]*nl.SocketHandle{family: {Socket: s}}}, nil
+}
+
+// dialAt opens a conn in the namespace fd. A thread of its own enters it and
+// comes back; if it cannot come back it ends with its goroutine, so that no other
+// goroutine is ever run in the wrong namespace.
+func dialAt(fd, family int) (c *conn, err error) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		runtime.LockOSThread()
+		own, err1 := os.Open("/proc/thread-self/ns/net")
+		if err1 != nil {
+			runtime.UnlockOSThread()
+			err = err1
+			return
+		}
+		defer own.Close()
+		if err1 := unix.Setns(fd, unix.CLONE_NEWNET); err1 != nil {
+			runtime.UnlockOSThread()
+			err = fmt.Errorf("enter the network namespace: %w", err1)
+			return
+		}
+		c, err = dial(family)
+		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+	})
+	wg.Wait()
+	return c, err
+}
+
+func (c *conn) close() {
+	for _, s := range c.sockets {
+		s.Close()
+	}
+}
+
+func (c *conn) request(typ, flags int, data []nl.NetlinkRequestData) *nl.NetlinkRequest {
+	return &nl.NetlinkRequest{
+		NlMsghdr: unix.NlMsghdr{Type: uint16(typ), Flags: unix.NLM_F_REQUEST | uint16(flags)},
+		Data:     data,
+		Sockets:  c.sockets,
+	}
+}
+
+// do sends one order and waits for its acknowledgement.
+func (c *conn) do(typ, flags int, data ...nl.NetlinkRequestData) error {
+	_, err := c.request(typ, flags|unix.NLM_F_ACK, data).Execute(c.family, 0)
+	return err
+}
+
+// get asks one question that has one answer of type answer.
+func (c *conn) get(typ, answer int, data ...nl.NetlinkRequestData) ([]byte, error) {
+	msgs, err := c.request(typ, 0, data).Execute(c.family, uint16(answer))
+	if err != nil {
+		return nil, err
+	}
+	if len(msgs) == 0 {
+		return nil, unix.ENODATA
+	}
+	return msgs[0], nil
+}
+
+// dump reads a whole table. The kernel marks a dump during which the table
+// changed; that is read again, and the last one taken as it is: what it lacks
+// arrives as an event.
+func (c *conn) dump(typ, answer int, data ...nl.NetlinkRequestData) (msgs [][]byte, err error) {
+	for range 4 {
+		msgs, err = c.request(typ, unix.NLM_F_DUMP, data).Execute(c.family, uint16(answer))
+		if !errors.Is(err, nl.ErrDumpInterrupted) {
+			return msgs, err
+		}
+	}
+	return msgs, nil
+}
+
+// raw is a message part that is bytes already.
+type raw []byte
+
+func (r raw) Len() int          { return len(r) }
+func (r raw) Serialize() []byte { return r }
+
+func attr(typ int, value []byte) *nl.RtAttr { return nl.NewRtAttr(typ, value) }
+
+func attr32(typ int, v uint32) *nl.RtAttr { return nl.NewRtAttr(typ, nl.Uint32Attr(v)) }
+
+func attrString(typ int, s string) *nl.RtAttr { return nl.NewRtAttr(typ, nl.ZeroTerminated(s)) }
+
+func attrAddr(typ int, a netip.Addr) *nl.RtAttr { return nl.NewRtAttr(typ, a.AsSlice()) }
+
+// attrs calls fn for each attribute behind a header of n bytes. Values are
+// borrowed from msg.
+func attrs(msg []byte, n int, fn func(typ uint16, value []byte)) error {
+	if len(msg) < n {
+		return unix.EINVAL
+	}
+	list, err := nl.ParseRouteAttr(msg[n:])
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		fn(a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), a.Value)
+	}
+	return nil
+}
+
+func addrOf(value []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(value)
+	return a
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func text(value []byte) string { return unix.ByteSliceToString(value) }

@@ -1,0 +1,152 @@
+package host
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a TCP socket that listens or holds a port, or a bound UDP socket.
+type Socket struct {
+	Proto uint8 // header.ProtoTCP or ProtoUDP
+	// Addr is the local address; an IPv6 socket bound to an IPv4 address shows
+	// that.
+	Addr netip.Addr
+	Port uint16
+	// DualStack: an IPv6 wildcard socket that holds the port for IPv4 as well.
+	DualStack bool
+	Ifindex   int    // bound to this interface (SO_BINDTODEVICE), or 0
+	Inode     uint32 // 0: the kernel's own, or a connection whose program has left it
+}
+
+// States of a socket as sock_diag numbers them (include/net/tcp_states.h).
+const (
+	stateEstablished   = 1 << 1
+	stateClose         = 1 << 7
+	stateListen        = 1 << 10
+	stateBoundInactive = 1 << 13 // bound, neither listening nor connected; since Linux 6.8
+	stateAll           = 1<<14 - 1
+
+	statesTCP = stateListen | stateBoundInactive
+	statesUDP = stateClose | stateEstablished
+)
+
+// Sockets returns the TCP listeners and bound UDP sockets of the host, and on
+// Linux 6.8 and later the TCP sockets that are bound and do not listen.
+func (h *Host) Sockets() ([]Socket, error) {
+	tcp, err := h.sockets(unix.IPPROTO_TCP, statesTCP)
+	if err != nil {
+		return nil, err
+	}
+	udp, err := h.sockets(unix.IPPROTO_UDP, statesUDP)
+	return append(tcp, udp...), err
+}
+
+// Connections returns the TCP sockets of the host in every state, connections
+// and those in TIME_WAIT included: each keeps its local port from being bound by
+// a program that does not ask for SO_REUSEADDR. There may be very many.
+func (h *Host) Connections() ([]Socket, error) { return h.sockets(unix.IPPROTO_TCP, stateAll) }
+
+func (h *Host) sockets(proto uint8, states uint32) ([]Socket, error) {
+	var list []Socket
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		msgs, err := h.diag.dump(sockDiagByFamily, sockDiagByFamily, diagRequest(family, proto, states))
+		if errors.Is(err, unix.ENOENT) { // no handler: the kernel lacks this family
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the sockets: %w", err)
+		}
+		for _, m := range msgs {
+			if s, ok := parseSocket(m); ok {
+				s.Proto = proto
+				list = append(list, s)
+			}
+		}
+	}
+	return list, nil
+}
+
+const (
+	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
+	sizeofDiagMsg    = 72 // struct inet_diag_msg
+	diagSKV6Only     = 11 // INET_DIAG_SKV6ONLY
+)
+
+// diagRequest is a struct inet_diag_req_v2 without a socket id.
+func diagRequest(family, proto uint8, states uint32) raw {
+	b := make(raw, 56)
+	b[0], b[1] = family, proto
+	binary.NativeEndian.PutUint32(b[4:], states)
+	return b
+}
+
+// parseSocket reads a struct inet_diag_msg (sock_diag(7)).
+func parseSocket(m []byte) (s Socket, ok bool) {
+	if len(m) < sizeofDiagMsg {
+		return s, false
+	}
+	s.Port = binary.BigEndian.Uint16(m[4:])
+	s.Ifindex = int(binary.NativeEndian.Uint32(m[40:]))
+	s.Inode = binary.NativeEndian.Uint32(m[68:])
+	v6only := false
+	if m[0] == unix.AF_INET6 {
+		s.Addr = netip.AddrFrom16([16]byte(m[8:])).Unmap()
+		_ = attrs(m, sizeofDiagMsg, func(typ uint16, v []byte) {
+			if typ == diagSKV6Only && len(v) == 1 {
+				v6only = v[0] != 0
+			}
+		})
+	} else {
+		s.Addr = netip.AddrFrom4([4]byte(m[8:]))
+	}
+	s.DualStack = s.Addr == netip.IPv6Unspecified() && !v6only
+	return s, s.Port != 0
+}
+
+// Owner names the process that holds a socket, as "nginx (pid 123)", or "" when
+// none is found: the process has ended, or it is hidden from us. It reads /proc,
+// which takes milliseconds: for error messages only.
+func Owner(inode uint32) string {
+	if inode == 0 {
+		return ""
+	}
+	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
+	fds, err := filepath.Glob("/proc/[0-9]*/fd")
+	if err != nil {
+		return ""
+	}
+	slices.SortFunc(fds, func(a, b string) int { // the parent before its children
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+	for _, dir := range fds {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, fd := range list {
+			if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && link == want {
+				return process(filepath.Dir(dir))
+			}
+		}
+	}
+	return ""
+}
+
+// process names a process by its directory in /proc.
+func process(dir string) string {
+	comm, err := os.ReadFile(filepath.Join(dir, "comm"))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), filepath.Base(dir))
+}

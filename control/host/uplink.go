@@ -1,0 +1,58 @@
+package host
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Uplinks resolves the daemon's --uplink. "auto" alone means the interfaces that
+// hold a default route, best metric first; it may find none. A named interface
+// must exist, be up and speak Ethernet, otherwise the error wraps ErrUplink or
+// ErrNotFound.
+func (h *Host) Uplinks(names []string) ([]Link, error) {
+	links, err := h.Links()
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 || len(names) == 1 && names[0] == "auto" {
+		return h.defaultLinks(links)
+	}
+	var up []Link
+	for _, name := range names {
+		i := slices.IndexFunc(links, func(l Link) bool { return l.Name == name })
+		switch {
+		case i < 0:
+			return nil, fmt.Errorf("uplink %s: %w: choose one of ip -br link with --uplink", name, ErrNotFound)
+		case slices.ContainsFunc(up, func(l Link) bool { return l.Name == name }):
+			continue
+		case !links[i].Ethernet:
+			return nil, fmt.Errorf("uplink %s: %w: it does not speak Ethernet: choose another with --uplink", name, ErrUplink)
+		case !links[i].Up:
+			return nil, fmt.Errorf("uplink %s: %w: it is down: ip link set %s up, or choose another with --uplink", name, ErrUplink, name)
+		}
+		up = append(up, links[i])
+	}
+	return up, nil
+}
+
+// defaultLinks returns those of links that hold a default route and can serve.
+func (h *Host) defaultLinks(links []Link) ([]Link, error) {
+	routes, err := h.allRoutes()
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(a.Metric, b.Metric) })
+	var up []Link
+	for _, r := range routes {
+		if r.Prefix.Bits() != 0 || r.Kind != Unicast {
+			continue
+		}
+		for _, l := range links {
+			if l.Index == r.Ifindex && l.Ethernet && l.Up && !slices.ContainsFunc(up, func(u Link) bool { return u.Index == l.Index }) {
+				up = append(up, l)
+			}
+		}
+	}
+	return up, nil
+}

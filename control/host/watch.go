@@ -1,0 +1,126 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// EventKind says what an Event is about.
+type EventKind uint8
+
+const (
+	// Resync: events may have been missed, read everything again. It is also
+	// the first event of every Watch.
+	Resync EventKind = iota
+	// LinkChanged: Event.Link is new or has changed.
+	LinkChanged
+	// LinkGone: Event.Link was removed or left the namespace.
+	LinkGone
+	// AddrAdded and AddrGone: Event.Addr.
+	AddrAdded
+	AddrGone
+	// RouteChanged: a route came or went. Which one is best for its prefix is
+	// a matter of all of them: read Routes again.
+	RouteChanged
+	// NeighborChanged: Event.Neighbor, with a nil MAC when it is not known any
+	// more.
+	NeighborChanged
+)
+
+// Event is one change of the host's network.
+type Event struct {
+	Kind     EventKind
+	Link     Link
+	Addr     Addr
+	Neighbor Neighbor
+}
+
+// watchBuffer is the socket's receive buffer in bytes: some 5,000 events. The
+// events of a thousand containers that go at once fit.
+const watchBuffer = 8 << 20
+
+// Watch calls fn for every change, in the kernel's order and always from the
+// goroutine that called Watch, until ctx ends; then it returns ctx.Err().
+//
+// The order is: subscribe, then fn(Resync), then the changes since the
+// subscription. Who dumps links, addresses, routes and neighbours on Resync and
+// applies the events that follow misses nothing; some changes may be seen twice.
+// When the kernel's queue overran (ENOBUFS) there is one Resync again.
+func (h *Host) Watch(ctx context.Context, fn func(Event)) error {
+	return h.watch(ctx, watchBuffer, fn)
+}
+
+func (h *Host) watch(ctx context.Context, buffer int, fn func(Event)) error {
+	// One socket for all groups: the kernel's order between them is kept.
+	s, err := nl.SubscribeAt(netns.NsHandle(h.ns.fd), netns.None(), unix.NETLINK_ROUTE,
+		unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return fmt.Errorf("watch the network: %w", err)
+	}
+	defer s.Close()
+	// SO_RCVBUFFORCE goes past net.core.rmem_max, but takes CAP_NET_ADMIN.
+	if s.SetReceiveBufferSize(buffer, true) != nil {
+		_ = s.SetReceiveBufferSize(buffer, false)
+	}
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
+	fn(Event{Kind: Resync})
+	for {
+		msgs, from, err := s.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, unix.ENOBUFS):
+			fn(Event{Kind: Resync})
+			continue
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, os.ErrClosed):
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("watch the network: %w", err)
+		case from.Pid != nl.PidKernel: // anybody in the namespace can send to a netlink socket
+			continue
+		}
+		for _, m := range msgs {
+			if e, ok := parseEvent(m); ok && ctx.Err() == nil {
+				fn(e)
+			}
+		}
+	}
+}
+
+func parseEvent(m syscall.NetlinkMessage) (e Event, ok bool) {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		e.Kind = LinkChanged
+		if m.Header.Type == unix.RTM_DELLINK {
+			e.Kind = LinkGone
+		}
+		e.Link, ok = parseLink(m.Data)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		e.Kind = AddrAdded
+		if m.Header.Type == unix.RTM_DELADDR {
+			e.Kind = AddrGone
+		}
+		e.Addr, ok = parseAddr(m.Data)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		e.Kind = RouteChanged
+		_, ok = parseRoute(m.Data)
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		e.Kind = NeighborChanged
+		e.Neighbor, ok = parseNeighbor(m.Data)
+		if m.Header.Type == unix.RTM_DELNEIGH {
+			e.Neighbor.MAC = nil
+		}
+	}
+	return e, ok
+}

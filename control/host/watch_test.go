@@ -1,0 +1,232 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// watching runs fn while a Watch of h delivers to events; the first Resync has
+// been taken off.
+func watching(t *testing.T, h *Host, fn func(events <-chan Event)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	events, done := make(chan Event, 1000), make(chan error)
+	go func() { done <- h.Watch(ctx, func(e Event) { events <- e }) }()
+	if e := <-events; e.Kind != Resync {
+		t.Errorf("the first event is %+v", e)
+	}
+	fn(events)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Watch returned %v", err)
+	}
+}
+
+// await waits for an event that ok accepts.
+func await(t *testing.T, what string, events <-chan Event, ok func(Event) bool) {
+	t.Helper()
+	timeout := time.After(3 * time.Second)
+	for {
+		select {
+		case e := <-events:
+			if ok(e) {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("no event: %s", what)
+		}
+	}
+}
+
+func TestWatch(t *testing.T) {
+	w := labtest.NewWorld(t)
+	inHost(t, w.Host, func(h *Host) {
+		watching(t, h, func(events <-chan Event) {
+			run(t, w.Host, "ip", "link", "add", "d0", "type", "veth", "peer", "name", "p0")
+			await(t, "link added", events, func(e Event) bool { return e.Kind == LinkChanged && e.Link.Name == "d0" && !e.Link.Up })
+			run(t, w.Host, "ip", "link", "set", "d0", "up", "mtu", "1300")
+			await(t, "link up", events, func(e Event) bool {
+				return e.Kind == LinkChanged && e.Link.Name == "d0" && e.Link.Up && e.Link.MTU == 1300
+			})
+			for _, p := range []string{"10.20.0.1/24", "fd00:20::1/64"} {
+				prefix := netip.MustParsePrefix(p)
+				run(t, w.Host, "ip", "addr", "add", p, "dev", "d0")
+				await(t, "address "+p, events, func(e Event) bool { return e.Kind == AddrAdded && e.Addr.Prefix == prefix })
+				run(t, w.Host, "ip", "addr", "del", p, "dev", "d0")
+				await(t, "no address "+p, events, func(e Event) bool { return e.Kind == AddrGone && e.Addr.Prefix == prefix })
+			}
+			for _, p := range []string{"10.30.0.0/16", "fd00:30::/48"} {
+				drain(events)
+				run(t, w.Host, "ip", "route", "add", p, "dev", "d0")
+				await(t, "route "+p, events, func(e Event) bool { return e.Kind == RouteChanged })
+				run(t, w.Host, "ip", "route", "del", p, "dev", "d0")
+				await(t, "no route "+p, events, func(e Event) bool { return e.Kind == RouteChanged })
+			}
+			run(t, w.Host, "ip", "neigh", "add", "10.20.0.7", "lladdr", "02:00:00:00:00:07", "dev", "d0")
+			await(t, "neighbour", events, func(e Event) bool {
+				return e.Kind == NeighborChanged && e.Neighbor.Addr == ip("10.20.0.7") && e.Neighbor.MAC.String() == "02:00:00:00:00:07"
+			})
+			run(t, w.Host, "ip", "neigh", "del", "10.20.0.7", "dev", "d0")
+			await(t, "no neighbour", events, func(e Event) bool {
+				return e.Kind == NeighborChanged && e.Neighbor.Addr == ip("10.20.0.7") && e.Neighbor.MAC == nil
+			})
+			run(t, w.Host, "ip", "link", "del", "d0")
+			await(t, "link gone", events, func(e Event) bool { return e.Kind == LinkGone && e.Link.Name == "d0" })
+		})
+	})
+}
+
+func drain(events <-chan Event) {
+	for {
+		select {
+		case <-events:
+		case <-time.After(20 * time.Millisecond):
+			return
+		}
+	}
+}
+
+// A port that leaves a bridge is reported as RTM_DELLINK of family AF_BRIDGE:
+// the interface is still there.
+func TestWatchIgnoresBridgePorts(t *testing.T) {
+	host := labtest.New(t, "host")
+	for _, args := range []string{"link add d0 type veth peer name p0", "link set p0 up", "link add br0 type bridge", "link set d0 master br0", "link set d0 up"} {
+		run(t, host, "ip", strings.Fields(args)...)
+	}
+	inHost(t, host, func(h *Host) {
+		watching(t, h, func(events <-chan Event) {
+			run(t, host, "ip", "link", "set", "d0", "nomaster")
+			run(t, host, "ip", "link", "set", "d0", "mtu", "1234")
+			await(t, "link changed", events, func(e Event) bool {
+				if e.Kind == LinkGone {
+					t.Errorf("%s is reported gone", e.Link.Name)
+				}
+				return e.Kind == LinkChanged && e.Link.MTU == 1234
+			})
+		})
+	})
+}
+
+// The end of a container whose namespace is deleted takes the host's with it.
+func TestWatchSeesANamespaceGo(t *testing.T) {
+	host := labtest.New(t, "host")
+	inHost(t, host, func(h *Host) {
+		web, err := netlab.New("web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns, err := OpenNetns(web.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		index, err := h.AddVeth(ns, spec("veth00000001", -1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		watching(t, h, func(events <-chan Event) {
+			if err := errors.Join(ns.Close(), web.Close()); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "link gone", events, func(e Event) bool { return e.Kind == LinkGone && e.Link.Index == index })
+		})
+	})
+}
+
+func TestWatchResyncsAfterAnOverrun(t *testing.T) {
+	host := labtest.New(t, "host")
+	run(t, host, "ip", "link", "add", "d0", "type", "veth", "peer", "name", "p0")
+	inHost(t, host, func(h *Host) {
+		ctx, cancel := context.WithCancel(t.Context())
+		resyncs, done := 0, make(chan error)
+		ready, stalled, last := make(chan bool), make(chan bool), make(chan bool)
+		go func() {
+			done <- h.watch(ctx, 4096, func(e Event) {
+				switch {
+				case e.Kind == Resync && resyncs == 0:
+					resyncs++
+					close(ready)
+					<-stalled // as a slow dump would
+				case e.Kind == Resync:
+					resyncs++
+				case e.Kind == LinkChanged && e.Link.MTU == 1111:
+					close(last)
+				}
+			})
+		}()
+		<-ready
+		d0 := index(t, h, "d0")
+		for i := range 500 {
+			if err := h.route.setLink(d0, 0, 0, attr32(4 /* IFLA_MTU */, uint32(1200+i%2))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(stalled)
+		time.Sleep(50 * time.Millisecond)
+		if err := h.route.setLink(d0, 0, 0, attr32(4, 1111)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-last:
+		case <-time.After(3 * time.Second):
+			t.Error("no events after the overrun")
+		}
+		cancel()
+		<-done
+		if resyncs != 2 {
+			t.Errorf("%d resyncs, want the first and one for the overrun", resyncs)
+		}
+	})
+}
+
+// Resolve makes the kernel itself ask for a next hop; the answer is an event.
+func TestResolve(t *testing.T) {
+	w := labtest.NewWorld(t)
+	mac, err := w.Outside.MAC("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inHost(t, w.Host, func(h *Host) {
+		eth0 := index(t, h, "eth0")
+		watching(t, h, func(events <-chan Event) {
+			for _, next := range []string{netlab.OutsideAddr, netlab.OutsideAddr6} {
+				for range 2 { // the second time it is known already
+					if err := h.Resolve(eth0, ip(next)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				await(t, "answer of "+next, events, func(e Event) bool {
+					return e.Kind == NeighborChanged && e.Neighbor.Addr == ip(next) && e.Neighbor.MAC.String() == mac.String()
+				})
+				list, err := h.Neighbors()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s := fmt.Sprint(list); !strings.Contains(s, next) || !strings.Contains(s, mac.String()) {
+					t.Errorf("Neighbors lacks %s %s: %s", next, mac, s)
+				}
+			}
+			// Nobody answers: no entry, and no event that claims one.
+			if err := h.Resolve(eth0, ip("198.51.100.77")); err != nil {
+				t.Fatal(err)
+			}
+			list, err := h.Neighbors()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := fmt.Sprint(list); strings.Contains(s, "198.51.100.77") {
+				t.Errorf("Neighbors has one that never answered: %s", s)
+			}
+		})
+		if err := h.Resolve(9999, ip("198.51.100.77")); err == nil {
+			t.Error("resolved on no interface")
+		}
+	})
+}
