@@ -1,0 +1,302 @@
+package kernel
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"go.uber.org/goleak"
+
+	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(forbiddenEnv) != "" { // inside already, with fewer rights
+		os.Exit(m.Run())
+	}
+	labtest.Enter()
+	goleak.VerifyTestMain(m)
+}
+
+func open(t testing.TB) *Kernel {
+	t.Helper()
+	labtest.NeedBPF(t)
+	k, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
+// verdict is what the programs do together with a frame.
+type verdict string
+
+const (
+	ours     verdict = "ours"     // the switch gets it, the host does not
+	fragment verdict = "fragment" // both get it
+	theirs   verdict = "theirs"   // the host gets it, the switch does not
+	broken   verdict = "neither"  // no frame may end here
+)
+
+const (
+	host4, host6   = "198.51.100.1", "2001:db8::1"
+	alias4, alias6 = "198.51.100.2", "2001:db8::2" // a second slot
+	peer4, peer6   = "203.0.113.9", "2001:db8:9::9"
+	other4, other6 = "198.51.100.77", "2001:db8::77" // no slot
+)
+
+// claim sets claims, the same for both families. Ports that are claimed for one
+// protocol only end in its number.
+func claim(t testing.TB, k *Kernel) {
+	for _, addr := range []string{host4, host6} {
+		slot := mustSlot(t, k, addr)
+		k.Masquerade().Set(slot, header.ProtoTCP, 40006)
+		k.Masquerade().Set(slot, header.ProtoUDP, 40017)
+		k.Masquerade().Set(slot, header.ProtoICMP, 40001)
+		k.Published().Set(slot, header.ProtoTCP, 8006)
+		k.Published().Set(slot, header.ProtoUDP, 8017)
+		k.Published().Set(slot, header.ProtoTCP, 0)
+		k.Published().Set(slot, header.ProtoTCP, 65535)
+	}
+	// What a reader takes for the port who believes in a header of 16 bytes.
+	k.Published().Set(mustSlot(t, k, host4), header.ProtoTCP, 100<<8|1)
+	mustSlot(t, k, alias4)
+	mustSlot(t, k, alias6)
+	k.Published().Set(dataplane.WildcardSlot, header.ProtoTCP, 9006)
+	k.Published().Set(dataplane.WildcardSlot6, header.ProtoTCP, 9006)
+	// Every address of one family says nothing of the other.
+	k.Published().Set(dataplane.WildcardSlot, header.ProtoTCP, 9406)
+	k.Published().Set(dataplane.WildcardSlot6, header.ProtoTCP, 9606)
+	// Masquerade is always of an address: a bit here must have no effect.
+	k.Masquerade().Set(dataplane.WildcardSlot, header.ProtoTCP, 40666)
+	for _, s := range []string{"10.9.0.0/24", "fd00:9::/64"} {
+		if err := k.ClaimSubnet(netip.MustParsePrefix(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loopback := mustSlot(t, k, "127.0.0.1")
+	k.Published().Set(loopback, header.ProtoTCP, 8127)
+	k.Published().Set(mustSlot(t, k, "::1"), header.ProtoTCP, 8127)
+}
+
+type packetTest struct {
+	name  string
+	frame []byte
+	want  verdict
+}
+
+var packetTests = []packetTest{
+	{"v4 tcp masquerade", eth(ip4(peer4, host4, tcp(80, 40006))), ours},
+	{"v4 tcp published", eth(ip4(peer4, host4, tcp(5555, 8006))), ours},
+	{"v4 tcp first port", eth(ip4(peer4, host4, tcp(5555, 0))), ours},
+	{"v4 tcp last port", eth(ip4(peer4, host4, tcp(5555, 65535))), ours},
+	{"v4 tcp published everywhere", eth(ip4(peer4, host4, tcp(5555, 9006))), ours},
+	{"v4 tcp published everywhere, alias", eth(ip4(peer4, alias4, tcp(5555, 9006))), ours},
+	{"v4 tcp published on every IPv4 address", eth(ip4(peer4, host4, tcp(5555, 9406))), ours},
+	{"v4 tcp published on every IPv6 address", eth(ip4(peer4, host4, tcp(5555, 9606))), theirs},
+	{"v6 tcp published on every IPv4 address", eth(ip6(peer6, host6, tcp(5555, 9406))), theirs},
+	{"v6 tcp published on every IPv6 address", eth(ip6(peer6, host6, tcp(5555, 9606))), ours},
+	{"v4 tcp to a routed subnet", eth(ip4(peer4, "10.9.0.255", tcp(1, 2))), ours},
+	{"v4 esp to a routed subnet", eth(ip4(peer4, "10.9.0.0", segment{50, []byte{1}})), ours},
+	{"v4 later fragment to a routed subnet", eth(ip4(peer4, "10.9.0.7", udp(53, 8017), frag4(185, true))), ours},
+	{"v4 beside a routed subnet", eth(ip4(peer4, "10.9.1.0", tcp(1, 2))), theirs},
+	{"v4 from a routed subnet", eth(ip4("10.9.0.7", host4, tcp(1, 2))), theirs},
+	{"v6 tcp to a routed subnet", eth(ip6(peer6, "fd00:9::ffff:ffff:ffff:ffff", tcp(1, 2))), ours},
+	{"v6 beside a routed subnet", eth(ip6(peer6, "fd00:9:0:1::", tcp(1, 2))), theirs},
+	{"v4 tcp published everywhere, no slot", eth(ip4(peer4, other4, tcp(5555, 9006))), theirs},
+	{"v4 tcp published on another address", eth(ip4(peer4, alias4, tcp(5555, 8006))), theirs},
+	{"v4 tcp masquerade wildcard", eth(ip4(peer4, host4, tcp(5555, 40666))), theirs},
+	{"v4 tcp neighbour bit", eth(ip4(peer4, host4, tcp(5555, 8007))), theirs},
+	{"v4 tcp neighbour word", eth(ip4(peer4, host4, tcp(5555, 8006+64))), theirs},
+	{"v4 tcp claimed source", eth(ip4(peer4, host4, tcp(8006, 5555))), theirs},
+	{"v4 tcp of udp claim", eth(ip4(peer4, host4, tcp(5555, 8017))), theirs},
+	{"v4 tcp of icmp claim", eth(ip4(peer4, host4, tcp(5555, 40001))), theirs},
+	{"v4 udp masquerade", eth(ip4(peer4, host4, udp(53, 40017))), ours},
+	{"v4 udp published", eth(ip4(peer4, host4, udp(53, 8017))), ours},
+	{"v4 udp of tcp claim", eth(ip4(peer4, host4, udp(53, 8006))), theirs},
+	{"v4 udp published everywhere is tcp", eth(ip4(peer4, host4, udp(53, 9006))), theirs},
+	{"v4 sctp", eth(ip4(peer4, host4, segment{header.ProtoSCTP, tcp(5555, 8006).bytes})), theirs},
+	{"v4 esp", eth(ip4(peer4, host4, segment{50, tcp(5555, 8006).bytes})), theirs},
+	{"v4 icmpv6", eth(ip4(peer4, host4, icmp6(129, 0, 40001))), theirs},
+	{"v4 options 4", eth(ip4(peer4, host4, tcp(5555, 8006), options4(4))), ours},
+	{"v4 options 40", eth(ip4(peer4, host4, tcp(5555, 8006), options4(40))), ours},
+	{"v4 options, not ours", eth(ip4(peer4, host4, tcp(5555, 8007), options4(40))), theirs},
+	{"v4 IHL 4", patch(eth(ip4(peer4, host4, tcp(5555, 8006))), 14, 0x44), theirs},
+	{"v4 IHL beyond the end", patch(eth(ip4(peer4, host4, udp(53, 8017))), 14, 0x4f), theirs},
+	{"v4 version 6", patch(eth(ip4(peer4, host4, tcp(5555, 8006))), 14, 0x65), theirs},
+	{"v4 first fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(0, true))), ours},
+	{"v4 first fragment, not ours", eth(ip4(peer4, host4, udp(53, 8018), frag4(0, true))), theirs},
+	{"v4 middle fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(185, true))), fragment},
+	{"v4 last fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(8191, false))), fragment},
+	{"v4 later fragment, alias", eth(ip4(peer4, alias4, segment{50, []byte{1}}, frag4(1, false))), fragment},
+	{"v4 later fragment, no slot", eth(ip4(peer4, other4, udp(53, 8017), frag4(185, false))), theirs},
+	{"v4 loopback from the wire", eth(ip4(peer4, "127.0.0.1", tcp(5555, 8127))), theirs},
+	{"v4 loopback fragment from the wire", eth(ip4(peer4, "127.0.0.1", tcp(5555, 8127), frag4(1, true))), theirs},
+	{"v4 broadcast", eth(ip4(peer4, "255.255.255.255", udp(53, 8017))), theirs},
+	{"v4 echo reply", eth(ip4(peer4, host4, icmp4(0, 0, 40001))), ours},
+	{"v4 echo reply, another id", eth(ip4(peer4, host4, icmp4(0, 0, 40002))), theirs},
+	{"v4 echo request", eth(ip4(peer4, host4, icmp4(8, 0, 40001))), theirs},
+	{"v4 timestamp reply", eth(ip4(peer4, host4, icmp4(14, 0, 40001))), theirs},
+	{"v4 unreachable tcp", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, tcp(40006, 80))...))), ours},
+	{"v4 frag needed published", eth(ip4(peer4, host4, icmp4(3, 4, 0, ip4(host4, peer4, tcp(8006, 5555))...))), ours},
+	{"v4 time exceeded udp", eth(ip4(peer4, host4, icmp4(11, 0, 0, ip4(host4, peer4, udp(40017, 53))...))), ours},
+	{"v4 parameter problem", eth(ip4(peer4, host4, icmp4(12, 0, 0, ip4(host4, peer4, udp(40017, 53))...))), ours},
+	{"v4 redirect", eth(ip4(peer4, host4, icmp4(5, 0, 0, ip4(host4, peer4, udp(40017, 53))...))), theirs},
+	{"v4 unreachable echo", eth(ip4(peer4, host4, icmp4(3, 1, 0, ip4(host4, peer4, icmp4(8, 0, 40001))...))), ours},
+	{"v4 unreachable echo reply", eth(ip4(peer4, host4, icmp4(3, 1, 0, ip4(host4, peer4, icmp4(0, 0, 40001))...))), theirs},
+	{"v4 unreachable, the host's", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, udp(33000, 53))...))), theirs},
+	{"v4 unreachable, claimed destination", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, udp(33000, 40017))...))), theirs},
+	{"v4 unreachable, other's packet", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(alias4, peer4, tcp(40006, 80))...))), theirs},
+	{"v4 unreachable, quoted options", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, tcp(40006, 80), options4(8))...))), ours},
+	{"v4 unreachable, outer options", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, tcp(40006, 80))...), options4(8))), ours},
+	{"v4 unreachable, quoted later fragment", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, tcp(40006, 80), frag4(8, false))...))), theirs},
+	{"v4 unreachable, quoted IPv6", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip6(host6, peer6, tcp(40006, 80))...))), theirs},
+
+	{"v6 tcp masquerade", eth(ip6(peer6, host6, tcp(80, 40006))), ours},
+	{"v6 tcp published", eth(ip6(peer6, host6, tcp(5555, 8006))), ours},
+	{"v6 tcp last port", eth(ip6(peer6, host6, tcp(5555, 65535))), ours},
+	{"v6 tcp published everywhere, alias", eth(ip6(peer6, alias6, tcp(5555, 9006))), ours},
+	{"v6 tcp published everywhere, no slot", eth(ip6(peer6, other6, tcp(5555, 9006))), theirs},
+	{"v6 tcp published on another address", eth(ip6(peer6, alias6, tcp(5555, 8006))), theirs},
+	{"v6 tcp neighbour bit", eth(ip6(peer6, host6, tcp(5555, 8005))), theirs},
+	{"v6 udp published", eth(ip6(peer6, host6, udp(53, 8017))), ours},
+	{"v6 udp masquerade", eth(ip6(peer6, host6, udp(53, 40017))), ours},
+	{"v6 icmpv4", eth(ip6(peer6, host6, icmp4(0, 0, 40001))), theirs},
+	{"v6 version 4", patch(eth(ip6(peer6, host6, tcp(5555, 8006))), 14, 0x45), theirs},
+	{"v6 hop-by-hop", eth(ip6(peer6, host6, ext(0, 0, tcp(5555, 8006)))), ours},
+	{"v6 four extensions", eth(ip6(peer6, host6, ext(0, 1, ext(60, 4, ext(43, 2, ext(60, 0, tcp(5555, 8006))))))), ours},
+	{"v6 five extensions", eth(ip6(peer6, host6, ext(0, 1, ext(60, 4, ext(43, 2, ext(60, 0, ext(60, 0, tcp(5555, 8006)))))))), theirs},
+	{"v6 extension beyond the end", eth(ip6(peer6, host6, segment{60, patch(ext(60, 0, tcp(5555, 8006)).bytes, 1, 200)})), theirs},
+	{"v6 authentication header", eth(ip6(peer6, host6, ext(51, 0, tcp(5555, 8006)))), theirs},
+	{"v6 no next header", eth(ip6(peer6, host6, segment{59, nil})), theirs},
+	{"v6 atomic fragment", eth(ip6(peer6, host6, frag6(0, false, tcp(5555, 8006)))), ours},
+	{"v6 first fragment", eth(ip6(peer6, host6, frag6(0, true, udp(53, 8017)))), ours},
+	{"v6 first fragment, not ours", eth(ip6(peer6, host6, frag6(0, true, udp(53, 8018)))), theirs},
+	{"v6 later fragment", eth(ip6(peer6, host6, frag6(181, true, udp(53, 8017)))), fragment},
+	{"v6 later fragment after hop-by-hop", eth(ip6(peer6, host6, ext(0, 0, frag6(8191, false, udp(53, 8017))))), fragment},
+	{"v6 later fragment, no slot", eth(ip6(peer6, other6, frag6(181, true, udp(53, 8017)))), theirs},
+	{"v6 loopback from the wire", eth(ip6(peer6, "::1", tcp(5555, 8127))), theirs},
+	{"v6 mapped address of the host", eth(ip6(peer6, "::ffff:"+host4, tcp(5555, 8006))), theirs},
+	{"v6 neighbour solicitation", eth(ip6(peer6, "ff02::1:ff00:1", icmp6(135, 0, 0))), theirs},
+	{"v6 echo reply", eth(ip6(peer6, host6, icmp6(129, 0, 40001))), ours},
+	{"v6 echo reply, another id", eth(ip6(peer6, host6, icmp6(129, 0, 40000))), theirs},
+	{"v6 echo request", eth(ip6(peer6, host6, icmp6(128, 0, 40001))), theirs},
+	{"v6 unreachable", eth(ip6(peer6, host6, icmp6(1, 4, 0, ip6(host6, peer6, tcp(40006, 80))...))), ours},
+	{"v6 packet too big", eth(ip6(peer6, host6, icmp6(2, 0, 0, ip6(host6, peer6, tcp(8006, 80))...))), ours},
+	{"v6 time exceeded", eth(ip6(peer6, host6, icmp6(3, 0, 0, ip6(host6, peer6, udp(40017, 80))...))), ours},
+	{"v6 parameter problem echo", eth(ip6(peer6, host6, icmp6(4, 1, 0, ip6(host6, peer6, icmp6(128, 0, 40001))...))), ours},
+	{"v6 unreachable, the host's", eth(ip6(peer6, host6, icmp6(1, 4, 0, ip6(host6, peer6, tcp(33000, 80))...))), theirs},
+	{"v6 unreachable, other's packet", eth(ip6(peer6, host6, icmp6(1, 4, 0, ip6(alias6, peer6, tcp(40006, 80))...))), theirs},
+	{"v6 too big, quoted first fragment", eth(ip6(peer6, host6, icmp6(2, 0, 0, ip6(host6, peer6, frag6(0, true, udp(40017, 53)))...))), ours},
+	{"v6 too big, quoted later fragment", eth(ip6(peer6, host6, icmp6(2, 0, 0, ip6(host6, peer6, frag6(9, true, udp(40017, 53)))...))), theirs},
+
+	{"another station's frame", frame([]byte{2, 0, 0, 0, 0, 9}, header.TypeIPv4, ip4(peer4, host4, tcp(5555, 8006))), theirs},
+	{"multicast frame", frame([]byte{1, 0, 0x5e, 0, 0, 1}, header.TypeIPv4, ip4(peer4, host4, tcp(5555, 8006))), theirs},
+	{"broadcast frame", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, host4, tcp(5555, 8006))), theirs},
+	{"vlan", frame(make([]byte, 6), header.TypeVLAN, append([]byte{0, 5, 8, 0}, ip4(peer4, host4, tcp(5555, 8006))...)), theirs},
+	{"arp", frame(make([]byte, 6), header.TypeARP, make([]byte, 28)), theirs},
+	{"IPv4 type, IPv6 packet", frame(make([]byte, 6), header.TypeIPv4, ip6(peer6, host6, tcp(5555, 8006))), theirs},
+}
+
+func TestClassify(t *testing.T) {
+	k := open(t)
+	claim(t, k)
+	for _, tt := range packetTests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := judge(t, k, k.guard, tt.frame); got != tt.want {
+				t.Errorf("got %s, want %s: % x", got, tt.want, tt.frame)
+			}
+		})
+	}
+}
+
+// TestTruncated cuts every frame at every length: once what decides is cut off it
+// is the host's, and the programs agree at each length.
+func TestTruncated(t *testing.T) {
+	k := open(t)
+	claim(t, k)
+	for _, tt := range packetTests {
+		t.Run(tt.name, func(t *testing.T) {
+			seen := theirs
+			// A test run wants the fixed IP header; TestShortFrames goes below.
+			shortest := 34
+			if tt.frame[12] == 0x86 {
+				shortest = 54
+			}
+			for n := shortest; n <= len(tt.frame); n++ {
+				got := judge(t, k, k.guard, tt.frame[:n])
+				if got != theirs && got != tt.want || seen != theirs && got != seen {
+					t.Fatalf("%d of %d bytes: got %s after %s, want %s in the end", n, len(tt.frame), got, seen, tt.want)
+				}
+				seen = got
+			}
+			if seen != tt.want {
+				t.Errorf("whole: got %s, want %s", seen, tt.want)
+			}
+		})
+	}
+}
+
+// judge runs filter and guard on a frame.
+func judge(t testing.TB, k *Kernel, guard *ebpf.Program, frame []byte) verdict {
+	t.Helper()
+	// A test run of a socket filter starts at the network header, the tap of an
+	// uplink at the Ethernet header: the frame goes in with its header doubled.
+	accepted, _, err := k.filter.Test(append(append([]byte(nil), frame[:14]...), frame...))
+	if err != nil {
+		t.Fatalf("filter: %v", err)
+	}
+	act, _, err := guard.Test(frame)
+	if err != nil {
+		t.Fatalf("guard: %v", err)
+	}
+	drop := int32(act) == tcShot
+	if pass := int32(act) == tcUnspec; drop == pass || accepted != 0 && accepted != 1<<32-1 {
+		t.Fatalf("filter %#x, guard %d: not a verdict of theirs", accepted, int32(act))
+	}
+	switch {
+	case accepted != 0 && drop:
+		return ours
+	case accepted != 0:
+		return fragment
+	case !drop:
+		return theirs
+	}
+	return broken
+}
+
+func BenchmarkClassify(b *testing.B) {
+	k := open(b)
+	claim(b, k)
+	if _, err := k.GuardFD(); err != nil {
+		b.Fatal(err)
+	}
+	for _, p := range []struct {
+		name  string
+		frame []byte
+	}{
+		{"ours", eth(ip4(peer4, host4, tcp(80, 40006)))},
+		{"everywhere", eth(ip4(peer4, host4, tcp(80, 9006)))},
+		{"theirs", eth(ip4(peer4, host4, tcp(80, 33000)))},
+		{"noslot", eth(ip4(peer4, other4, tcp(80, 33000)))},
+		{"v6ours", eth(ip6(peer6, host6, tcp(80, 40006)))},
+	} {
+		for name, prog := range map[string]*ebpf.Program{"guard": k.guard, "heartbeat": k.beat.guard} {
+			b.Run(p.name+"/"+name, func(b *testing.B) {
+				_, perRun, err := prog.Benchmark(p.frame, b.N, b.ResetTimer)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(perRun.Nanoseconds()), "ns/packet")
+			})
+		}
+	}
+}
