@@ -1,0 +1,85 @@
+package state
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Network is a network as it was made.
+type Network struct {
+	ID       string   `json:"id"`
+	Name     string   `json:"name"`
+	Subnets  []Subnet `json:"subnets"` // at most one of each family, IPv4 first
+	MTU      int      `json:"mtu"`
+	Internal bool     `json:"internal,omitempty"`
+	NoICC    bool     `json:"no_icc,omitempty"` // containers do not reach each other
+	// NoHostAccess: containers open no flow to the host.
+	NoHostAccess bool              `json:"no_host_access,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	Created      time.Time         `json:"created"`
+	// TAP is the name of the device towards the host.
+	TAP string `json:"tap"`
+}
+
+// Subnet is what a network has of one address family.
+type Subnet struct {
+	Prefix   netip.Prefix          `json:"prefix"`
+	Gateway  netip.Addr            `json:"gateway"`
+	IPRange  netip.Prefix          `json:"ip_range"`
+	Reserved map[string]netip.Addr `json:"reserved,omitempty"`
+	// Mode is one of the gateway modes of the API, empty for nat.
+	Mode string `json:"mode,omitempty"`
+}
+
+// Container is an attached container.
+type Container struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Mode string `json:"mode"`
+	Peer string `json:"peer,omitempty"`
+	// Netns is a path, or empty when the namespace is that of process PID.
+	Netns    string `json:"netns,omitempty"`
+	NetnsDev uint64 `json:"netns_dev"`
+	NetnsIno uint64 `json:"netns_ino"`
+	PID      int    `json:"pid,omitempty"`
+	PIDStart uint64 `json:"pid_start,omitempty"` // clock ticks since boot
+	// Bound: released when process PID ends.
+	Bound   bool              `json:"bound,omitempty"`
+	BootID  string            `json:"boot_id"` // of the kernel that ran it
+	Created time.Time         `json:"created"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Expose  []string          `json:"expose,omitempty"`
+	// Digest is that of the request, to recognise its repetition.
+	Digest    string     `json:"digest"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"` // in the order they were joined
+	Ports     []Port     `json:"ports,omitempty"`
+}
+
+// Endpoint is a container's place in a network.
+type Endpoint struct {
+	Network string       `json:"network"` // ID
+	Ifname  string       `json:"ifname"`
+	Veth    string       `json:"veth"` // host end
+	Ifindex int          `json:"ifindex"`
+	Alias   string       `json:"alias"`
+	Addrs   []netip.Addr `json:"addrs"` // one for each subnet of the network, in its order
+	MAC     string       `json:"mac"`
+	Guard   string       `json:"guard,omitempty"` // empty: on, off on a trunk
+	VLAN    int          `json:"vlan,omitempty"`
+	Trunk   string       `json:"trunk,omitempty"`
+}
+
+// Port is a published interval of ports.
+type Port struct {
+	Proto     uint8      `json:"proto"`
+	HostIP    netip.Addr `json:"host_ip"` // invalid: all; unspecified: all of its family
+	HostFirst uint16     `json:"host_first"`
+	HostLast  uint16     `json:"host_last"`
+	First     uint16     `json:"first"`
+}
+
+// PortRange is an interval of ports, both ends included.
+type PortRange struct {
+	First uint16 `json:"first"`
+	Last  uint16 `json:"last"`
+}
