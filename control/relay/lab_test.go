@@ -1,0 +1,213 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/kernel"
+	"github.com/vswitch/vswitch/control/relay"
+	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+func TestMain(m *testing.M) {
+	labtest.Enter()
+	goleak.VerifyTestMain(m)
+}
+
+const (
+	container4, container6 = "10.1.0.2", "fd00:1::2"
+	absent4                = "10.1.0.77" // nobody answers ARP for it
+)
+
+// locals are addresses of the host by which a port published everywhere is
+// reached from the host.
+var locals = []string{"127.0.0.1", "127.9.9.9", netlab.HostAddr, "10.1.0.1", "::1", netlab.HostAddr6, "fd00:1::1"}
+
+// lab is a host with a container behind a veth, and a relay.
+type lab struct {
+	*netlab.World
+	t         testing.TB
+	k         *kernel.Kernel
+	container *netlab.NS
+	relay     *relay.Relay
+
+	mu      sync.Mutex
+	resolve func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool)
+}
+
+func newLab(t testing.TB, cfg relay.Config) *lab {
+	labtest.NeedBPF(t)
+	l := &lab{t: t, World: labtest.NewWorld(t), container: labtest.New(t, "container")}
+	for _, err := range []error{
+		netlab.Veth(l.Host, "c0", l.container, "eth0", 1500),
+		l.Host.AddAddr("c0", "10.1.0.1/24"), l.Host.AddAddr("c0", "fd00:1::1/64"), l.Host.SetUp("c0"),
+		l.container.AddAddr("eth0", container4+"/24"), l.container.AddAddr("eth0", container6+"/64"), l.container.SetUp("eth0"),
+		l.container.AddRoute("default", "10.1.0.1", "eth0"),
+		l.container.AddRoute("default", "fd00:1::1", "eth0"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, addr := range append([]string{container4, container6}, locals...) {
+		l.await(addr)
+	}
+	var err error
+	if l.k, err = kernel.Open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.k.Close() })
+	cfg.Steer = l.k.Steer
+	cfg.Resolve = func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.resolve(proto, local)
+	}
+	cfg.Dial = func(ctx context.Context, network, addr string) (c net.Conn, err error) {
+		err = l.Host.Do(func() error {
+			var d net.Dialer
+			d.SetMultipathTCP(false)
+			c, err = d.DialContext(ctx, network, addr)
+			return err
+		})
+		return c, err
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	err = l.Host.Do(func() (err error) {
+		l.relay, err = relay.New(cfg)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.relay.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// await returns when the host can reach addr. The kernel enters the routes of
+// IPv6 addresses some time after a link has come up.
+func (l *lab) await(addr string) {
+	l.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, err := l.Host.Dial("tcp", join(addr, 1), 100*time.Millisecond)
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("%s: got %v, want %v", addr, err, unix.ECONNREFUSED)
+		}
+	}
+}
+
+// publish leads a port on every address of the host to a port of the container.
+func (l *lab) publish(proto uint8, port, target uint16) {
+	l.leadTo(target)
+	l.k.Published().Set(dataplane.WildcardSlot, proto, port)
+	l.k.Published().Set(dataplane.WildcardSlot6, proto, port)
+}
+
+// leadTo leads every published port to one of the container, in the family of
+// the client.
+func (l *lab) leadTo(target uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resolve = func(_ uint8, local netip.AddrPort) (netip.AddrPort, bool) {
+		addr := container4
+		if local.Addr().Is6() {
+			addr = container6
+		}
+		return netip.AddrPortFrom(netip.MustParseAddr(addr), target), true
+	}
+}
+
+// serveTCP runs handle for each connection to a port of the container.
+func (l *lab) serveTCP(handle func(*net.TCPConn)) (port uint16) {
+	l.t.Helper()
+	ln, err := l.container.Listen("tcp", ":0")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer c.Close()
+				handle(c.(*net.TCPConn))
+			})
+		}
+	})
+	l.t.Cleanup(func() {
+		ln.Close()
+		running.Wait()
+	})
+	return uint16(ln.Addr().(*net.TCPAddr).Port)
+}
+
+// echoUDP answers each datagram to a port of the container.
+func (l *lab) echoUDP() (port uint16) {
+	l.t.Helper()
+	c, err := l.container.ListenPacket("udp", ":0")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 65535)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			c.WriteTo(b[:n], from)
+		}
+	}()
+	l.t.Cleanup(func() {
+		c.Close()
+		<-done
+	})
+	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
+}
+
+// dial connects from the host; the connection ends with the test.
+func (l *lab) dial(network, addr string, port uint16) net.Conn {
+	l.t.Helper()
+	c, err := l.Host.Dial(network, join(addr, port), 5*time.Second)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+func join(addr string, port uint16) string {
+	return netip.AddrPortFrom(netip.MustParseAddr(addr), port).String()
+}
+
+func echo(c *net.TCPConn) {
+	io.Copy(c, c)
+	c.CloseWrite()
+}
