@@ -1,0 +1,216 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vswitch/vswitch/control/server"
+)
+
+// Defaults of DaemonConfig.
+const (
+	DefaultRunDir   = "/run/vswitch"
+	DefaultStateDir = "/var/lib/vswitch"
+	SocketName      = "vswitch.sock"
+)
+
+// lockName is the file in the run and in the state directory that says, by a
+// lock, that a daemon uses it, and holds its process number.
+const lockName = "vswitch.pid"
+
+// shutdownGrace is how long requests under way may take after SIGTERM.
+const shutdownGrace = 5 * time.Second
+
+// DaemonConfig is what a daemon needs to know. Zero fields are defaults.
+type DaemonConfig struct {
+	RunDir   string // socket and pid file, default DefaultRunDir
+	StateDir string // what must survive a restart, default DefaultStateDir
+	// Uplinks are the interfaces through which containers go out. Empty or
+	// ["auto"]: those that hold a default route, followed as routes change.
+	Uplinks []string
+	// Workers is the number of threads that move frames, 0: half the CPUs, at
+	// most eight.
+	Workers int
+	// Pool is the space that networks without a subnet of their own take a /24
+	// from, default DefaultPool.
+	Pool netip.Prefix
+	// Pool6 is the same for IPv6, of which networks take a /64; default a unique
+	// local /48 (RFC 4193) of the state directory's own.
+	Pool6 netip.Prefix
+	// IPv6 gives the default network IPv6 beside IPv4 when it is made, with the
+	// first start of a state directory.
+	IPv6 bool
+	// Version is shown by Info.
+	Version string
+	Log     *slog.Logger // default slog.Default()
+	// Ready, when not nil, is called once requests are answered.
+	Ready func()
+
+	noTCX bool // for tests: guard uplinks as on a kernel before 6.6
+}
+
+func (cfg *DaemonConfig) fill() error {
+	if cfg.RunDir == "" {
+		cfg.RunDir = DefaultRunDir
+	}
+	if cfg.StateDir == "" {
+		cfg.StateDir = DefaultStateDir
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = min(max(1, runtime.NumCPU()/2), 8)
+	}
+	if !cfg.Pool.IsValid() {
+		cfg.Pool = DefaultPool
+	}
+	cfg.Pool = cfg.Pool.Masked()
+	if !cfg.Pool.Addr().Is4() || cfg.Pool.Bits() > 30 {
+		return fmt.Errorf("pool of subnets %s: use an IPv4 prefix of /30 or larger", cfg.Pool)
+	}
+	if cfg.Pool6 = cfg.Pool6.Masked(); cfg.Pool6.IsValid() && (!cfg.Pool6.Addr().Is6() || cfg.Pool6.Bits() > 126) {
+		return fmt.Errorf("pool of IPv6 subnets %s: use an IPv6 prefix of /126 or larger", cfg.Pool6)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	for _, u := range cfg.Uplinks {
+		if u == autoUplink && len(cfg.Uplinks) > 1 {
+			return errors.New("uplink auto stands alone: name interfaces or leave them out")
+		}
+	}
+	return nil
+}
+
+// Run is the daemon: it works in the network namespace the process is in, until
+// ctx ends. With no container attached it then removes every trace; otherwise
+// it leaves links and addresses standing for its next start. An error says why
+// it could not start or what it could not finish.
+func Run(ctx context.Context, cfg DaemonConfig) (err error) {
+	if err := cfg.fill(); err != nil {
+		return err
+	}
+	var cleanup []func() error
+	defer func() {
+		for i := len(cleanup) - 1; i >= 0; i-- {
+			err = errors.Join(err, cleanup[i]())
+		}
+	}()
+	for _, dir := range []string{cfg.RunDir, cfg.StateDir} {
+		// A lock file that was left tells of a daemon that was killed before it
+		// could remove the directory it had made.
+		_, dirErr := os.Stat(dir)
+		_, lockErr := os.Stat(filepath.Join(dir, lockName))
+		made := errors.Is(dirErr, os.ErrNotExist) || lockErr == nil
+		if err := server.MakeDir(dir); err != nil {
+			return err
+		}
+		unlock, err := lockDir(dir)
+		if err != nil {
+			return err
+		}
+		cleanup = append(cleanup, func() error {
+			err := unlock()
+			if dir == cfg.RunDir && made {
+				os.Remove(dir) // stays when something else is in it
+			}
+			return err
+		})
+		if cfg.RunDir == cfg.StateDir {
+			break
+		}
+	}
+	c, err := newController(cfg, nil)
+	if err != nil {
+		return err
+	}
+	cleanup = append(cleanup, c.close)
+
+	l, err := server.Listen(filepath.Join(cfg.RunDir, SocketName))
+	if err != nil {
+		return err
+	}
+	srv := server.New(c, cfg.Log)
+	// Captures have no end of their own.
+	base, stop := context.WithCancel(context.Background())
+	srv.BaseContext = func(net.Listener) context.Context { return base }
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	cleanup = append(cleanup, func() error {
+		stop()
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			srv.Close()
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	cfg.Log.Info("daemon ready", "socket", filepath.Join(cfg.RunDir, SocketName), "state", cfg.StateDir, "pid", os.Getpid())
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-served:
+		served <- http.ErrServerClosed
+		return fmt.Errorf("serve %s: %w", cfg.RunDir, err)
+	}
+}
+
+// lockDir takes a directory for this process. The file with the process number is
+// removed while the lock is held, so that no other daemon's is.
+func lockDir(dir string) (unlock func() error, err error) {
+	path := filepath.Join(dir, lockName)
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o640)
+		if errors.Is(err, os.ErrPermission) {
+			return nil, fmt.Errorf("lock file: %w: run as root or choose another directory", err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock file: %w", err)
+		}
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			b := make([]byte, 32)
+			n, _ := f.Read(b)
+			f.Close()
+			pid := strings.TrimSpace(string(b[:n]))
+			if pid == "" {
+				pid = "unknown"
+			}
+			return nil, fmt.Errorf("directory %s is in use by the vswitch daemon with pid %s: stop it or choose another --run-dir and --state-dir", dir, pid)
+		}
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		// The daemon before us may have removed the file between open and lock.
+		held, err1 := f.Stat()
+		now, err2 := os.Stat(path)
+		if err1 != nil || err2 != nil || !os.SameFile(held, now) {
+			f.Close()
+			continue
+		}
+		f.Truncate(0)
+		if _, err := fmt.Fprintf(f, "%d\n", os.Getpid()); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock file: %w", err)
+		}
+		return func() error {
+			return errors.Join(os.Remove(path), f.Close())
+		}, nil
+	}
+}

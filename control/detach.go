@@ -1,0 +1,145 @@
+package control
+
+import (
+	"context"
+	"errors"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// Detach undoes Attach. A container that is not attached is no error, as with
+// CNI's DEL: whoever cleans up may do so twice.
+func (c *Controller) Detach(_ context.Context, name string) error {
+	leave, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c.mu.Lock()
+	ct := c.containers[name] // also one that is still being attached
+	if ct == nil {
+		ct, err = c.findContainerLocked(name)
+	}
+	c.mu.Unlock()
+	if errors.Is(err, api.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.releaseIf(ct.rec.Name, "detach", func(*container) bool { return true })
+}
+
+// releaseIf releases a container once no other operation on it runs, if it is
+// still there and still says yes.
+func (c *Controller) releaseIf(name, why string, still func(*container) bool) error {
+	defer c.names.lock(ofContainer(name))()
+	c.mu.Lock()
+	ct := c.containers[name]
+	c.mu.Unlock()
+	if ct == nil || !still(ct) {
+		return nil
+	}
+	err := c.release(ct)
+	c.log.Info("released", "container", name, "reason", why)
+	return err
+}
+
+// release takes back all that attach made, in the reverse order, and goes on
+// after errors: what cannot be undone now is found at the next start. The
+// caller holds the name.
+func (c *Controller) release(ct *container) error {
+	c.mu.Lock()
+	ct.show(false)
+	endpoints, mappings := ct.endpoints, ct.mappings
+	c.mu.Unlock()
+	errs := []error{c.rebuild()}
+	for _, m := range mappings {
+		c.unclaim(m)
+	}
+	errs = append(errs, c.store.DeleteContainer(ct.rec.ID))
+	for _, e := range endpoints {
+		errs = append(errs, c.unplug(e), c.host.DelLink(e.veth, e.index))
+	}
+	for _, m := range mappings {
+		errs = append(errs, c.releasePorts(m))
+	}
+	if ct.proc != nil {
+		ct.proc.Close()
+	}
+	c.mu.Lock()
+	for _, e := range endpoints {
+		c.freeEndpointLocked(e)
+	}
+	ct.mappings = nil
+	delete(c.containers, ct.rec.Name)
+	c.mu.Unlock()
+	if err := errors.Join(errs...); err != nil {
+		return containerErr(ct.rec.Name, err)
+	}
+	return nil
+}
+
+// watchProcess releases a container when the process it is bound to has ended.
+func (c *Controller) watchProcess(ct *container) {
+	if ct.proc == nil {
+		return
+	}
+	c.spawn(func() {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-ct.proc.Done():
+		}
+		c.background(func() error {
+			return c.releaseIf(ct.rec.Name, "process ended", func(now *container) bool { return now == ct })
+		})
+	})
+}
+
+// background runs an operation that nobody waits for.
+func (c *Controller) background(fn func() error) {
+	leave, err := c.enter()
+	if err != nil {
+		return
+	}
+	defer leave()
+	if err := fn(); err != nil {
+		c.log.Error("background work", "err", joined(err))
+	}
+}
+
+// linkGone looks after the container whose cable has vanished: its namespace was
+// deleted, or somebody removed an interface.
+func (c *Controller) linkGone(ct *container) {
+	c.background(func() error {
+		name := ct.rec.Name
+		defer c.names.lock(ofContainer(name))()
+		c.mu.Lock()
+		same := c.containers[name] == ct
+		c.mu.Unlock()
+		if !same {
+			return nil
+		}
+		var lost []*endpoint
+		for _, e := range ct.endpoints {
+			if l, err := c.host.Link(e.veth); err != nil || l.Index != e.index {
+				lost = append(lost, e)
+			}
+		}
+		if len(lost) == 0 {
+			return nil
+		}
+		if len(lost) == len(ct.endpoints) {
+			err := c.release(ct)
+			c.log.Warn("released", "container", name, "reason", "its interface or namespace has vanished")
+			return err
+		}
+		var errs []error
+		for _, e := range lost {
+			c.log.Warn("endpoint released", "container", name, "network", e.net.rec.Name, "reason", "interface "+e.ifname+" has vanished")
+			errs = append(errs, c.leave(ct, e, nil))
+		}
+		return errors.Join(errs...)
+	})
+}

@@ -1,0 +1,240 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/port"
+)
+
+// reserveEndpoint finds a place in a network.
+func (c *Controller) reserveEndpoint(u *undo, ct *container, j joinPlan) error {
+	var e *endpoint
+	return u.do("address", func() (err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		e, err = c.reserveEndpointLocked(ct, j)
+		return err
+	}, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.freeEndpointLocked(e)
+		return nil
+	})
+}
+
+func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint, error) {
+	n, err := c.findNetworkLocked(j.network)
+	if err != nil {
+		return nil, err
+	}
+	if ct.endpointIn(n) != nil {
+		return nil, conflictf("it is in network %s already: name each network once", n.rec.Name)
+	}
+	e := &endpoint{net: n, ct: ct, ifname: j.ifname, mac: j.mac, layer2: j.layer2}
+	if e.ifname == "" {
+		e.ifname = ct.freeIfname()
+	}
+	for _, o := range ct.endpoints {
+		if o.ifname == e.ifname {
+			return nil, conflictf("interface %s is its port in network %s: choose another name with --ifname", e.ifname, o.net.rec.Name)
+		}
+	}
+	if who := n.macs[e.mac]; who != "" {
+		return nil, conflictf("MAC address %s is that of %s in network %s: choose another", e.mac, who, n.rec.Name)
+	}
+	if err := e.takeAddrs(j.ips); err != nil {
+		return nil, err
+	}
+	of := e.addrs[0]
+	if j.ips[ipv6].IsValid() && !j.ips[ipv4].IsValid() {
+		of = j.ips[ipv6] // the one that the container's successor will ask for too
+	}
+	for try := 0; e.mac.IsZero() || j.mac.IsZero() && n.macs[e.mac] != ""; try++ {
+		e.mac = deriveMAC(n.rec.ID, of, try)
+	}
+	n.macs[e.mac] = "container " + ct.rec.Name
+	n.members[e] = true
+	for e.veth == "" || c.byVeth[e.veth] != nil {
+		e.veth = c.vethPrefix() + newID()[:6]
+	}
+	e.alias = c.aliasPrefix() + ct.rec.Name + "/" + e.ifname
+	c.byVeth[e.veth] = e
+	ct.endpoints = append(ct.endpoints, e)
+	return e, nil
+}
+
+// takeAddrs gives an endpoint an address in each subnet of its network, the one
+// that is asked for or the next that is free; all or none.
+func (e *endpoint) takeAddrs(ips [2]netip.Addr) error {
+	n, owner := e.net, e.ct.rec.Name
+	for _, f := range families {
+		if ips[f].IsValid() && !hasFamily(n.rec, f) {
+			return invalidf("address %s: network %s has no %s subnet: leave it out or choose another network", ips[f], n.rec.Name, f)
+		}
+	}
+	for i, p := range n.pools {
+		a := ips[familyOf(n.rec.Subnets[i].Prefix.Addr())]
+		var err error
+		if a.IsValid() {
+			err = p.take(a, owner)
+		} else {
+			a, err = p.next(owner)
+		}
+		if err != nil {
+			e.releaseAddrs()
+			return err
+		}
+		e.addrs = append(e.addrs, a)
+	}
+	return nil
+}
+
+func (e *endpoint) releaseAddrs() {
+	for i, a := range e.addrs {
+		e.net.pools[i].release(a)
+	}
+}
+
+func (c *Controller) freeEndpointLocked(e *endpoint) {
+	e.releaseAddrs()
+	delete(e.net.macs, e.mac)
+	delete(e.net.members, e)
+	delete(c.byVeth, e.veth)
+	for i, o := range e.ct.endpoints {
+		if o == e {
+			// A view may still range over the old array.
+			e.ct.endpoints = append(e.ct.endpoints[:i:i], e.ct.endpoints[i+1:]...)
+			break
+		}
+	}
+}
+
+// freeIfname is the first of eth0, eth1, ... that no endpoint has.
+func (ct *container) freeIfname() string {
+next:
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		for _, e := range ct.endpoints {
+			if e.ifname == name {
+				continue next
+			}
+		}
+		return name
+	}
+}
+
+// reserveMapping finds and holds host ports.
+func (c *Controller) reserveMapping(u *undo, ct *container, s PublishSpec) error {
+	var m *mapping
+	return u.do("ports", func() (err error) {
+		if err := ct.checkPublish(s); err != nil {
+			return err
+		}
+		if m, err = c.reservePorts(ct, s); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		ct.mappings = append(ct.mappings, m)
+		c.mu.Unlock()
+		return nil
+	}, func() error {
+		c.dropMapping(m)
+		return c.releasePorts(m)
+	})
+}
+
+// serves reports whether a port published on a host address, invalid for every
+// one, can lead to the container.
+func (ct *container) serves(hostIP netip.Addr) bool {
+	if !hostIP.IsValid() || hostIP.IsLoopback() { // by the relay from one family to the other
+		return ct.gateway(ipv4) != nil || ct.gateway(ipv6) != nil
+	}
+	return ct.gateway(familyOf(hostIP)) != nil
+}
+
+func (ct *container) checkPublish(s PublishSpec) error {
+	switch {
+	case ct.serves(s.HostIP):
+		return nil
+	case ct.serves(netip.Addr{}):
+		return invalidf("publish %s: it has no %s address with a gateway: connect it to a network that gives one, or leave the host address out",
+			s, familyOf(s.HostIP))
+	}
+	return invalidf("publish %s: all its networks are internal or isolated: connect it to another network first", s)
+}
+
+func (c *Controller) dropMapping(m *mapping) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, o := range m.ct.mappings {
+		if o == m {
+			m.ct.mappings = append(m.ct.mappings[:i:i], m.ct.mappings[i+1:]...)
+			return
+		}
+	}
+}
+
+// wire makes the cable of an endpoint and plugs it into the switch.
+func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
+	n := e.net
+	err := u.do("link", func() error {
+		spec := host.VethSpec{
+			Name: e.veth, Alias: e.alias, Ifname: e.ifname,
+			MAC: net.HardwareAddr(e.mac[:]), MTU: n.rec.MTU,
+			Addrs: e.prefixes(), NoUSO: !n.tap.USO(), SealFD: c.kernel.SealFD(),
+		}
+		for _, f := range families {
+			if e.ct.gateway(f) == e {
+				spec.Gateways = append(spec.Gateways, subnetOf(n.rec, f).Gateway)
+			}
+		}
+		index, err := c.host.AddVeth(ns, spec)
+		c.mu.Lock()
+		e.index = index
+		c.mu.Unlock()
+		return wrapHost(err)
+	}, func() error { return c.host.DelLink(e.veth, e.index) })
+	if err != nil {
+		return err
+	}
+	return u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
+}
+
+// plug opens the host end of an endpoint's cable.
+func (c *Controller) plug(e *endpoint) error {
+	p, err := c.sockets.Open(port.PacketConfig{Ifindex: e.index, Name: e.veth, FilterFD: -1})
+	if err != nil {
+		return err
+	}
+	id, err := c.sw.AddPort(p)
+	if err != nil {
+		return errors.Join(fullf("%w", err), p.Close())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.port, e.hasPort = id, true
+	c.byPort[id] = portOwner{ep: e}
+	return nil
+}
+
+// unplug takes an endpoint out of the switch, with the connections it had: its
+// address may soon be another container's.
+func (c *Controller) unplug(e *endpoint) error {
+	c.mu.Lock()
+	id, had := e.port, e.hasPort
+	e.hasPort = false
+	if had {
+		delete(c.byPort, id)
+	}
+	c.mu.Unlock()
+	if !had {
+		return nil
+	}
+	c.sw.FlushConns(func(i dataplane.ConnInfo) bool { return i.Port == id })
+	return c.sw.RemovePort(id)
+}

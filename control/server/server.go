@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// Backend does what requests ask for; *control.Controller is one. Errors wrap
+// the kinds of package api. Methods are called concurrently.
+type Backend interface {
+	Info(context.Context) (api.Info, error)
+
+	Networks(context.Context) ([]api.Network, error)
+	Network(ctx context.Context, name string) (api.Network, error)
+	CreateNetwork(context.Context, api.NetworkCreate) (api.Network, error)
+	RemoveNetwork(ctx context.Context, name string) error
+	PruneNetworks(context.Context) (api.Pruned, error)
+
+	Containers(context.Context) ([]api.Container, error)
+	Container(ctx context.Context, name string) (api.Container, error)
+	Attach(context.Context, api.Attach) (api.Container, error)
+	Detach(ctx context.Context, name string) error
+	Connect(ctx context.Context, name string, in api.Connect) (api.Container, error)
+	Disconnect(ctx context.Context, name, network string) error
+	Ports(ctx context.Context, name string) ([]api.PortMapping, error)
+	Publish(ctx context.Context, name string, rules []string) ([]api.PortMapping, error)
+	Unpublish(ctx context.Context, name string, rules []string) error
+
+	FDB(context.Context) ([]api.FDBEntry, error)
+	NAT(context.Context) ([]api.NATEntry, error)
+	FlushNAT(context.Context, api.NATFlush) (api.NATFlushed, error)
+	Stats(context.Context) (api.Stats, error)
+	Capture(ctx context.Context, containers []string, snapLen int) (Capture, error)
+}
+
+// MaxBody is the largest request in bytes.
+const MaxBody = 1 << 20
+
+// New returns a server without a listener. log gets what goes wrong inside.
+func New(b Backend, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           Handler(b, log),
+		ReadHeaderTimeout: 5 * time.Second,
+		// The whole of a request is small; a capture's answer has no end, so
+		// there is no limit on writing.
+		ReadTimeout:    30 * time.Second,
+		IdleTimeout:    60 * time.Second,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Handler answers every path of docs/openapi.yaml.
+func Handler(b Backend, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	s := &server{b, log}
+	get := func(path string, fn func(*http.Request) (any, error)) { mux.Handle("GET "+path, s.answer(fn, 200)) }
+
+	get("/v1/info", func(r *http.Request) (any, error) { return b.Info(r.Context()) })
+	get("/v1/networks", func(r *http.Request) (any, error) { return b.Networks(r.Context()) })
+	get("/v1/networks/{name}", func(r *http.Request) (any, error) {
+		return b.Network(r.Context(), r.PathValue("name"))
+	})
+	get("/v1/containers", func(r *http.Request) (any, error) { return b.Containers(r.Context()) })
+	get("/v1/containers/{name}", func(r *http.Request) (any, error) {
+		return b.Container(r.Context(), r.PathValue("name"))
+	})
+	get("/v1/containers/{name}/ports", func(r *http.Request) (any, error) {
+		return b.Ports(r.Context(), r.PathValue("name"))
+	})
+	get("/v1/fdb", func(r *http.Request) (any, error) { return b.FDB(r.Context()) })
+	get("/v1/nat", func(r *http.Request) (any, error) { return b.NAT(r.Context()) })
+	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
+	mux.HandleFunc("GET /v1/capture", s.capture)
+
+	mux.Handle("POST /v1/networks", s.answer(func(r *http.Request) (any, error) {
+		var in api.NetworkCreate
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return b.CreateNetwork(r.Context(), in)
+	}, http.StatusCreated))
+	mux.Handle("POST /v1/networks/prune", s.answer(func(r *http.Request) (any, error) {
+		return b.PruneNetworks(r.Context())
+	}, 200))
+	mux.Handle("DELETE /v1/networks/{name}", s.answer(func(r *http.Request) (any, error) {
+		return nil, b.RemoveNetwork(r.Context(), r.PathValue("name"))
+	}, http.StatusNoContent))
+
+	mux.Handle("POST /v1/containers", s.answer(func(r *http.Request) (any, error) {
+		var in api.Attach
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return b.Attach(r.Context(), in)
+	}, http.StatusCreated))
+	mux.Handle("DELETE /v1/containers/{name}", s.answer(func(r *http.Request) (any, error) {
+		return nil, b.Detach(r.Context(), r.PathValue("name"))
+	}, http.StatusNoContent))
+	mux.Handle("POST /v1/containers/{name}/networks", s.answer(func(r *http.Request) (any, error) {
+		var in api.Connect
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return b.Connect(r.Context(), r.PathValue("name"), in)
+	}, 200))
+	mux.Handle("DELETE /v1/containers/{name}/networks/{network}", s.answer(func(r *http.Request) (any, error) {
+		return nil, b.Disconnect(r.Context(), r.PathValue("name"), r.PathValue("network"))
+	}, http.StatusNoContent))
+	mux.Handle("POST /v1/containers/{name}/ports", s.answer(func(r *http.Request) (any, error) {
+		var in api.Publish
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return b.Publish(r.Context(), r.PathValue("name"), in.Ports)
+	}, 200))
+	mux.Handle("DELETE /v1/containers/{name}/ports", s.answer(func(r *http.Request) (any, error) {
+		var in api.Publish
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return nil, b.Unpublish(r.Context(), r.PathValue("name"), in.Ports)
+	}, http.StatusNoContent))
+	mux.Handle("POST /v1/nat/flush", s.answer(func(r *http.Request) (any, error) {
+		var in api.NATFlush
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return b.FlushNAT(r.Context(), in)
+	}, 200))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, fmt.Errorf("%s %s: %w: see docs/openapi.yaml", r.Method, r.URL.Path, api.ErrNotFound))
+	})
+	return mux
+}
+
+type server struct {
+	Backend
+	log *slog.Logger
+}
+
+// answer bounds a request's body, calls fn and writes what it returns.
+func (s *server) answer(fn func(*http.Request) (any, error), status int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			// A broken invariant ends one request, not the network of everybody.
+			if p := recover(); p != nil {
+				s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				s.refuse(w, errors.New("the daemon failed inside: see its log"))
+			}
+		}()
+		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		out, err := fn(r)
+		if err != nil {
+			s.refuse(w, err)
+			return
+		}
+		if status == http.StatusNoContent {
+			w.WriteHeader(status)
+			return
+		}
+		write(w, status, out)
+	})
+}
+
+// decode reads exactly one JSON value with known fields. An empty body is that of
+// a request that leaves everything to the daemon.
+func decode(r *http.Request, in any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(in)
+	if err == nil {
+		if _, err = d.Token(); err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	if err == io.EOF {
+		return nil
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return err
+	}
+	return fmt.Errorf("%w: request body: %w", api.ErrInvalid, err)
+}
+
+func (s *server) refuse(w http.ResponseWriter, err error) {
+	status := api.Status(err)
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		status = http.StatusRequestEntityTooLarge
+	}
+	if status == http.StatusInternalServerError {
+		s.log.Error("request failed", "err", err)
+	}
+	write(w, status, api.Error{Message: oneLine(err.Error())})
+}
+
+func write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // a client that has gone away is no concern
+}
+
+// oneLine keeps messages to a line, whatever was joined into them.
+func oneLine(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' {
+			b[i] = ' '
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,308 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/client"
+)
+
+// echo is a Backend that remembers what it was asked and says what it is told.
+type echo struct {
+	Backend // nil: a method that is not here must not be called
+	asked   []any
+	err     error
+	frames  []Frame
+}
+
+func (e *echo) note(a ...any) error { e.asked = append(e.asked, a...); return e.err }
+
+func (e *echo) Info(context.Context) (api.Info, error) { return api.Info{PID: 7}, e.note("info") }
+func (e *echo) Attach(_ context.Context, in api.Attach) (api.Container, error) {
+	return api.Container{Name: in.Name}, e.note(in)
+}
+func (e *echo) Detach(_ context.Context, name string) error { return e.note("detach", name) }
+func (e *echo) Disconnect(_ context.Context, name, network string) error {
+	return e.note("disconnect", name, network)
+}
+func (e *echo) Unpublish(_ context.Context, name string, rules []string) error {
+	return e.note("unpublish", name, rules)
+}
+func (e *echo) PruneNetworks(context.Context) (api.Pruned, error) { panic("broken invariant") }
+func (e *echo) Capture(_ context.Context, names []string, snap int) (Capture, error) {
+	return &tape{frames: e.frames}, e.note(names, snap)
+}
+
+type tape struct{ frames []Frame }
+
+func (t *tape) Interfaces() []string { return []string{"web/eth0 (bridge)", "uplink/eth0"} }
+func (t *tape) Dropped() uint64      { return 3 }
+func (t *tape) Close()               {}
+func (t *tape) Next(context.Context) (Frame, bool, error) {
+	if len(t.frames) == 0 {
+		return Frame{}, false, nil
+	}
+	f := t.frames[0]
+	t.frames = t.frames[1:]
+	return f, true, nil
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func TestStatuses(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{fmt.Errorf("x: %w", api.ErrInvalid), 400},
+		{fmt.Errorf("x: %w", api.ErrNotFound), 404},
+		{fmt.Errorf("x: %w", api.ErrConflict), 409},
+		{fmt.Errorf("x: %w", api.ErrFull), 507},
+		{errors.New("two\nlines"), 500},
+		{nil, 201},
+	} {
+		w := httptest.NewRecorder()
+		Handler(&echo{err: tc.err}, quiet).ServeHTTP(w, httptest.NewRequest("POST", "/v1/containers", strings.NewReader(`{"name":"web"}`)))
+		if w.Code != tc.want {
+			t.Errorf("%v: status %d, want %d", tc.err, w.Code, tc.want)
+		}
+		var e api.Error
+		if err := json.Unmarshal(w.Body.Bytes(), &e); tc.err != nil && (err != nil || e.Message == "" || strings.Contains(e.Message, "\n")) {
+			t.Errorf("%v: body %q, %v, want one line", tc.err, w.Body, err)
+		}
+	}
+}
+
+func TestBodies(t *testing.T) {
+	ok := `{"name":"web","networks":[{"network":"blue"}]}`
+	for _, tc := range []struct {
+		name, body string
+		want       int
+	}{
+		{"right", ok, 201},
+		{"blanks behind", ok + " \n", 201},
+		{"unknown field", `{"name":"web","nmae":"x"}`, 400},
+		{"wrong type", `{"name":7}`, 400},
+		{"two values", ok + ok, 400},
+		{"rubbish behind", ok + "}", 400},
+		{"cut", ok[:20], 400},
+		{"an array", `[]`, 400},
+		{"deep", strings.Repeat(`[`, 100000), 400},
+		{"too large", `{"name":"` + strings.Repeat("x", MaxBody) + `"}`, 413},
+		{"too large behind", ok + strings.Repeat(" ", MaxBody), 413},
+	} {
+		e := &echo{}
+		w := httptest.NewRecorder()
+		Handler(e, quiet).ServeHTTP(w, httptest.NewRequest("POST", "/v1/containers", strings.NewReader(tc.body)))
+		if w.Code != tc.want {
+			t.Errorf("%s: status %d, want %d: %s", tc.name, w.Code, tc.want, w.Body)
+		}
+		if called := len(e.asked) > 0; called != (tc.want == 201) {
+			t.Errorf("%s: the backend was called: %v", tc.name, called)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	for _, tc := range []struct {
+		method, path, body string
+		want               int
+		asked              []any
+	}{
+		{"GET", "/v1/info", "", 200, []any{"info"}},
+		{"DELETE", "/v1/containers/web", "", 204, []any{"detach", "web"}},
+		{"DELETE", "/v1/containers/a%2Fb", "", 204, []any{"detach", "a/b"}},
+		{"DELETE", "/v1/containers/web/networks/blue", "", 204, []any{"disconnect", "web", "blue"}},
+		{"DELETE", "/v1/containers/web/ports", `{"ports":["80"]}`, 204, []any{"unpublish", "web", []string{"80"}}},
+		{"POST", "/v1/networks/prune", "", 500, nil}, // panics inside
+		{"GET", "/v1/nosuch", "", 404, nil},
+		{"GET", "/", "", 404, nil},
+		{"GET", "/v1/capture?snaplen=x", "", 400, nil},
+	} {
+		e := &echo{}
+		w := httptest.NewRecorder()
+		Handler(e, quiet).ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body)))
+		if d := cmp.Diff(tc.asked, e.asked); w.Code != tc.want || d != "" {
+			t.Errorf("%s %s: status %d, want %d (-want +got):\n%s", tc.method, tc.path, w.Code, tc.want, d)
+		}
+	}
+}
+
+func TestCaptureStream(t *testing.T) {
+	at := time.Unix(1700000000, 123456789)
+	e := &echo{frames: []Frame{
+		{Time: at, Interface: 1, Out: true, Data: bytes.Repeat([]byte{1}, 61), OrigLen: 1500},
+		{Time: at.Add(time.Nanosecond), Interface: 0, Data: bytes.Repeat([]byte{2}, 60), OrigLen: 60},
+	}}
+	w := httptest.NewRecorder()
+	Handler(e, quiet).ServeHTTP(w, httptest.NewRequest("GET", "/v1/capture?name=web&name=db&snaplen=61", nil))
+	if d := cmp.Diff([]any{[]string{"web", "db"}, 61}, e.asked); d != "" || w.Code != 200 {
+		t.Fatalf("status %d (-want +got):\n%s", w.Code, d)
+	}
+	ng, err := pcapgo.NewNgReader(w.Body, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		nic, dir, size, orig int
+	}{{1, 2, 61, 1500}, {0, 1, 60, 60}} {
+		data, ci, opts, err := ng.ReadPacketDataWithOptions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ci.InterfaceIndex != want.nic || opts.Flags == nil || int(opts.Flags.Direction) != want.dir || len(data) != want.size || ci.Length != want.orig {
+			t.Errorf("frame %d: %+v %+v, want %+v", i, ci, opts.Flags, want)
+		}
+		if !ci.Timestamp.Equal(at.Add(time.Duration(i))) {
+			t.Errorf("frame %d at %v, want nanoseconds kept", i, ci.Timestamp)
+		}
+	}
+	if _, _, err := ng.ReadPacketData(); err != io.EOF {
+		t.Errorf("behind the last frame: %v", err)
+	}
+	if n, err := ng.Interface(1); err != nil || n.Name != "uplink/eth0" {
+		t.Errorf("interface 1 is %+v, %v", n, err)
+	}
+}
+
+// TestDocumented holds docs/openapi.yaml against the types and the handler.
+func TestDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(b)
+	for _, v := range []any{
+		api.Error{}, api.Info{}, api.Uplink{}, api.NetworkCreate{}, api.Network{}, api.NetworkMember{}, api.Pruned{}, api.Attach{},
+		api.Connect{}, api.Container{}, api.Endpoint{}, api.PortMapping{}, api.Publish{}, api.FDBEntry{}, api.NATEntry{},
+		api.NATFlush{}, api.NATFlushed{}, api.Stats{}, api.PortStats{},
+	} {
+		typ := reflect.TypeOf(v)
+		_, schema, ok := strings.Cut(doc, "\n    "+typ.Name()+":\n")
+		if !ok {
+			t.Errorf("%s is not in docs/openapi.yaml", typ.Name())
+			continue
+		}
+		if end := regexp.MustCompile(`\n    \w`).FindStringIndex(schema); end != nil {
+			schema = schema[:end[0]]
+		}
+		fields := map[string]bool{}
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			fields[name] = true
+			if !strings.Contains(schema, "\n        "+name+": ") {
+				t.Errorf("%s.%s is not in docs/openapi.yaml", typ.Name(), name)
+			}
+		}
+		for _, m := range regexp.MustCompile(`\n        (\w+): `).FindAllStringSubmatch(schema, -1) {
+			if !fields[m[1]] {
+				t.Errorf("docs/openapi.yaml has %s.%s, which is no field", typ.Name(), m[1])
+			}
+		}
+	}
+	mux := Handler(&echo{}, quiet).(*http.ServeMux)
+	path := ""
+	count := 0
+	for _, line := range strings.Split(doc, "\n") {
+		if m := regexp.MustCompile(`^  (/v1/.*):$`).FindStringSubmatch(line); m != nil {
+			path = m[1]
+		}
+		if m := regexp.MustCompile(`^    (get|post|delete):$`).FindStringSubmatch(line); m != nil && path != "" {
+			count++
+			method := strings.ToUpper(m[1])
+			if _, pattern := mux.Handler(httptest.NewRequest(method, path, nil)); pattern != method+" "+path {
+				t.Errorf("%s %s is served by %q", method, path, pattern)
+			}
+		}
+	}
+	if count != 20 {
+		t.Errorf("%d operations are documented, want 20", count)
+	}
+}
+
+func TestListen(t *testing.T) {
+	dir := t.TempDir() + "/run"
+	path := dir + "/vswitch.sock"
+	for range 2 { // the second replaces what a dead daemon left
+		l, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		fi, err := os.Stat(path)
+		if err != nil || fi.Mode() != os.ModeSocket|0o660 {
+			t.Errorf("socket %v, %v, want 0660", fi.Mode(), err)
+		}
+		if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o750 {
+			t.Errorf("directory %v, %v, want 0750", fi.Mode(), err)
+		}
+		l.Close()
+	}
+	if _, err := client.New(path).Info(t.Context()); !errors.Is(err, client.ErrNoDaemon) {
+		t.Errorf("a socket that nobody listens on: %v, want ErrNoDaemon", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "something else") {
+		t.Errorf("a file in the way: %v", err)
+	}
+}
+
+func TestClientSpeaksToServer(t *testing.T) {
+	path := t.TempDir() + "/s/vswitch.sock"
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &echo{}
+	srv := New(e, quiet)
+	go srv.Serve(l)
+	defer srv.Close()
+	c := client.New(path)
+	defer c.Close()
+	if info, err := c.Info(t.Context()); err != nil || info.PID != 7 {
+		t.Errorf("info %+v, %v", info, err)
+	}
+	in := api.Attach{Name: "web", Netns: "/run/netns/web", Publish: []string{"80"}, Labels: map[string]string{"a": "b"}}
+	if _, err := c.Attach(t.Context(), in); err != nil {
+		t.Error(err)
+	}
+	if err := c.Disconnect(t.Context(), "a/b", "c?d"); err != nil {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]any{"info", in, "disconnect", "a/b", "c?d"}, e.asked); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	e.err = fmt.Errorf("container web is attached already: detach it first%w", errKind{api.ErrConflict})
+	_, err = c.Attach(t.Context(), in)
+	if !client.IsConflict(err) || err.Error() != "container web is attached already: detach it first" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// errKind is a kind without a text.
+type errKind struct{ error }
+
+func (errKind) Error() string   { return "" }
+func (e errKind) Unwrap() error { return e.error }
