@@ -1,0 +1,78 @@
+package main
+
+import (
+	"log/slog"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vswitch/vswitch/control"
+)
+
+func newDaemon(c *cli) *cobra.Command {
+	var (
+		cfg    control.DaemonConfig
+		pool   string
+		file   string
+		pool6  string
+		level  slog.Level
+		logFmt string
+	)
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "Run the switch in this network namespace",
+		Long: `Run the switch in this network namespace until SIGTERM or SIGINT.
+
+Attached containers survive a restart: the daemon leaves their links standing,
+and the next start with the same --state-dir takes them up again. With nothing
+attached it removes every trace. Several daemons run side by side when each has
+its own --run-dir and --state-dir.`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file != "" {
+				if err := applyConfig(cmd, file); err != nil {
+					return err
+				}
+			}
+			if pool != "" {
+				p, err := netip.ParsePrefix(pool)
+				if err != nil {
+					return usagef(cmd, "--pool %q: not a prefix such as 10.88.0.0/13", pool)
+				}
+				cfg.Pool = p
+			}
+			if pool6 != "" {
+				p, err := netip.ParsePrefix(pool6)
+				if err != nil {
+					return usagef(cmd, "--pool6 %q: not a prefix such as fd00:88::/48", pool6)
+				}
+				cfg.Pool6 = p
+			}
+			opts := &slog.HandlerOptions{Level: level}
+			switch logFmt {
+			case "text":
+				cfg.Log = slog.New(slog.NewTextHandler(c.stderr, opts))
+			case "json":
+				cfg.Log = slog.New(slog.NewJSONHandler(c.stderr, opts))
+			default:
+				return usagef(cmd, `--log-format %q: must be "text" or "json"`, logFmt)
+			}
+			cfg.RunDir, cfg.Version = c.runDir, versionString()
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return control.Run(ctx, cfg)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&file, "config", "", "TOML file with these options by their names; the command line wins")
+	flags.StringVar(&cfg.StateDir, "state-dir", control.DefaultStateDir, "directory of what must survive a restart")
+	flags.StringSliceVar(&cfg.Uplinks, "uplink", []string{"auto"},
+		`interfaces through which containers go out; "auto": those that hold a default route`)
+	flags.IntVar(&cfg.Workers, "workers", 0, "threads that move frames (default chosen by the number of CPUs)")
+	flags.StringVar(&pool, "pool", "", "space from which networks take a subnet (default 10.88.0.0/13)")
+	flags.StringVar(&pool6, "pool6", "", "the same for IPv6 (default a random unique local /48 that the state directory keeps)")
+	flags.BoolVar(&cfg.IPv6, "ipv6", false, "the default network has IPv6 too, if it is made by this start")
+	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
+	return cmd
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// Names under which the test binary is something else: the program itself, and
+// a command for it to run.
+const (
+	programName = "vswitch"
+	countName   = "count-interrupts"
+)
+
+func TestMain(m *testing.M) {
+	switch os.Args[0] {
+	case runInitName, demoContainerName, programName:
+		main()
+	}
+	if filepath.Base(os.Args[0]) == countName {
+		countInterrupts()
+	}
+	labtest.Enter()
+	goleak.VerifyTestMain(m)
+}
