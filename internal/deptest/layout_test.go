@@ -1,0 +1,80 @@
+package deptest
+
+import (
+	"go/parser"
+	"go/token"
+	"strings"
+	"testing"
+)
+
+const (
+	maxLines      = 400 // a file is read in one sitting
+	maxStageLines = 250 // a stage in one glance
+)
+
+// stages are the files of the stages and of what leaves their line, in the order
+// in which a frame meets them.
+var stages = []string{
+	"mirror", "parse", "vlan", "guard", "guard_arp", "guard_nd", "guard_dhcp", "learn", "answer", "classify", "snoop", "storm", "prerouting", "fragment", "route", "waiting", "reply", "postrouting", "egress", "turn",
+}
+
+// overdue files are longer than they may be. The list only gets shorter: a file
+// may not grow beyond what stands here, and leaves the list when it was split.
+var overdue = map[string]int{}
+
+func TestFileLengths(t *testing.T) {
+	limit := make(map[string]int)
+	for _, s := range stages {
+		limit["dataplane/"+s+".go"] = maxStageLines
+	}
+	seen := make(map[string]bool)
+	for _, f := range sources(t) {
+		seen[f.path] = true
+		most := maxLines
+		if l := limit[f.path]; l != 0 {
+			most = l
+		}
+		was, late := overdue[f.path]
+		switch {
+		case late && f.lines <= most:
+			t.Errorf("%s has %d lines by now: take it off the list of overdue files", f.path, f.lines)
+		case late && f.lines > was:
+			t.Errorf("%s has grown from %d to %d lines: split it", f.path, was, f.lines)
+		case !late && f.lines > most:
+			t.Errorf("%s has %d lines: split it at a seam, at most %d are allowed", f.path, f.lines, most)
+		}
+	}
+	for path := range limit {
+		if !seen[path] {
+			t.Errorf("%s does not exist: a stage's word is also its file's name", path)
+		}
+	}
+	for path := range overdue {
+		if !seen[path] {
+			t.Errorf("%s does not exist any more: take it off the list of overdue files", path)
+		}
+	}
+}
+
+// Each package is explained in one place, where a reader looks first.
+func TestPackageComments(t *testing.T) {
+	comments, packages := make(map[string][]string), make(map[string]bool)
+	for _, f := range sources(t) {
+		if f.test {
+			continue
+		}
+		packages[f.pkg] = true
+		syntax, err := parser.ParseFile(token.NewFileSet(), f.path, f.text, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if syntax.Doc != nil {
+			comments[f.pkg] = append(comments[f.pkg], f.path)
+		}
+	}
+	for pkg := range packages {
+		if n := len(comments[pkg]); n != 1 {
+			t.Errorf("package %s has %d package comments, want one: %s", pkg, n, strings.Join(comments[pkg], ", "))
+		}
+	}
+}
