@@ -1,0 +1,191 @@
+package gen
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// FrameSpec describes a stream of UDP frames.
+type FrameSpec struct {
+	Ifname string           `json:"ifname"`
+	Src    net.HardwareAddr `json:"src_mac"`
+	Dst    net.HardwareAddr `json:"dst_mac"`
+	From   netip.AddrPort   `json:"from"`
+	To     netip.AddrPort   `json:"to"`
+	// Size is that of RFC 2544: with the 4 bytes of the frame check sequence,
+	// which a packet socket does not see. 64 and up.
+	Size int `json:"size"`
+	// Rate is frames per second, 0 for as fast as they go.
+	Rate float64 `json:"rate,omitempty"`
+	// Flows is the number of flows that frames take turns in: 40,000 source ports
+	// from From's up, then the next source address. 0 and 1 are one flow.
+	Flows int `json:"flows,omitempty"`
+	// MACs is the number of source addresses that they take turns with, made up
+	// but for the first. 0 and 1 leave all frames Src.
+	MACs int `json:"macs,omitempty"`
+	// Frames ends the stream before its window does, 0 for no limit.
+	Frames uint64 `json:"frames,omitempty"`
+	// Stamp is the number of frames per second that carry the time they were
+	// sent at, for a Clock.
+	Stamp float64 `json:"stamp,omitempty"`
+}
+
+// Sent is what the generator put on the wire.
+type Sent struct {
+	Frames  uint64        `json:"frames"`  // accepted by the device
+	Refused uint64        `json:"refused"` // ENOBUFS: the next queue was full
+	Elapsed time.Duration `json:"elapsed"`
+	CPU     time.Duration `json:"cpu"` // of the whole machine
+}
+
+// PerSecond is the offered rate.
+func (s Sent) PerSecond() float64 { return float64(s.Frames) / s.Elapsed.Seconds() }
+
+// Frames sends frames out of ns for window. What arrives is counted elsewhere,
+// at the receiver's interface.
+func Frames(ctx context.Context, ns Namespace, f FrameSpec, window time.Duration) (s Sent, err error) {
+	return s, call(ctx, ns, Spec{Role: roleFrames, Frames: f, Window: window}, &s)
+}
+
+// frameBatch is the number of frames of one system call.
+const frameBatch = 64
+
+// mmsghdr is struct mmsghdr of the kernel.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
+func frames(s Spec) (Sent, error) {
+	st, err := newStream(s.Frames)
+	if err != nil {
+		return Sent{}, err
+	}
+	fd, err := packetSocket(s.Frames.Ifname)
+	if err != nil {
+		return Sent{}, err
+	}
+	defer unix.Close(fd)
+	lockThread()
+	// Sleeps of a paced stream are to end when they should, not 50 us later.
+	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	before, err := machineCPU()
+	if err != nil {
+		return Sent{}, err
+	}
+	var sent Sent
+	begin := time.Now()
+	for sent.Elapsed < s.Window && (s.Frames.Frames == 0 || sent.Frames < s.Frames.Frames) {
+		count := st.prepare(sent.Frames+sent.Refused, sent.Elapsed)
+		if count > 0 {
+			n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&st.msgs[0])), uintptr(count), 0, 0, 0)
+			switch errno {
+			case 0:
+				sent.Frames += uint64(n)
+			case unix.ENOBUFS:
+				// The frame was dropped at the device; the rest of the batch was not tried.
+				sent.Refused++
+			case unix.EINTR:
+			default:
+				return Sent{}, fmt.Errorf("frames on %s: %w", s.Frames.Ifname, errno)
+			}
+		}
+		sent.Elapsed = time.Since(begin)
+	}
+	after, err := machineCPU()
+	sent.CPU = after - before
+	return sent, err
+}
+
+// packetSocket is a raw socket bound to ifname that receives nothing (protocol
+// 0) and sends past the queueing discipline, straight to the driver.
+func packetSocket(ifname string) (int, error) {
+	ifi, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return -1, fmt.Errorf("frames on %s: %w", ifname, err)
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("frames on %s: packet socket: %w", ifname, err)
+	}
+	if err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err == nil {
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifi.Index})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("frames on %s: %w", ifname, err)
+	}
+	return fd, nil
+}
+
+const (
+	etherSize = 14
+	fcsSize   = 4
+	udpSize   = 8
+)
+
+// build writes the frame: Ethernet, IPv4 or IPv6, UDP, zeros. Checksums are
+// right, so that no guard on the way has a reason to drop it.
+func (f FrameSpec) build() ([]byte, error) {
+	if len(f.Src) != 6 || len(f.Dst) != 6 {
+		return nil, fmt.Errorf("frame from %q to %q: not Ethernet addresses", f.Src, f.Dst)
+	}
+	ipSize, etherType := 20, uint16(unix.ETH_P_IP)
+	if f.From.Addr().Is6() {
+		ipSize, etherType = 40, unix.ETH_P_IPV6
+	}
+	size := f.Size - fcsSize
+	if size < etherSize+ipSize+udpSize {
+		return nil, fmt.Errorf("frame of %d bytes: too short for IP and UDP", f.Size)
+	}
+	b := make([]byte, size)
+	copy(b, f.Dst)
+	copy(b[6:], f.Src)
+	binary.BigEndian.PutUint16(b[12:], etherType)
+	ip, udp := b[etherSize:], b[etherSize+ipSize:]
+	if ipSize == 20 {
+		ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		copy(ip[12:], f.From.Addr().AsSlice())
+		copy(ip[16:], f.To.Addr().AsSlice())
+		binary.BigEndian.PutUint16(ip[10:], ^sum(0, ip[:ipSize]))
+	} else {
+		ip[0], ip[6], ip[7] = 0x60, unix.IPPROTO_UDP, 64
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(udp)))
+		copy(ip[8:], f.From.Addr().AsSlice())
+		copy(ip[24:], f.To.Addr().AsSlice())
+	}
+	binary.BigEndian.PutUint16(udp, f.From.Port())
+	binary.BigEndian.PutUint16(udp[2:], f.To.Port())
+	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
+	pseudo := sum(uint32(unix.IPPROTO_UDP)+uint32(len(udp)), f.From.Addr().AsSlice())
+	pseudo = sum(uint32(pseudo), f.To.Addr().AsSlice())
+	check := ^sum(uint32(pseudo), udp)
+	if check == 0 {
+		check = 0xffff // zero means none, RFC 768
+	}
+	binary.BigEndian.PutUint16(udp[6:], check)
+	return b, nil
+}
+
+// sum is the ones' complement sum of RFC 1071 over b, continued from acc.
+func sum(acc uint32, b []byte) uint16 {
+	for ; len(b) >= 2; b = b[2:] {
+		acc += uint32(binary.BigEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		acc += uint32(b[0]) << 8
+	}
+	for acc > 0xffff {
+		acc = acc>>16 + acc&0xffff
+	}
+	return uint16(acc)
+}

@@ -1,0 +1,125 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/vswitch/vswitch/bench/gen"
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/internal/netlab"
+)
+
+// socketName is the socket's name in the run directory. The environment's
+// VSWITCH_SOCKET, which client.Socket honours, would lead to another daemon.
+const socketName = "vswitch.sock"
+
+// buildVSwitch starts a daemon in the host's namespace and attaches two
+// containers, the ports of B published.
+func (r *Rig) buildVSwitch(ctx context.Context, binary string) error {
+	if err := r.startDaemon(ctx, binary); err != nil {
+		return err
+	}
+	var err error
+	if r.A, _, err = r.Attach(ctx, api.Attach{Name: "a"}); err != nil {
+		return err
+	}
+	networks, err := r.API.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	if len(networks) != 1 {
+		return fmt.Errorf("%d networks, want the default one", len(networks))
+	}
+	if r.Gateway, err = netip.ParseAddr(networks[0].Gateway); err != nil {
+		return err
+	}
+	var ports []string
+	for _, p := range published {
+		ports = append(ports, fmt.Sprintf("%d:%d/%s", p.Host(), p.Container, p.Proto))
+	}
+	r.B, _, err = r.Attach(ctx, api.Attach{Name: "b", Publish: ports})
+	return err
+}
+
+// Attach makes a namespace and attaches it as in says, which names none. Both
+// end with the rig. took is the time the daemon needed.
+func (r *Rig) Attach(ctx context.Context, in api.Attach) (c *Container, took time.Duration, err error) {
+	name := in.Name
+	ns, err := r.namespace(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	in.Netns = ns.Path()
+	start := time.Now()
+	got, err := r.API.Attach(ctx, in)
+	if err != nil {
+		return nil, 0, fmt.Errorf("attach %s: %w", name, err)
+	}
+	took = time.Since(start)
+	c, err = container(ns, got)
+	if err != nil {
+		return nil, 0, fmt.Errorf("attach %s: %w", name, err)
+	}
+	r.undo = append(r.undo, func() error {
+		if r.abandon {
+			return nil
+		}
+		// The rig closes after Ctrl-C too, when ctx is done.
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := r.API.Detach(ctx, name); err != nil {
+			return fmt.Errorf("detach %s: %w", name, err)
+		}
+		return nil
+	})
+	return c, took, nil
+}
+
+// container reads the daemon's answer to an attach.
+func container(ns *netlab.NS, got api.Container) (*Container, error) {
+	if len(got.Endpoints) != 1 {
+		return nil, fmt.Errorf("%d endpoints, want one", len(got.Endpoints))
+	}
+	e := got.Endpoints[0]
+	prefix, err := netip.ParsePrefix(e.Address)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := net.ParseMAC(e.MAC)
+	if err != nil {
+		return nil, err
+	}
+	return &Container{NS: ns, Ifname: e.Interface, Addr: prefix.Addr(), MAC: mac}, nil
+}
+
+// startDaemon starts the daemon under test and waits until it answers.
+func (r *Rig) startDaemon(ctx context.Context, binary string) error {
+	dir, err := r.scratch()
+	if err != nil {
+		return err
+	}
+	run := filepath.Join(dir, "run")
+	p, err := r.start(r.World.Host, binary, "daemon", "--run-dir", run, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0")
+	if err != nil {
+		return err
+	}
+	r.PID = p.pid()
+	r.API = client.New(filepath.Join(run, socketName))
+	r.undo = append(r.undo, func() error { r.API.Close(); return nil })
+	return p.await(ctx, func() error {
+		info, err := r.API.Info(ctx)
+		r.Version = info.Version
+		return err
+	})
+}
+
+// CPU is the time the daemon has spent since its start.
+func (r *Rig) CPU() (time.Duration, error) { return gen.ProcessCPU(r.PID) }
+
+// RSS is the daemon's resident memory in bytes, packet rings included.
+func (r *Rig) RSS() (uint64, error) { return gen.ProcessRSS(r.PID) }

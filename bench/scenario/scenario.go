@@ -1,0 +1,124 @@
+package scenario
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/vswitch/vswitch/bench/report"
+	"github.com/vswitch/vswitch/bench/rig"
+	"github.com/vswitch/vswitch/internal/netlab"
+)
+
+// Scenario is a path through the network and the loads that are put on it.
+type Scenario struct {
+	Name  string
+	Title string
+	// Baseline is the kernel's way to do the same: the name of a rig.
+	Baseline string
+	// Others are rigs of programs that do it too.
+	Others []string
+	Loads  []Load
+
+	ends func(*rig.Rig) (ends, error)
+}
+
+// ends are the two ends of a path.
+type ends struct {
+	client   *netlab.NS
+	server   netip.Addr // as the client knows it
+	serverNS *netlab.NS
+	// offset is added to a server's port to get the one the client connects to.
+	offset uint16
+	// frames, where raw frames can take this path; nil otherwise.
+	frames *frameEnds
+}
+
+func (e ends) target(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(e.server, port+e.offset)
+}
+
+// Load is one kind of traffic. It gives as many values as it has measures, in
+// their units and order.
+type Load struct {
+	Name     string
+	Measures []report.Measure
+	// Quick loads are in the short table.
+	Quick bool
+	// Others are measured with this load too.
+	Others bool
+	run    func(ctx context.Context, e ends, window time.Duration) ([]float64, error)
+}
+
+// Run puts load on the path of s in r for window.
+func (s Scenario) Run(ctx context.Context, load Load, r *rig.Rig, window time.Duration) ([]float64, error) {
+	e, err := s.ends(r)
+	if err != nil {
+		return nil, err
+	}
+	return load.run(ctx, e, window)
+}
+
+// withOthers is l for the other systems too.
+func withOthers(l Load) Load {
+	l.Others = true
+	return l
+}
+
+// Bound is the target for the ratio of vswitch to system, one of Others; 0 for
+// none.
+func Bound(system string, m report.Measure) float64 {
+	if system != rig.OVS {
+		return 0
+	}
+	switch m.Unit {
+	case report.BitsPerSecond, report.FramesPerSec:
+		return 1.5
+	}
+	return 1
+}
+
+// Compared are the scenarios that kernel and subject both run, in the order
+// they are shown.
+func Compared() []Scenario {
+	return []Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin()}
+}
+
+// Extent is how far the scenarios of the daemon alone go.
+type Extent struct {
+	Quick  bool
+	Window time.Duration // of one measurement
+}
+
+// of is quick or full.
+func (e Extent) of(quick, full []int) []int {
+	if e.Quick {
+		return quick
+	}
+	return full
+}
+
+// Findings are what a scenario of the daemon alone gives.
+type Findings struct {
+	Figures []report.Figure
+	Curves  []report.Curve
+}
+
+// Alone is a measurement that is made once in a run: of vswitch by itself, or
+// of a cost that grows with something, and then of the kernel's too.
+type Alone struct {
+	Name string
+	Run  func(ctx context.Context, opt rig.Options, x Extent) (Findings, error)
+}
+
+// Alones are all of them, in the order they are shown.
+func Alones() []Alone {
+	return []Alone{
+		{Name: "ports", Run: ports},
+		{Name: "publish", Run: publish},
+		{Name: "by-macs", Run: byMACs},
+		{Name: "by-flows", Run: byFlows},
+		{Name: "by-published", Run: byPublished},
+		{Name: "by-ports", Run: byPorts},
+	}
+}
