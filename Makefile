@@ -1,0 +1,88 @@
+# Every target works as root and without; what root adds is said beside it.
+
+# sudo has a PATH of its own, which often lacks the place where Go installs itself.
+ifeq ($(shell command -v go),)
+export PATH := /usr/local/go/bin:$(PATH)
+endif
+
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+BIN     := bin/vswitch
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+
+# The version comes by LDFLAGS: under sudo git may refuse to read a tree that
+# belongs to somebody else, and -buildvcs would then fail the build.
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+# The benchmark is left out: under the race detector its numbers mean nothing.
+RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
+
+FUZZTIME ?= 1m
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/vswitch, one static binary
+	$(GOBUILD) -o $(BIN) ./cmd/vswitch
+
+demo: build ## build, then show the switch at work in its own namespaces (root)
+	$(BIN) demo
+
+test: build ## run every test; without root in user namespaces, as far as those go
+	VSWITCH_BINARY=$(CURDIR)/$(BIN) go test ./...
+
+# Without the option every child process sleeps a second before it ends.
+race: ## run the tests under the race detector (needs a C compiler)
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 go test -race $(RACE)
+
+bench: build ## measure against the kernel and other switches, half an hour (root)
+	go run ./bench -binary $(CURDIR)/$(BIN) -html docs/bench/report.html
+
+bench-quick: build ## the main rows from few and short rounds, under 3 minutes (root)
+	go run ./bench -quick -binary $(CURDIR)/$(BIN)
+
+BASELINE ?= docs/bench/baseline.json
+
+bench-guard: build ## fail where a ratio is worse than in BASELINE beyond the noise (root)
+	go run ./bench -kernel-only -guard $(BASELINE) -binary $(CURDIR)/$(BIN)
+
+MICRO ?= ./dataplane/...
+
+bench-micro: ## Go benchmarks of each stage, for benchstat
+	go test -run '^$$' -bench . -benchmem -count 6 $(MICRO)
+
+# go test -fuzz takes one target of one package at a time. Making inputs smaller is
+# bounded: by default it may take longer than the whole run.
+fuzz: ## run every fuzz target for FUZZTIME (1m)
+	@set -e; grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | \
+	while IFS=: read -r file func; do \
+		echo "$${func#func } in $$(dirname $$file), $(FUZZTIME)"; \
+		go test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "$$(dirname $$file)"; \
+	done
+
+test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-system-x86, busybox-static)
+	internal/oldkernel/run bookworm
+
+lint: ## gofmt, go vet and staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt: not formatted: $$files" >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+MUTATE ?= 10000000
+
+mutate: ## send MUTATE (10 million) damaged frames through a switch in memory
+	VSWITCH_MUTATE=$(MUTATE) go test ./dataplane -count=1 -run '^TestMutatedFrames$$' -timeout 30m -v
+
+conformance: ## run the tests that carry rows and write docs/conformance.md (root)
+	go run ./internal/conformance
+
+check: lint test race ## all that a change has to pass
+
+install: build ## install the binary below PREFIX (/usr/local)
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/vswitch
+
+clean: ## remove what was built
+	rm -rf bin
