@@ -54,8 +54,16 @@ type DaemonConfig struct {
 	// Version is shown by Info.
 	Version string
 	Log     *slog.Logger // default slog.Default()
-	// Ready, when not nil, is called once requests are answered.
-	Ready func()
+	// Socket, when not nil, is the API's listening socket, made by a service
+	// manager that keeps it; otherwise it is made in RunDir.
+	Socket *net.UnixListener
+	// Ready, when not nil, is called once requests are answered, and Stopping when
+	// the end begins.
+	Ready, Stopping func()
+	// Alive is called every Watchdog, unless that is 0, for as long as each worker
+	// makes turns and requests can be worked on.
+	Watchdog time.Duration
+	Alive    func()
 
 	noTCX bool // for tests: guard uplinks as on a kernel before 6.6
 }
@@ -99,6 +107,11 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 	if err := cfg.fill(); err != nil {
 		return err
 	}
+	if cfg.Socket != nil {
+		if err := server.Inherit(cfg.Socket); err != nil {
+			return err
+		}
+	}
 	var cleanup []func() error
 	defer func() {
 		for i := len(cleanup) - 1; i >= 0; i-- {
@@ -135,9 +148,11 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 	}
 	cleanup = append(cleanup, c.close)
 
-	l, err := server.Listen(filepath.Join(cfg.RunDir, SocketName))
-	if err != nil {
-		return err
+	l := cfg.Socket
+	if l == nil {
+		if l, err = server.Listen(filepath.Join(cfg.RunDir, SocketName)); err != nil {
+			return err
+		}
 	}
 	srv := server.New(c, cfg.Log)
 	// Captures have no end of their own.
@@ -157,9 +172,18 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 		}
 		return nil
 	})
-	cfg.Log.Info("daemon ready", "socket", filepath.Join(cfg.RunDir, SocketName), "state", cfg.StateDir, "pid", os.Getpid())
+	if cfg.Stopping != nil {
+		cleanup = append(cleanup, func() error { cfg.Stopping(); return nil })
+	}
+	cfg.Log.Info("daemon ready", "socket", l.Addr().String(), "state", cfg.StateDir, "pid", os.Getpid())
 	if cfg.Ready != nil {
 		cfg.Ready()
+	}
+	if cfg.Watchdog > 0 {
+		watching, unwatch := context.WithCancel(ctx)
+		watched := make(chan struct{})
+		go func() { defer close(watched); c.watchdog(watching, cfg.Watchdog, cfg.Alive) }()
+		cleanup = append(cleanup, func() error { unwatch(); <-watched; return nil })
 	}
 	select {
 	case <-ctx.Done():

@@ -26,7 +26,11 @@ func newDaemon(c *cli) *cobra.Command {
 Attached containers survive a restart: the daemon leaves their links standing,
 and the next start with the same --state-dir takes them up again. With nothing
 attached it removes every trace. Several daemons run side by side when each has
-its own --run-dir and --state-dir.`,
+its own --run-dir and --state-dir.
+
+Under systemd it says when it is ready (Type=notify), feeds the watchdog for as
+long as each of its threads makes progress, and takes the socket named api from
+a socket unit.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file != "" {
@@ -58,6 +62,9 @@ its own --run-dir and --state-dir.`,
 				return usagef(cmd, `--log-format %q: must be "text" or "json"`, logFmt)
 			}
 			cfg.RunDir, cfg.Version = c.runDir, versionString()
+			if err := supervised(&cfg); err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			return control.Run(ctx, cfg)

@@ -51,6 +51,16 @@ func Listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// Inherit prepares a socket that a service manager made and keeps: it must be no
+// more open than ours, and stays in the file system when it is closed.
+func Inherit(l *net.UnixListener) error {
+	l.SetUnlinkOnClose(false)
+	if err := checkSocket(l.Addr().String()); err != nil {
+		return fmt.Errorf("socket %s, by the service manager: %w", l.Addr(), err)
+	}
+	return nil
+}
+
 // checkSocket refuses a socket that others than its owner and group may use: an
 // access list of the directory overrides the umask.
 func checkSocket(path string) error {
@@ -59,7 +69,7 @@ func checkSocket(path string) error {
 		return err
 	}
 	if fi.Mode().Perm()&0o007 != 0 {
-		return fmt.Errorf("mode %v is open to everybody: choose a --run-dir without an access list", fi.Mode().Perm())
+		return fmt.Errorf("mode %v is open to everybody: it must be 0660 or less", fi.Mode().Perm())
 	}
 	return nil
 }

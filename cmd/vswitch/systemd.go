@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/vswitch/vswitch/control"
+)
+
+// apiSocket is the name (FileDescriptorName=) of the API's socket among those
+// that a service manager passes.
+const apiSocket = "api"
+
+// supervised connects a daemon with the service manager that started it, by
+// sd_listen_fds(3) and sd_notify(3). Without one it changes nothing.
+func supervised(cfg *control.DaemonConfig) error {
+	sockets, err := inherited(apiSocket)
+	if err != nil {
+		return err
+	}
+	cfg.Socket = sockets[apiSocket]
+	notify := func(state ...string) {
+		if _, err := daemon.SdNotify(false, strings.Join(state, "\n")); err != nil {
+			cfg.Log.Warn("the service manager does not listen", "err", err)
+		}
+	}
+	cfg.Ready = func() { notify(daemon.SdNotifyReady, "STATUS=Switching") }
+	cfg.Stopping = func() { notify(daemon.SdNotifyStopping) }
+	timeout, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("watchdog of the service manager: %w: set WatchdogSec= in the unit", err)
+	}
+	// As sd_watchdog_enabled(3) recommends.
+	cfg.Watchdog, cfg.Alive = timeout/2, func() { notify(daemon.SdNotifyWatchdog) }
+	return nil
+}
+
+// inherited returns the sockets that were passed to this process, by name, of
+// which only the known ones may be there, each once.
+func inherited(known ...string) (map[string]*net.UnixListener, error) {
+	sockets := make(map[string]*net.UnixListener)
+	for _, f := range activation.Files(true) {
+		name := f.Name()
+		l, err := net.FileListener(f) // a duplicate
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("socket %s, by the service manager: %w", name, err)
+		}
+		unix, ok := l.(*net.UnixListener)
+		if !ok {
+			return nil, fmt.Errorf("socket %s, by the service manager, is %s: use a path of a unix socket", name, l.Addr().Network())
+		}
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("socket %s, by the service manager, has the name %q: FileDescriptorName= must be one of %s",
+				l.Addr(), name, strings.Join(known, ", "))
+		}
+		if sockets[name] != nil {
+			return nil, fmt.Errorf("socket %s, by the service manager: there is another one named %s", l.Addr(), name)
+		}
+		sockets[name] = unix
+	}
+	return sockets, nil
+}

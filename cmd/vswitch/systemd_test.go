@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// supervisor hears what a daemon says to its service manager.
+type supervisor struct {
+	t *testing.T
+	c *net.UnixConn
+}
+
+func newSupervisor(t *testing.T) *supervisor {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &supervisor{t, c}
+}
+
+// next is the next message: its lines.
+func (s *supervisor) next() []string {
+	s.t.Helper()
+	s.c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var b [4096]byte
+	n, err := s.c.Read(b[:])
+	if err != nil {
+		s.t.Fatalf("the daemon says nothing: %v", err)
+	}
+	return strings.Split(string(b[:n]), "\n")
+}
+
+func TestNotify(t *testing.T) {
+	labtest.NeedBPF(t)
+	s := newSupervisor(t)
+	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir()}
+	t.Setenv("VSWITCH_SOCKET", "")
+	t.Setenv("NOTIFY_SOCKET", s.c.LocalAddr().String())
+	t.Setenv("WATCHDOG_USEC", "400000")
+	r.start()
+	defer r.stop()
+	if got := s.next(); got[0] != "READY=1" || !strings.HasPrefix(got[1], "STATUS=") {
+		t.Errorf("first it says %q, want READY=1", got)
+	}
+	begin := time.Now()
+	for range 3 {
+		if got := s.next(); got[0] != "WATCHDOG=1" {
+			t.Errorf("then it says %q, want WATCHDOG=1", got)
+		}
+	}
+	if d := time.Since(begin); d < 300*time.Millisecond {
+		t.Errorf("3 pats in %v, want one each 200 ms", d)
+	}
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, r.log.String())
+	}
+	got := s.next()
+	for got[0] == "WATCHDOG=1" {
+		got = s.next()
+	}
+	if got[0] != "STOPPING=1" {
+		t.Errorf("at the end it says %q, want STOPPING=1", got)
+	}
+}
+
+// activate starts the daemon as a socket unit does: with the first connection.
+func (r *rig) activate(socket, name string) {
+	r.t.Helper()
+	labtest.NeedProgram(r.t, "systemd-socket-activate")
+	exe, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	const script = `socket=$1 name=$2 exe=$3; shift 3
+		exec systemd-socket-activate -E PATH -E VSWITCH_LAB --listen="$socket" --fdname="$name" \
+			bash -c 'exec -a vswitch "$@"' sh "$exe" "$@"`
+	r.daemon = exec.Command("bash", "-c", script, "sh", socket, name, exe,
+		"--run-dir", r.runDir(), "daemon", "--state-dir", filepath.Join(r.dir, "state"), "--uplink", "eth0")
+	r.daemon.Stdout, r.daemon.Stderr = &r.log, &r.log
+	if err := r.world.Host.Start(r.daemon); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { r.stop() })
+	if !eventually(func() bool { _, err := os.Stat(socket); return err == nil }) {
+		r.t.Fatalf("no socket:\n%s", r.log.String())
+	}
+}
+
+func TestSocketActivation(t *testing.T) {
+	labtest.NeedBPF(t)
+	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir()}
+	socket := filepath.Join(r.dir, "api.sock")
+	r.activate(socket, "api")
+	if err := os.Chmod(socket, 0o660); err != nil { // SocketMode=
+		t.Fatal(err)
+	}
+	cl := client.New(socket)
+	defer cl.Close()
+	// The connection that starts the daemon is the one it answers.
+	info, err := cl.Info(context.Background())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r.log.String())
+	}
+	if info.PID != r.daemon.Process.Pid {
+		t.Errorf("process %d answers, want %d", info.PID, r.daemon.Process.Pid)
+	}
+	if _, err := os.Stat(filepath.Join(r.runDir(), "vswitch.sock")); err == nil {
+		t.Error("the daemon made a socket of its own too")
+	}
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, r.log.String())
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("the daemon removed the service manager's socket: %v", err)
+	}
+}
+
+// A socket that the daemon cannot use ends it with a line that says why.
+func TestSocketActivationRefuses(t *testing.T) {
+	labtest.NeedBPF(t)
+	for _, tc := range []struct {
+		name, fd string
+		mode     os.FileMode
+		want     string
+	}{
+		{"unknown name", "metrics", 0o660, `FileDescriptorName= must be one of api`},
+		{"open to everybody", "api", 0o666, "open to everybody"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir()}
+			socket := filepath.Join(r.dir, "api.sock")
+			r.activate(socket, tc.fd)
+			if err := os.Chmod(socket, tc.mode); err != nil {
+				t.Fatal(err)
+			}
+			c, err := net.Dial("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			r.daemon.Wait()
+			if code := r.daemon.ProcessState.ExitCode(); code != 1 || !strings.Contains(r.log.String(), tc.want) {
+				t.Errorf("exit code %d, want 1 and %q in\n%s", code, tc.want, r.log.String())
+			}
+		})
+	}
+}
+
+// Several sockets, one of them twice.
+func TestInheritedTwice(t *testing.T) {
+	if os.Getenv("VSWITCH_TEST_INHERIT") != "" {
+		_, err := inherited("api", "docker")
+		os.Stderr.WriteString(err.Error())
+		os.Exit(0)
+	}
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// LISTEN_PID is the process's own: the shell becomes it.
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" -test.run='^TestInheritedTwice$'`, exe)
+	cmd.Env = append(os.Environ(), "VSWITCH_TEST_INHERIT=1", "LISTEN_FDS=2", "LISTEN_FDNAMES=api:api")
+	cmd.ExtraFiles = []*os.File{f, f}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil || !strings.Contains(stderr.String(), "there is another one named api") {
+		t.Errorf("%v, %s", err, stderr.String())
+	}
+}
