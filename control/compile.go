@@ -94,6 +94,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 			}
 			p := dataplane.PortConfig{ID: e.port, Kind: dataplane.PortContainer, Network: e.net.id, MAC: e.mac}
 			e.layer2.apply(&p)
+			p.Quota = e.quota.compile()
 			cfg.Ports = append(cfg.Ports, p)
 			for _, a := range e.addrs {
 				cfg.Hosts = append(cfg.Hosts, dataplane.HostConfig{Addr: a, Network: e.net.id, MAC: e.mac, Port: e.port})
@@ -113,6 +114,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 func (n *network) compile() dataplane.NetworkConfig {
 	cfg := dataplane.NetworkConfig{
 		ID: n.id, HostPort: n.port, GatewayMAC: n.mac, MTU: n.rec.MTU, Internal: n.rec.Internal, Isolated: n.rec.NoICC, NoHostAccess: n.rec.NoHostAccess,
+		Filter: compileFilter(n.rec), Exempt: n.rec.Exempt,
 	}
 	for _, s := range n.rec.Subnets {
 		cfg.Subnets = append(cfg.Subnets, s.Prefix)

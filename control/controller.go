@@ -121,6 +121,7 @@ type endpoint struct {
 	addrs   []netip.Addr // one for each of net.rec.Subnets
 	mac     header.MAC
 	layer2  layer2
+	quota   quota
 	port    frame.PortID
 	hasPort bool
 	live    bool // compiled into snapshots
@@ -286,6 +287,7 @@ func (ct *container) record() state.Container {
 			Alias: e.alias, Addrs: e.addrs, MAC: e.mac.String(),
 		}
 		e.layer2.keep(&er)
+		e.quota.keep(&er)
 		rec.Endpoints = append(rec.Endpoints, er)
 	}
 	for _, m := range ct.mappings {

@@ -35,7 +35,7 @@ func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint
 	if ct.endpointIn(n) != nil {
 		return nil, conflictf("it is in network %s already: name each network once", n.rec.Name)
 	}
-	e := &endpoint{net: n, ct: ct, ifname: j.ifname, mac: j.mac, layer2: j.layer2}
+	e := &endpoint{net: n, ct: ct, ifname: j.ifname, mac: j.mac, layer2: j.layer2, quota: j.quota}
 	if e.ifname == "" {
 		e.ifname = ct.freeIfname()
 	}

@@ -28,6 +28,7 @@ type joinPlan struct {
 	mac     header.MAC    // zero: derived
 	ifname  string        // "": the first free ethN
 	layer2  layer2
+	quota   quota
 }
 
 // checkAttach looks at the request alone.
@@ -131,6 +132,9 @@ func checkJoin(j api.Connect) (p joinPlan, err error) {
 		return p, fmt.Errorf("address %s is not IPv6: give it as --ip", j.IP6)
 	}
 	if p.layer2, err = parseLayer2(j.Guard, j.VLAN, j.Trunk); err != nil {
+		return p, err
+	}
+	if p.quota, err = checkQuota(j); err != nil {
 		return p, err
 	}
 	if j.MAC != "" {

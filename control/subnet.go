@@ -61,6 +61,12 @@ func checkNetwork(in api.NetworkCreate) (rec state.Network, err error) {
 	if rec.Subnets, err = checkSubnets(in); err == nil {
 		err = checkMTU(rec)
 	}
+	if err == nil {
+		rec.Filter, err = checkFilter(in.Filter)
+	}
+	if err == nil {
+		rec.Exempt, err = checkExempt(in.Exempt)
+	}
 	if err != nil {
 		return rec, &refusal{api.ErrInvalid, fmt.Errorf("network %s: %w", in.Name, err)}
 	}

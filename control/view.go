@@ -60,8 +60,12 @@ func (c *Controller) Network(_ context.Context, name string) (api.Network, error
 
 func (c *Controller) viewNetworkLocked(n *network) api.Network {
 	v := api.Network{
-		ID: n.rec.ID, Name: n.rec.Name, MTU: n.rec.MTU, Internal: n.rec.Internal, ICC: !n.rec.NoICC, HostAccess: !n.rec.NoHostAccess, Labels: n.rec.Labels, Interface: n.rec.TAP,
+		ID: n.rec.ID, Name: n.rec.Name, MTU: n.rec.MTU, Internal: n.rec.Internal, ICC: !n.rec.NoICC, HostAccess: !n.rec.NoHostAccess,
+		Filter: filterWord(n.rec), Labels: n.rec.Labels, Interface: n.rec.TAP,
 		GatewayMAC: n.mac.String(), Created: n.rec.Created, Containers: []api.NetworkMember{},
+	}
+	if len(n.rec.Exempt) > 0 {
+		v.Exempt = texts(n.rec.Exempt)
 	}
 	for _, s := range n.rec.Subnets {
 		v.Subnets = append(v.Subnets, viewSubnet(s))
@@ -150,6 +154,7 @@ func (c *Controller) viewContainerLocked(ct *container) api.Container {
 		ev := api.Endpoint{
 			Network: e.net.rec.Name, Interface: e.ifname, HostInterface: e.veth, Address: addrs[0], Addresses: addrs,
 			Guard: e.layer2.guard(), VLAN: int(e.layer2.vlan), Trunk: e.layer2.trunkText(),
+			MaxFlows: e.quota.flows, FlowRate: e.quota.rate,
 			Gateways: []string{}, MAC: e.mac.String(), MTU: e.net.rec.MTU,
 			DefaultRoute: e == ct.gateway(ipv4) || e == ct.gateway(ipv6),
 		}

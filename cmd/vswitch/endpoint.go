@@ -20,6 +20,8 @@ type endpointFlags struct {
 	mac        string
 	ifname     string
 	layer2     layer2Flags
+	maxFlows   int
+	flowRate   int
 	labels     []string
 }
 
@@ -35,6 +37,8 @@ func (e *endpointFlags) add(cmd *cobra.Command, networks string) {
 	flags.StringVar(&e.mac, "mac", "", "Ethernet address (default one of the switch's own)")
 	flags.StringVar(&e.ifname, "ifname", "", "interface name in the container (default eth0)")
 	e.layer2.add(cmd)
+	flags.IntVar(&e.maxFlows, "max-flows", 0, maxFlowsUsage)
+	flags.IntVar(&e.flowRate, "flow-rate", 0, flowRateUsage)
 	flags.StringArrayVar(&e.labels, "label", nil, "KEY=VALUE shown by inspect (repeatable)")
 }
 
@@ -48,13 +52,13 @@ func (e *endpointFlags) attach(cmd *cobra.Command, req *api.Attach) error {
 		}
 		req.Networks = append(req.Networks, conn)
 	}
-	if e.ip != "" || e.ip6 != "" || e.mac != "" || e.ifname != "" || e.layer2.given(cmd) {
+	if e.ip != "" || e.ip6 != "" || e.mac != "" || e.ifname != "" || e.layer2.given(cmd) || e.maxFlows != 0 || e.flowRate != 0 {
 		switch len(req.Networks) {
 		case 0:
 			req.Networks = []api.Connect{{}}
 		case 1:
 		default:
-			return usagef(cmd, "--ip, --ip6, --mac, --ifname, --guard, --vlan and --trunk need a single --network: with several write --network name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF,guard=off,vlan=N,trunk=LIST")
+			return usagef(cmd, "--ip, --ip6, --mac, --ifname, --guard, --vlan, --trunk, --max-flows and --flow-rate need a single --network: with several write --network name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF,guard=off,vlan=N,trunk=LIST,max-flows=N,flow-rate=N")
 		}
 		c := &req.Networks[0]
 		setIf(&c.IP, e.ip)
@@ -62,6 +66,12 @@ func (e *endpointFlags) attach(cmd *cobra.Command, req *api.Attach) error {
 		setIf(&c.MAC, e.mac)
 		setIf(&c.Ifname, e.ifname)
 		e.layer2.set(c)
+		if e.maxFlows != 0 {
+			c.MaxFlows = e.maxFlows
+		}
+		if e.flowRate != 0 {
+			c.FlowRate = e.flowRate
+		}
 	}
 	var err error
 	if req.Labels, err = parsePairs(e.labels); err != nil {
@@ -99,7 +109,7 @@ func (l *layer2Flags) set(c *api.Connect) {
 }
 
 // parseConnect reads NET or, as in Docker, name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF
-// with guard, vlan and trunk besides. A list of VLANs has semicolons for commas
+// with guard, vlan, trunk, max-flows and flow-rate besides. A list of VLANs has semicolons for commas
 // here: trunk=10;20-29.
 func parseConnect(s string) (api.Connect, error) {
 	if !strings.Contains(s, "=") {
@@ -124,16 +134,16 @@ func parseConnect(s string) (api.Connect, error) {
 			c.Ifname = value
 		case "guard":
 			c.Guard = value
-		case "vlan":
+		case "vlan", "max-flows", "flow-rate":
 			n, err := strconv.Atoi(value)
 			if err != nil {
-				return c, fmt.Errorf("vlan %q: must be a number", value)
+				return c, fmt.Errorf("%s %q: must be a number", key, value)
 			}
-			c.VLAN = n
+			*map[string]*int{"vlan": &c.VLAN, "max-flows": &c.MaxFlows, "flow-rate": &c.FlowRate}[key] = n
 		case "trunk":
 			c.Trunk = strings.ReplaceAll(value, ";", ",")
 		default:
-			return c, fmt.Errorf("unknown key %q: must be name, ip, ip6, mac, ifname, guard, vlan or trunk", key)
+			return c, fmt.Errorf("unknown key %q: must be name, ip, ip6, mac, ifname, guard, vlan, trunk, max-flows or flow-rate", key)
 		}
 	}
 	if c.Network == "" {
@@ -157,6 +167,11 @@ func parsePairs(words []string) (map[string]string, error) {
 	}
 	return m, nil
 }
+
+const (
+	maxFlowsUsage = "connections that it may have begun at a time, -1 for no limit (default 16384)"
+	flowRateUsage = "connections that it may begin each second, -1 for no limit (default 20000)"
+)
 
 func setIf(dst *string, value string) {
 	if value != "" {

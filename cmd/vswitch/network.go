@@ -13,7 +13,7 @@ import (
 
 func newNetwork(c *cli) *cobra.Command {
 	cmd := group(&cobra.Command{Use: "network", Aliases: []string{"net"}, Short: "Make, show and remove networks"})
-	cmd.AddCommand(newNetworkCreate(c), newNetworkLs(c), newNetworkInspect(c), newNetworkRm(c), newNetworkPrune(c),
+	cmd.AddCommand(newNetworkCreate(c), newNetworkLs(c), newNetworkInspect(c), newNetworkUpdate(c), newNetworkRm(c), newNetworkPrune(c),
 		newNetworkConnect(c), newNetworkDisconnect(c))
 	return cmd
 }
@@ -75,6 +75,8 @@ func newNetworkCreate(c *cli) *cobra.Command {
 	flags.StringVar(&in.ModeIPv6, "mode-ipv6", "", "the same for IPv6 alone")
 	flags.BoolVar(&icc, "icc", true, "its containers reach each other; with --icc=false only the gateway and the world")
 	flags.BoolVar(&hostAccess, "host-access", true, "its containers reach the services of the host; with --host-access=false only published ports")
+	flags.StringVar(&in.Filter, "filter", "", filterUsage+" (default apdf)")
+	flags.StringArrayVar(&in.Exempt, "exempt", nil, "destinations that see the containers' own addresses, CIDR (repeatable)")
 	flags.StringArrayVar(&labels, "label", nil, "KEY=VALUE shown by inspect (repeatable)")
 	c.addFormat(cmd)
 	return cmd
@@ -154,6 +156,8 @@ func printNetwork(w io.Writer, n api.Network) error {
 	t.row("internal:", yesNo(n.Internal))
 	t.row("icc:", yesNo(n.ICC))
 	t.row("host access:", yesNo(n.HostAccess))
+	t.row("filter:", n.Filter)
+	t.row("exempt:", strings.Join(n.Exempt, ","))
 	t.row("reserved:", pairs(n.Reserved))
 	t.row("labels:", pairs(n.Labels))
 	t.row("created:", n.Created.Format(time.RFC3339))
@@ -230,6 +234,8 @@ func newNetworkConnect(c *cli) *cobra.Command {
 	cmd.Flags().StringVar(&in.IP6, "ip6", "", "IPv6 address in the network (default the next free one)")
 	cmd.Flags().StringVar(&in.MAC, "mac", "", "Ethernet address (default one of the switch's own)")
 	cmd.Flags().StringVar(&in.Ifname, "ifname", "", "interface name in the container (default the next free of eth0, eth1, ...)")
+	cmd.Flags().IntVar(&in.MaxFlows, "max-flows", 0, maxFlowsUsage)
+	cmd.Flags().IntVar(&in.FlowRate, "flow-rate", 0, flowRateUsage)
 	l2.add(cmd)
 	c.addFormat(cmd)
 	return cmd

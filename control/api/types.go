@@ -57,8 +57,12 @@ type NetworkCreate struct {
 	ICC *bool `json:"icc,omitempty"`
 	// HostAccess: false keeps containers from the host's own services; published
 	// ports, and what the host begins, are not concerned. Missing: true.
-	HostAccess *bool             `json:"host_access,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
+	HostAccess *bool `json:"host_access,omitempty"`
+	// Filter is one of the Filter constants, "" is apdf.
+	Filter string `json:"filter,omitempty"`
+	// Exempt are destinations that see the containers' own addresses, CIDR.
+	Exempt []string          `json:"exempt,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // Modes of a network's gateway, as Docker has them.
@@ -81,6 +85,8 @@ type Network struct {
 	Internal   bool              `json:"internal"`
 	ICC        bool              `json:"icc"`
 	HostAccess bool              `json:"host_access"`
+	Filter     string            `json:"filter"`
+	Exempt     []string          `json:"exempt,omitempty"` // CIDR
 	Labels     map[string]string `json:"labels,omitempty"`
 	Interface  string            `json:"interface"` // TAP device in the host's namespace
 	GatewayMAC string            `json:"gateway_mac"`
@@ -153,6 +159,10 @@ type Connect struct {
 	Guard string `json:"guard,omitempty"`
 	VLAN  int    `json:"vlan,omitempty"`  // of untagged frames, 0: the network's own
 	Trunk string `json:"trunk,omitempty"` // VLANs carried tagged besides: 10,20-29
+	// MaxFlows and FlowRate bound the flows that the container has begun and
+	// begins each second. 0 is the default of 16384 and 20000, -1 no limit.
+	MaxFlows int `json:"max_flows,omitempty"`
+	FlowRate int `json:"flow_rate,omitempty"`
 }
 
 // Words of Guard.
@@ -191,6 +201,8 @@ type Endpoint struct {
 	Guard         string   `json:"guard"`         // on, off
 	VLAN          int      `json:"vlan,omitempty"`
 	Trunk         string   `json:"trunk,omitempty"`
+	MaxFlows      int      `json:"max_flows,omitempty"` // 0: the default, -1: no limit
+	FlowRate      int      `json:"flow_rate,omitempty"`
 }
 
 // PortMapping is a published port or range.

@@ -22,6 +22,7 @@ type Backend interface {
 	Networks(context.Context) ([]api.Network, error)
 	Network(ctx context.Context, name string) (api.Network, error)
 	CreateNetwork(context.Context, api.NetworkCreate) (api.Network, error)
+	UpdateNetwork(ctx context.Context, name string, in api.NetworkUpdate) (api.Network, error)
 	RemoveNetwork(ctx context.Context, name string) error
 	PruneNetworks(context.Context) (api.Pruned, error)
 
@@ -91,6 +92,13 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	}, http.StatusCreated))
 	mux.Handle("POST /v1/networks/prune", s.answer(func(r *http.Request) (any, error) {
 		return b.PruneNetworks(r.Context())
+	}, 200))
+	mux.Handle("PATCH /v1/networks/{name}", s.answer(func(r *http.Request) (any, error) {
+		var in api.NetworkUpdate
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		return b.UpdateNetwork(r.Context(), r.PathValue("name"), in)
 	}, 200))
 	mux.Handle("DELETE /v1/networks/{name}", s.answer(func(r *http.Request) (any, error) {
 		return nil, b.RemoveNetwork(r.Context(), r.PathValue("name"))

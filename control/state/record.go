@@ -14,9 +14,12 @@ type Network struct {
 	Internal bool     `json:"internal,omitempty"`
 	NoICC    bool     `json:"no_icc,omitempty"` // containers do not reach each other
 	// NoHostAccess: containers open no flow to the host.
-	NoHostAccess bool              `json:"no_host_access,omitempty"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Created      time.Time         `json:"created"`
+	NoHostAccess bool `json:"no_host_access,omitempty"`
+	// Filter is eif, or empty for filtering by address and port.
+	Filter  string            `json:"filter,omitempty"`
+	Exempt  []netip.Prefix    `json:"exempt,omitempty"` // destinations that are not translated
+	Labels  map[string]string `json:"labels,omitempty"`
+	Created time.Time         `json:"created"`
 	// TAP is the name of the device towards the host.
 	TAP string `json:"tap"`
 }
@@ -67,6 +70,9 @@ type Endpoint struct {
 	Guard   string       `json:"guard,omitempty"` // empty: on, off on a trunk
 	VLAN    int          `json:"vlan,omitempty"`
 	Trunk   string       `json:"trunk,omitempty"`
+	// MaxFlows and FlowRate: 0 is the default, -1 no limit.
+	MaxFlows int `json:"max_flows,omitempty"`
+	FlowRate int `json:"flow_rate,omitempty"`
 }
 
 // Port is a published interval of ports.

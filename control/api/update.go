@@ -1,0 +1,21 @@
+package api
+
+// NetworkUpdate is the body of PATCH /v1/networks/{name}: what is to be changed
+// of a network that stands, its containers included. A missing field stays as it
+// is.
+type NetworkUpdate struct {
+	ICC        *bool   `json:"icc,omitempty"`
+	HostAccess *bool   `json:"host_access,omitempty"`
+	Filter     *string `json:"filter,omitempty"` // one of the Filter constants
+	// Exempt replaces the list of NetworkCreate, an empty one empties it.
+	Exempt *[]string `json:"exempt,omitempty"`
+	// Labels are set one by one; an empty value takes the label away.
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Words of Filter: who may come in by the host's port that a container's own
+// packets went out by (RFC 4787 section 5).
+const (
+	FilterAPDF = "apdf" // the address and port that was written to
+	FilterEIF  = "eif"  // everybody, 120 s after the start of the daemon
+)
