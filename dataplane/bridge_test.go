@@ -65,6 +65,9 @@ func TestFollowsAStationThatMoves(t *testing.T) {
 	l.Expect("c3")
 	l.Send("c3", l2(stranger, MAC("c3"), "to you"))
 	l.Expect("c2")
+	if f := l.Switch.Stats().FDB; f.Moves != 1 || f.Learned != 1 {
+		t.Errorf("FDB %+v, want one station that moved once", f)
+	}
 }
 
 func TestL02AgeingAfter300Seconds(t *testing.T) {

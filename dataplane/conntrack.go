@@ -28,7 +28,7 @@ type conntrack struct {
 	shards [connShards]connShard
 	chunks []atomic.Pointer[[connChunk]conn]
 	max    int
-	length atomic.Int64
+	length [numConnProtos]atomic.Int64
 	// held counts the flows on each container's quota.
 	held [MaxPorts]portFlows
 	full atomic.Uint64 // flows that found no room
@@ -55,7 +55,34 @@ func newConntrack(max int) *conntrack {
 	return t
 }
 
-func (t *conntrack) len() int { return int(t.length.Load()) }
+// connProtos are the protocols that conntrack counts apart.
+const (
+	connTCP = iota
+	connUDP
+	connICMP
+	connOther
+
+	numConnProtos
+)
+
+func connProto(proto uint8) int {
+	switch proto {
+	case header.ProtoTCP:
+		return connTCP
+	case header.ProtoUDP:
+		return connUDP
+	case header.ProtoICMP, header.ProtoICMPv6:
+		return connICMP
+	}
+	return connOther
+}
+
+func (t *conntrack) len() (n int) {
+	for i := range t.length {
+		n += int(t.length[i].Load())
+	}
+	return n
+}
 
 func (t *conntrack) conn(i uint32) *conn { return &t.chunks[i/connChunk].Load()[i%connChunk] }
 
@@ -149,7 +176,7 @@ func (t *conntrack) insert(r connRef) bool {
 	c.state.Store(uint32(firstState(c.orig.Proto)))
 	a.index.put(h0, r)
 	b.index.put(h1, r|1)
-	t.length.Add(1)
+	t.length[connProto(c.orig.Proto)].Add(1)
 	t.charge(c, true)
 	t.relist(r, listHalfOpen)
 	return true
@@ -201,7 +228,7 @@ func (t *conntrack) remove(r connRef, m *masquerade, still func(*conn) bool) boo
 	if was := connState(c.state.Swap(uint32(stateFree))); !was.closed() {
 		t.charge(c, false)
 	}
-	t.length.Add(-1)
+	t.length[connProto(c.orig.Proto)].Add(-1)
 	if c.hasNAT {
 		m.release(c.endpoint(), c.natPort())
 	}

@@ -40,6 +40,7 @@ type fdb struct {
 	max     int      // learned entries
 	perPort []uint16 // learned entries on each port
 	hand    int      // where the search for a victim goes on
+	moves   uint64   // of stations from port to port
 	now     atomic.Uint32
 }
 
@@ -208,6 +209,9 @@ func (f *fdb) learnLocked(key fdbKey, p frame.PortID, limit int, sec uint32) boo
 		}
 		f.perPort[s.port]--
 		moved := s.move(p, sec)
+		if moved {
+			f.moves++
+		}
 		f.perPort[s.port]++
 		s.seen.Store(sec)
 		return moved

@@ -131,17 +131,22 @@ func (c *Capture) Close() {
 	c.sw.mu.Lock()
 	all := slices.DeleteFunc(c.sw.captures(), func(o *Capture) bool { return o == c })
 	c.sw.setMirrorsLocked(all)
+	if ended := c.end(); ended {
+		c.sw.lost += c.lost.Load()
+	}
 	c.sw.mu.Unlock()
-	c.end()
 }
 
-func (c *Capture) end() {
+// end reports whether the capture was still running.
+func (c *Capture) end() bool {
 	c.mu.Lock()
-	if !c.closed {
-		c.closed = true
-		close(c.notify)
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
 	}
-	c.mu.Unlock()
+	c.closed = true
+	close(c.notify)
+	return true
 }
 
 // Dropped is the number of frames lost to the capture because nobody read.

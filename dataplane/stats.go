@@ -24,6 +24,30 @@ type Stats struct {
 	// HalfOpen are those of them that only one side wants.
 	HalfOpen int
 	Pressure Pressure // since the switch began
+
+	FDB       FDBStats
+	Conntrack ConntrackStats
+	Captures  CaptureStats
+	Workers   []WorkerStats
+}
+
+// FDBStats say how full the forwarding database is.
+type FDBStats struct {
+	Learned, Static int
+	Max             int    // learned entries that have room
+	Moves           uint64 // of stations from port to port, since the switch was made
+}
+
+// ConntrackStats count the tracked flows by protocol.
+type ConntrackStats struct {
+	TCP, UDP, ICMP, Other int
+	Max                   int // of all together
+}
+
+// CaptureStats count captures.
+type CaptureStats struct {
+	Running int
+	Lost    uint64 // frames that a capture wanted and had no room for, since the switch was made
 }
 
 // Pressure counts what limits of the switch cost.
@@ -69,6 +93,15 @@ func (s *Switch) Stats() Stats {
 	st := Stats{Conns: s.conntrack.len(), HalfOpen: s.conntrack.halfOpen(), Pressure: s.totalPressure()}
 	s.mu.Lock() // keeps KernelDrops off a port that is being closed
 	defer s.mu.Unlock()
+	st.FDB, st.Conntrack = s.fdb.stats(), s.conntrack.stats()
+	st.Captures.Lost = s.lost
+	for _, c := range s.captures() {
+		st.Captures.Running++
+		st.Captures.Lost += c.Dropped()
+	}
+	for _, w := range s.workers {
+		st.Workers = append(st.Workers, w.load.stats(s.cfg.Now))
+	}
 	st.Drops = s.retired
 	for id := range s.ports {
 		e := s.ports[id].Load()
@@ -99,4 +132,15 @@ func (e *portEntry) stats(id frame.PortID) PortStats {
 	}
 	p.Drops[DropInvalidOffload] += e.port.InvalidDrops()
 	return p
+}
+
+func (f *fdb) stats() FDBStats {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return FDBStats{Learned: f.learned, Static: f.static, Max: f.max, Moves: f.moves}
+}
+
+func (t *conntrack) stats() ConntrackStats {
+	n := func(proto int) int { return int(t.length[proto].Load()) }
+	return ConntrackStats{TCP: n(connTCP), UDP: n(connUDP), ICMP: n(connICMP), Other: n(connOther), Max: t.max}
 }

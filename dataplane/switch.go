@@ -84,6 +84,7 @@ type Switch struct {
 	mu       sync.Mutex // serialises the doors that change structure
 	nextPort frame.PortID
 	retired  [NumDropReasons]uint64 // drops of removed ports
+	lost     uint64                 // frames lost to captures that have ended
 	started  bool
 	closed   bool
 	stopped  atomic.Bool

@@ -371,26 +371,3 @@ func TestDoorsUnderTraffic(t *testing.T) {
 	}
 	_ = l
 }
-
-func BenchmarkTurn(b *testing.B) {
-	for name, f := range map[string][]byte{
-		"bridged":    l2(MAC("c3"), MAC("c1"), strings.Repeat("x", 46)),
-		"masquerade": UDP("c1", 5000, web, "x"),
-	} {
-		b.Run(name, func(b *testing.B) {
-			l := New(b)
-			in := l.Memory("c1")
-			for name := range Stations {
-				l.Memory(name).SetSink(func([]byte, frame.Offload) {})
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				for range frame.BatchSize {
-					in.Inject(f, frame.Offload{})
-				}
-				l.Switch.Step()
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/frame.BatchSize, "ns/frame")
-		})
-	}
-}

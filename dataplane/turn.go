@@ -90,6 +90,7 @@ func (w *worker) received(id frame.PortID, e *portEntry) {
 	c := &e.counters[w.id]
 	c.rx.Add(uint64(w.batch.N))
 	c.rxBytes.Add(uint64(bytes))
+	w.load.took(w.batch.N)
 	w.mirrorRx()
 }
 

@@ -48,6 +48,7 @@ type worker struct {
 	reply  replier
 	hot    [hotPorts]frame.PortID
 	spin   time.Duration // how long polling has been worth it lately
+	load   workerLoad    // its counters may be read by anybody
 }
 
 func newWorker(s *Switch, id int) (*worker, error) {
@@ -82,27 +83,39 @@ func newWorker(s *Switch, id int) (*worker, error) {
 func (w *worker) loop() {
 	runtime.LockOSThread()
 	last, round := w.sw.cfg.Now(), 0
+	w.load.begin(last)
 	for !w.sw.stopped.Load() {
 		round++
-		if w.pollHot() > 0 {
+		hot := w.pollHot()
+		if hot > 0 {
 			last = w.now
+			w.load.enter(workerBusy, last)
 			if round%glanceEvery != 0 {
 				continue
 			}
 		}
 		if w.pollEvents(false) > 0 {
 			last = w.now
+			w.load.enter(workerBusy, last)
 			continue
 		}
-		if w.sw.cfg.Now()-last < int64(w.spin) {
+		now := w.sw.cfg.Now()
+		if hot == 0 {
+			w.load.spins.Add(1)
+			w.load.enter(workerPolling, now)
+		}
+		if now-last < int64(w.spin) {
 			continue
 		}
 		// The poll above may have taken the wake-up of Close.
 		if w.sw.stopped.Load() {
 			return
 		}
+		w.load.sleeps.Add(1)
+		w.load.enter(workerAsleep, now)
 		w.pollEvents(true)
-		now := w.sw.cfg.Now()
+		now = w.sw.cfg.Now()
+		w.load.enter(workerBusy, now)
 		w.adapt(time.Duration(now - last))
 		last = now
 	}

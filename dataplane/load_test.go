@@ -1,0 +1,134 @@
+package dataplane
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/port/porttest"
+)
+
+func TestLoadCountsTurnsByBatch(t *testing.T) {
+	var l workerLoad
+	for _, n := range []int{1, 1, 2, 3, 4, 5, 33, frame.BatchSize} {
+		l.took(n)
+	}
+	st := l.stats(func() int64 { return 0 })
+	if want := [batchClasses]uint64{2, 1, 2, 1, 0, 0, 2}; st.Batches != want || st.Turns != 8 || st.Frames != 113 {
+		t.Errorf("got %d turns, %d frames, by size %v; want 8, 113, %v", st.Turns, st.Frames, st.Batches, want)
+	}
+	if s := BatchSizes(); s[0] != 1 || s[len(s)-1] != frame.BatchSize {
+		t.Errorf("classes %v, want 1 to %d", s, frame.BatchSize)
+	}
+}
+
+func TestLoadSharesTimeByState(t *testing.T) {
+	var l workerLoad
+	now := int64(100)
+	clock := func() int64 { return now }
+	if st := l.stats(clock); st.Busy+st.Polling+st.Asleep != 0 {
+		t.Errorf("a worker that has not begun spent %+v", st)
+	}
+	l.begin(100)
+	for _, step := range []struct {
+		at    int64
+		state workerState
+	}{{110, workerBusy}, {130, workerPolling}, {150, workerPolling}, {170, workerAsleep}, {1170, workerBusy}} {
+		now = step.at
+		l.enter(step.state, now)
+	}
+	now = 1175
+	st := l.stats(clock)
+	if st.Busy != 35 || st.Polling != 40 || st.Asleep != 1000 {
+		t.Errorf("got busy %d, polling %d, asleep %d ns; want 35, 40, 1000", st.Busy, st.Polling, st.Asleep)
+	}
+}
+
+// Readers look while the worker changes its state: no time may be taken back, or a
+// rate over it would jump.
+func TestLoadNeverRunsBackwards(t *testing.T) {
+	start := time.Now()
+	clock := func() int64 { return int64(time.Since(start)) + 1 }
+	var l workerLoad
+	l.begin(clock())
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := workerState(0); ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+				l.enter(i%numWorkerStates, clock())
+			}
+		}
+	})
+	var last WorkerStats
+	for range 20000 {
+		st := l.stats(clock)
+		if st.Busy < last.Busy || st.Polling < last.Polling || st.Asleep < last.Asleep {
+			t.Fatalf("%+v after %+v", st, last)
+		}
+		last = st
+	}
+	close(done)
+	wg.Wait()
+	// When it is quiet again every ns has its place but those told in advance.
+	st, now := l.stats(clock), clock()
+	if sum := int64(st.Busy + st.Polling + st.Asleep); sum < now/2 || sum > 2*now || st.Busy == 0 || st.Polling == 0 || st.Asleep == 0 {
+		t.Errorf("%d of %d ns are accounted for: %+v", sum, now, st)
+	}
+}
+
+// A running switch sleeps when nothing comes, and counts what does.
+func TestLoadOfARunningWorker(t *testing.T) {
+	sw, err := New(Config{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sw.Close()
+	p := porttest.New("a")
+	if _, err := sw.AddPort(p); err != nil {
+		t.Fatal(err)
+	}
+	sw.Start()
+	p.Inject(make([]byte, 60), frame.Offload{})
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		st := sw.Stats().Workers[0]
+		if st.Frames == 1 && st.Turns == 1 && st.Batches[0] == 1 && st.Sleeps > 0 && st.Spins > 0 && st.Asleep > 0 && st.Polling > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("got %+v", st)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestLoadAllocatesNothing(t *testing.T) {
+	var l workerLoad
+	l.begin(0)
+	if n := testing.AllocsPerRun(100, func() { l.took(64); l.enter(workerAsleep, 1); l.enter(workerBusy, 2) }); n != 0 {
+		t.Errorf("%v allocations a turn", n)
+	}
+}
+
+// What counting costs a turn with frames, and a worker that changes its state.
+func BenchmarkLoad(b *testing.B) {
+	var l workerLoad
+	l.begin(0)
+	b.Run("turn", func(b *testing.B) {
+		for b.Loop() {
+			l.took(1)
+		}
+	})
+	b.Run("state", func(b *testing.B) {
+		now := int64(0)
+		for b.Loop() {
+			now++
+			l.enter(workerState(now)%numWorkerStates, now)
+		}
+	})
+}
