@@ -90,6 +90,9 @@ func (ct *container) needsEndpoints() error {
 
 // openNetns opens the namespace a container was attached in.
 func (ct *container) openNetns() (*host.Netns, error) {
+	if ct.rec.Handover {
+		return nil, invalidf("its runtime moves its interfaces: connect and disconnect it there, as with docker network connect")
+	}
 	ns, err := openNetns(ct.rec.Netns, ct.rec.PID)
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint
 		return nil, conflictf("it is in network %s already: name each network once", n.rec.Name)
 	}
 	e := &endpoint{net: n, ct: ct, ifname: j.ifname, mac: j.mac, layer2: j.layer2, quota: j.quota}
-	if e.ifname == "" {
+	if e.ifname == "" && !ct.rec.Handover {
 		e.ifname = ct.freeIfname()
 	}
 	for _, o := range ct.endpoints {
@@ -61,6 +61,9 @@ func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint
 	n.members[e] = true
 	for e.veth == "" || c.byVeth[e.veth] != nil {
 		e.veth = c.vethPrefix() + newID()[:6]
+	}
+	if ct.rec.Handover {
+		e.ifname = e.waitsAs()
 	}
 	e.alias = c.aliasPrefix() + ct.rec.Name + "/" + e.ifname
 	c.byVeth[e.veth] = e
@@ -179,7 +182,8 @@ func (c *Controller) dropMapping(m *mapping) {
 	}
 }
 
-// wire makes the cable of an endpoint and plugs it into the switch.
+// wire makes the cable of an endpoint and plugs it into the switch. Without a
+// namespace its end waits for the runtime.
 func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
 	n := e.net
 	err := u.do("link", func() error {
@@ -193,7 +197,13 @@ func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
 				spec.Gateways = append(spec.Gateways, subnetOf(n.rec, f).Gateway)
 			}
 		}
-		index, err := c.host.AddVeth(ns, spec)
+		var index int
+		var err error
+		if ns == nil {
+			index, err = c.host.AddWaitingVeth(spec)
+		} else {
+			index, err = c.host.AddVeth(ns, spec)
+		}
 		c.mu.Lock()
 		e.index = index
 		c.mu.Unlock()

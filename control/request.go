@@ -53,7 +53,7 @@ func (c *Controller) checkAttach(in api.Attach) (p attachPlan, err error) {
 		return fail("mode %q: use bridge, host, none or container", mode)
 	}
 	p.rec = state.Container{
-		ID: id, Name: in.Name, Mode: mode, Peer: in.Peer, Netns: in.Netns, PID: in.PID,
+		ID: id, Name: in.Name, Mode: mode, Peer: in.Peer, Netns: in.Netns, PID: in.PID, Handover: in.Handover,
 		Bound: in.Ephemeral || mode != api.ModeBridge, BootID: c.bootID,
 		Created: time.Now().UTC().Truncate(time.Millisecond),
 		Labels:  in.Labels, Expose: in.Expose, Digest: digest(in),
@@ -63,6 +63,9 @@ func (c *Controller) checkAttach(in api.Attach) (p attachPlan, err error) {
 	}
 	if in.Netns != "" && in.PID != 0 && !in.Ephemeral {
 		return fail("a namespace path and a process are given: leave one out")
+	}
+	if in.Handover && (in.Netns != "" || in.PID != 0 || mode != api.ModeBridge) {
+		return fail("a namespace, a process or a mode is given for interfaces that wait for their runtime: leave it out")
 	}
 	if in.PID < 0 {
 		return fail("process %d: a process number is positive", in.PID)
@@ -88,7 +91,7 @@ func (c *Controller) checkAttach(in api.Attach) (p attachPlan, err error) {
 	}
 	switch mode {
 	case api.ModeBridge:
-		if in.Netns == "" && in.PID == 0 {
+		if in.Netns == "" && in.PID == 0 && !in.Handover {
 			return fail("no namespace: give --netns PATH or --pid N")
 		}
 		if in.Peer != "" {
@@ -114,6 +117,9 @@ func (c *Controller) checkAttach(in api.Attach) (p attachPlan, err error) {
 		jp, err := checkJoin(j)
 		if err != nil {
 			return fail("%w", err)
+		}
+		if in.Handover && jp.ifname != "" {
+			return fail("interface name %s: the runtime that moves the interface names it: leave it out", jp.ifname)
 		}
 		p.joins = append(p.joins, jp)
 	}

@@ -219,6 +219,9 @@ func (c *Controller) restoreEndpoint(u *undo, ct *container, er state.Endpoint, 
 	if err != nil {
 		return err
 	}
+	if rec := ct.rec; rec.Handover {
+		c.followHandover(e)
+	}
 	return u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
 }
 

@@ -118,7 +118,7 @@ func (c *Controller) syncWorld() error {
 
 // isOurs reports whether a link is one that the switch made.
 func (c *Controller) isOurs(l host.Link) bool {
-	return strings.HasPrefix(l.Alias, "vswitch:")
+	return strings.HasPrefix(l.Alias, "vswitch:") || c.isWaiting(l)
 }
 
 // openUplink guards an interface before it listens there: what is ours must not

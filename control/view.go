@@ -161,6 +161,9 @@ func (c *Controller) viewContainerLocked(ct *container) api.Container {
 		for _, p := range gatewayPrefixes(e.net.rec) {
 			ev.Gateways = append(ev.Gateways, p.Addr().String())
 		}
+		if ct.rec.Handover {
+			ev.Handover = e.waitsAs()
+		}
 		if len(ev.Gateways) > 0 {
 			ev.Gateway = ev.Gateways[0]
 		}

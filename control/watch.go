@@ -68,7 +68,13 @@ func (c *Controller) event(e host.Event) {
 	case host.LinkChanged:
 		// Our own cables say nothing about the way out; a thousand of them being
 		// plugged would read the world again and again.
-		if c.isOurs(e.Link) || c.ownerOfLink(e.Link.Name) != nil {
+		if ct := c.ownerOfLink(e.Link.Name); ct != nil {
+			if ct.rec.Handover && e.Link.Running {
+				c.spawn(func() { c.handedOver(ct) })
+			}
+			return
+		}
+		if c.isOurs(e.Link) {
 			return
 		}
 	case host.AddrAdded, host.AddrGone, host.RouteChanged:

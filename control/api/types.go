@@ -128,7 +128,10 @@ const (
 type Attach struct {
 	Name  string `json:"name"`
 	Netns string `json:"netns,omitempty"` // path; or
-	PID   int    `json:"pid,omitempty"`   // of a process in the namespace
+	PID   int    `json:"pid,omitempty"`   // of a process in the namespace; or
+	// Handover, when the runtime moves the interfaces into the namespace by itself
+	// and gives them addresses and routes: they wait in the host's namespace, down.
+	Handover bool `json:"handover,omitempty"`
 	// Mode is one of the Mode constants, "" is bridge. In modes host, none and
 	// container the registration lasts as long as process PID.
 	Mode string `json:"mode,omitempty"`
@@ -198,11 +201,14 @@ type Endpoint struct {
 	MAC           string   `json:"mac"`
 	MTU           int      `json:"mtu"`
 	DefaultRoute  bool     `json:"default_route"` // gives that of a family at least
-	Guard         string   `json:"guard"`         // on, off
-	VLAN          int      `json:"vlan,omitempty"`
-	Trunk         string   `json:"trunk,omitempty"`
-	MaxFlows      int      `json:"max_flows,omitempty"` // 0: the default, -1: no limit
-	FlowRate      int      `json:"flow_rate,omitempty"`
+	// Handover is the name under which the container's end was made in the host's
+	// namespace, for the runtime to move it.
+	Handover string `json:"handover,omitempty"`
+	Guard    string `json:"guard"` // on, off
+	VLAN     int    `json:"vlan,omitempty"`
+	Trunk    string `json:"trunk,omitempty"`
+	MaxFlows int    `json:"max_flows,omitempty"` // 0: the default, -1: no limit
+	FlowRate int    `json:"flow_rate,omitempty"`
 }
 
 // PortMapping is a published port or range.

@@ -40,6 +40,19 @@ type VethSpec struct {
 // The error wraps ErrExists when ns has an interface Ifname or the host one of
 // Name.
 func (h *Host) AddVeth(ns *Netns, s VethSpec) (index int, err error) {
+	return h.addVeth(ns, s, (*conn).configure)
+}
+
+// AddWaitingVeth is AddVeth for a runtime that moves the container end by itself:
+// the end stays in the host's namespace under the name Ifname, down and without
+// addresses and routes, which are the runtime's to give. What it carries with it
+// into the container's namespace is its MAC, its MTU and its offloads. Addrs and
+// Gateways are not used.
+func (h *Host) AddWaitingVeth(s VethSpec) (index int, err error) {
+	return h.addVeth(h.ns, s, func(*conn, int, VethSpec) error { return nil })
+}
+
+func (h *Host) addVeth(ns *Netns, s VethSpec, configure func(in *conn, index int, s VethSpec) error) (index int, err error) {
 	if err := s.check(); err != nil {
 		return 0, err
 	}
@@ -59,7 +72,7 @@ func (h *Host) AddVeth(ns *Netns, s VethSpec) (index int, err error) {
 				off = h.undescribableUDP
 			}
 			in.describable(s.Ifname, off)
-			err = in.configure(pair.peer, s)
+			err = configure(in, pair.peer, s)
 		}
 		if err == nil {
 			err = h.route.setLink(pair.Index, unix.IFF_UP, unix.IFF_UP)

@@ -46,6 +46,8 @@ type Container struct {
 	NetnsIno uint64 `json:"netns_ino"`
 	PID      int    `json:"pid,omitempty"`
 	PIDStart uint64 `json:"pid_start,omitempty"` // clock ticks since boot
+	// Handover: the runtime moves its ends into its namespace, which is not known.
+	Handover bool `json:"handover,omitempty"`
 	// Bound: released when process PID ends.
 	Bound   bool              `json:"bound,omitempty"`
 	BootID  string            `json:"boot_id"` // of the kernel that ran it

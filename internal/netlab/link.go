@@ -65,6 +65,16 @@ func (n *NS) SetMaster(ifname, bridge string) error {
 // DelLink removes a device.
 func (n *NS) DelLink(ifname string) error { return n.onLink(ifname, "delete", n.nl.LinkDel) }
 
+// Move puts an interface into another namespace under another name, as Docker does
+// with what a network driver made: it is down there and without addresses.
+func (n *NS) Move(ifname string, to *NS, as string) error {
+	err := n.onLink(ifname, "move", func(l netlink.Link) error { return n.nl.LinkSetNsFd(l, to.fd) })
+	if err != nil {
+		return err
+	}
+	return to.onLink(ifname, "rename", func(l netlink.Link) error { return to.nl.LinkSetName(l, as) })
+}
+
 // SetUp sets a device up.
 func (n *NS) SetUp(ifname string) error { return n.onLink(ifname, "set up", n.nl.LinkSetUp) }
 
