@@ -22,6 +22,8 @@ func (c *Controller) Attach(_ context.Context, in api.Attach) (api.Container, er
 	if err != nil {
 		return api.Container{}, err
 	}
+	defer c.lockRuntime(plan.rec.Runtime, plan.rec.RuntimeID)()
+	c.nameOfRuntime(&plan)
 	name := plan.rec.Name
 	defer c.names.lock(ofContainer(name))()
 
@@ -36,19 +38,33 @@ func (c *Controller) Attach(_ context.Context, in api.Attach) (api.Container, er
 			return api.Container{}, invalidf("container %s: the namespace is the host's own: give that of a container, or use --network host", name)
 		}
 	}
-	if have, err := c.repeated(plan); have != nil || err != nil {
+	u := &undo{fault: c.fault}
+	start := time.Now()
+	ct, err := c.further(plan)
+	if err != nil {
+		return api.Container{}, err
+	}
+	if ct != nil {
+		err = c.extend(u, ct, plan, ns)
+	} else {
+		var have *api.Container
+		if have, err = c.repeated(plan); have != nil {
+			return *have, nil
+		}
 		if err != nil {
 			return api.Container{}, err
 		}
-		return *have, nil
+		if ct, err = c.attach(u, plan, ns); err == nil {
+			c.watchProcess(ct)
+		}
 	}
-	u := &undo{fault: c.fault}
-	start := time.Now()
-	ct, err := c.attach(u, plan, ns)
 	if err != nil {
-		return api.Container{}, c.failed(u, "container "+name, containerErr(name, err))
+		err = c.failed(u, "container "+name, containerErr(name, err))
+		for _, j := range plan.joins {
+			c.dropEphemeral(j.network)
+		}
+		return api.Container{}, err
 	}
-	c.watchProcess(ct)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log.Info("attached", "container", name, "mode", plan.rec.Mode, "addresses", addresses(ct), "took", time.Since(start).Round(10*time.Microsecond))

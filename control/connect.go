@@ -177,6 +177,7 @@ func (c *Controller) leave(ct *container, e *endpoint, ns *host.Netns) error {
 			errs = append(errs, c.host.SetDefaultRoute(ns, heir.ifname, subnetOf(heir.net.rec, f).Gateway))
 		}
 	}
+	c.dropEphemeral(e.net.rec.Name)
 	return errors.Join(errs...)
 }
 
@@ -257,24 +258,29 @@ func (c *Controller) Unpublish(_ context.Context, name string, rules []string) e
 				return notFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.rec.Name)
 			}
 		}
-		c.mu.Lock()
-		old := ct.mappings
-		ct.mappings = slices.DeleteFunc(slices.Clone(old), func(m *mapping) bool { return gone[m] })
-		c.mu.Unlock()
-		if err := c.commit(ct); err != nil {
-			c.mu.Lock()
-			ct.mappings = old
-			c.mu.Unlock()
-			return err
-		}
-		errs := []error{c.rebuild()}
-		for m := range gone {
-			c.sw.FlushConns(m.carries)
-			errs = append(errs, c.releasePorts(m))
-		}
 		c.log.Info("unpublished", "container", ct.rec.Name, "ports", rules)
-		return errors.Join(errs...)
+		return c.withdrawPorts(ct, gone)
 	})
+}
+
+// withdrawPorts takes mappings away for good. The caller holds the name.
+func (c *Controller) withdrawPorts(ct *container, gone map[*mapping]bool) error {
+	c.mu.Lock()
+	old := ct.mappings
+	ct.mappings = slices.DeleteFunc(slices.Clone(old), func(m *mapping) bool { return gone[m] })
+	c.mu.Unlock()
+	if err := c.commit(ct); err != nil {
+		c.mu.Lock()
+		ct.mappings = old
+		c.mu.Unlock()
+		return err
+	}
+	errs := []error{c.rebuild()}
+	for m := range gone {
+		c.sw.FlushConns(m.carries)
+		errs = append(errs, c.releasePorts(m))
+	}
+	return errors.Join(errs...)
 }
 
 func parseRules(name string, rules []string) ([]PublishSpec, error) {

@@ -38,7 +38,7 @@ const spareSockets = 4
 // to its end even when its caller has gone away.
 //
 // Locks, in this order: ops (read: a request runs; write: shutdown), a name in
-// names (held for the whole of an operation on one container or network), mu
+// names (held for the whole of an operation: a runtime's container, a container, a network, in this order), mu
 // (memory only, never across a system call that can wait).
 type Controller struct {
 	cfg     DaemonConfig
@@ -112,8 +112,11 @@ type container struct {
 
 // endpoint is a container's port in a network.
 type endpoint struct {
-	net     *network
-	ct      *container
+	net *network
+	ct  *container
+	// runtimeNet is the runtime's name of the network, "": that of net.
+	runtimeNet string
+
 	ifname  string
 	veth    string
 	index   int // of the host end
@@ -196,8 +199,8 @@ func (k *keyedMutex) lock(key string) (unlock func()) {
 	}
 }
 
-// findContainerLocked looks a ready container up by name, ID or the beginning
-// of an ID that only one has.
+// findContainerLocked looks a ready container up by name, by ID, its own or that
+// of its runtime, or the beginning of an ID that only one has.
 func (c *Controller) findContainerLocked(name string) (*container, error) {
 	if ct := c.containers[name]; ct != nil && ct.ready {
 		return ct, nil
@@ -205,7 +208,7 @@ func (c *Controller) findContainerLocked(name string) (*container, error) {
 	var found *container
 	if len(name) >= 6 {
 		for _, ct := range c.containers {
-			if ct.ready && len(ct.rec.ID) >= len(name) && ct.rec.ID[:len(name)] == name {
+			if ct.ready && ct.idIs(name) {
 				if found != nil {
 					return nil, invalidf("container %s: several IDs begin so: give more of it", name)
 				}
@@ -283,7 +286,7 @@ func (ct *container) record() state.Container {
 	rec.Endpoints, rec.Ports = nil, nil
 	for _, e := range ct.endpoints {
 		er := state.Endpoint{
-			Network: e.net.rec.ID, Ifname: e.ifname, Veth: e.veth, Ifindex: e.index,
+			Network: e.net.rec.ID, RuntimeNetwork: e.runtimeNet, Ifname: e.ifname, Veth: e.veth, Ifindex: e.index,
 			Alias: e.alias, Addrs: e.addrs, MAC: e.mac.String(),
 		}
 		e.layer2.keep(&er)
@@ -304,14 +307,20 @@ func (c *Controller) commit(ct *container) error {
 	rec := ct.record()
 	cursors := make(map[string][]netip.Addr)
 	for _, e := range ct.endpoints {
-		for _, p := range e.net.pools {
-			if p.last.IsValid() {
-				cursors[e.net.rec.ID] = append(cursors[e.net.rec.ID], p.last)
-			}
-		}
+		cursors[e.net.rec.ID] = e.net.cursors()
 	}
 	c.mu.Unlock()
 	return c.store.PutContainer(rec, cursors)
+}
+
+// cursors are how far a network's pools have got.
+func (n *network) cursors() (list []netip.Addr) {
+	for _, p := range n.pools {
+		if p.last.IsValid() {
+			list = append(list, p.last)
+		}
+	}
+	return list
 }
 
 // sortedLocked returns the ready containers or networks by name.

@@ -74,6 +74,9 @@ func (c *Controller) release(ct *container) error {
 	ct.mappings = nil
 	delete(c.containers, ct.rec.Name)
 	c.mu.Unlock()
+	for _, e := range endpoints {
+		c.dropEphemeral(e.net.rec.Name)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return containerErr(ct.rec.Name, err)
 	}

@@ -3,7 +3,6 @@ package control
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/vswitch/vswitch/control/host"
@@ -32,10 +31,10 @@ func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint
 	if err != nil {
 		return nil, err
 	}
-	if ct.endpointIn(n) != nil {
-		return nil, conflictf("it is in network %s already: name each network once", n.rec.Name)
+	if ct.endpointIn(n) != nil && j.ifname == "" {
+		return nil, conflictf("it is in network %s already: name each network once, or give each interface a name", n.rec.Name)
 	}
-	e := &endpoint{net: n, ct: ct, ifname: j.ifname, mac: j.mac, layer2: j.layer2, quota: j.quota}
+	e := &endpoint{net: n, ct: ct, ifname: j.ifname, runtimeNet: j.runtimeNet, mac: j.mac, layer2: j.layer2, quota: j.quota}
 	if e.ifname == "" && !ct.rec.Handover {
 		e.ifname = ct.freeIfname()
 	}
@@ -185,24 +184,13 @@ func (c *Controller) dropMapping(m *mapping) {
 // wire makes the cable of an endpoint and plugs it into the switch. Without a
 // namespace its end waits for the runtime.
 func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
-	n := e.net
 	err := u.do("link", func() error {
-		spec := host.VethSpec{
-			Name: e.veth, Alias: e.alias, Ifname: e.ifname,
-			MAC: net.HardwareAddr(e.mac[:]), MTU: n.rec.MTU,
-			Addrs: e.prefixes(), NoUSO: !n.tap.USO(), SealFD: c.kernel.SealFD(),
-		}
-		for _, f := range families {
-			if e.ct.gateway(f) == e {
-				spec.Gateways = append(spec.Gateways, subnetOf(n.rec, f).Gateway)
-			}
-		}
 		var index int
 		var err error
 		if ns == nil {
-			index, err = c.host.AddWaitingVeth(spec)
+			index, err = c.host.AddWaitingVeth(c.vethSpec(e))
 		} else {
-			index, err = c.host.AddVeth(ns, spec)
+			index, err = c.host.AddVeth(ns, c.vethSpec(e))
 		}
 		c.mu.Lock()
 		e.index = index

@@ -247,6 +247,23 @@ func (c *Controller) removeNetwork(name string) error {
 	return errors.Join(errs...)
 }
 
+// dropEphemeral removes a network that was to go with its last container, when
+// that has gone.
+func (c *Controller) dropEphemeral(name string) {
+	c.mu.Lock()
+	n := c.networks[name]
+	drop := n != nil && n.ready && n.rec.Ephemeral && len(n.members) == 0
+	c.mu.Unlock()
+	if !drop {
+		return
+	}
+	defer c.names.lock(ofNetwork(name))()
+	err := c.removeNetwork(name)
+	if err != nil && !errors.Is(err, api.ErrConflict) && !errors.Is(err, api.ErrNotFound) { // joined or removed meanwhile
+		c.log.Error("remove a network with its last container", "network", name, "err", joined(err))
+	}
+}
+
 // memberNames are the containers of a network, at most ten of them.
 func (n *network) memberNames() []string {
 	var names []string

@@ -27,8 +27,11 @@ type joinPlan struct {
 	ips     [2]netip.Addr // by family; invalid: the next free one
 	mac     header.MAC    // zero: derived
 	ifname  string        // "": the first free ethN
-	layer2  layer2
-	quota   quota
+	// runtimeNet is the runtime's name of the network.
+	runtimeNet string
+
+	layer2 layer2
+	quota  quota
 }
 
 // checkAttach looks at the request alone.
@@ -53,13 +56,16 @@ func (c *Controller) checkAttach(in api.Attach) (p attachPlan, err error) {
 		return fail("mode %q: use bridge, host, none or container", mode)
 	}
 	p.rec = state.Container{
-		ID: id, Name: in.Name, Mode: mode, Peer: in.Peer, Netns: in.Netns, PID: in.PID, Handover: in.Handover,
+		ID: id, Name: in.Name, Runtime: in.Runtime, RuntimeID: in.RuntimeID, Mode: mode, Peer: in.Peer, Netns: in.Netns, PID: in.PID, Handover: in.Handover,
 		Bound: in.Ephemeral || mode != api.ModeBridge, BootID: c.bootID,
 		Created: time.Now().UTC().Truncate(time.Millisecond),
 		Labels:  in.Labels, Expose: in.Expose, Digest: digest(in),
 	}
 	if err := checkLabels("container "+in.Name, in.Labels); err != nil {
 		return p, err
+	}
+	if err := checkRuntime(in.Runtime, in.RuntimeID); err != nil {
+		return fail("%w", err)
 	}
 	if in.Netns != "" && in.PID != 0 && !in.Ephemeral {
 		return fail("a namespace path and a process are given: leave one out")
@@ -127,7 +133,10 @@ func (c *Controller) checkAttach(in api.Attach) (p attachPlan, err error) {
 }
 
 func checkJoin(j api.Connect) (p joinPlan, err error) {
-	p.network, p.ifname = j.Network, j.Ifname
+	p.network, p.ifname, p.runtimeNet = j.Network, j.Ifname, j.RuntimeNetwork
+	if len(p.runtimeNet) > maxRuntimeID {
+		return p, fmt.Errorf("runtime network %.20q... is %d bytes long: at most %d are kept", p.runtimeNet, len(p.runtimeNet), maxRuntimeID)
+	}
 	if p.network == "" {
 		p.network = DefaultNetwork
 	}

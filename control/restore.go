@@ -63,6 +63,9 @@ func (c *Controller) restore(s state.Contents) error {
 	if err := c.rebuild(); err != nil {
 		return err
 	}
+	for _, n := range byID {
+		c.dropEphemeral(n.rec.Name)
+	}
 	if count > 0 {
 		c.log.Info("restored", "networks", len(byID), "containers", count)
 	}
@@ -198,7 +201,7 @@ func (c *Controller) restoreEndpoint(u *undo, ct *container, er state.Endpoint, 
 	if err != nil {
 		return err
 	}
-	e := &endpoint{net: n, ct: ct, ifname: er.Ifname, veth: er.Veth, index: er.Ifindex, alias: er.Alias, mac: mac, layer2: l2, quota: quotaOf(&er)}
+	e := &endpoint{net: n, ct: ct, ifname: er.Ifname, runtimeNet: er.RuntimeNetwork, veth: er.Veth, index: er.Ifindex, alias: er.Alias, mac: mac, layer2: l2, quota: quotaOf(&er)}
 	err = u.do("address", func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -45,7 +45,7 @@ func (f family) loopback() netip.Addr {
 func checkNetwork(in api.NetworkCreate) (rec state.Network, err error) {
 	rec = state.Network{
 		ID: newID(), Name: in.Name, MTU: in.MTU, Internal: in.Internal, NoICC: in.ICC != nil && !*in.ICC,
-		NoHostAccess: in.HostAccess != nil && !*in.HostAccess, Labels: in.Labels,
+		NoHostAccess: in.HostAccess != nil && !*in.HostAccess, Labels: in.Labels, Ephemeral: in.Ephemeral,
 		Created: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if err := checkName("network", in.Name); err != nil {

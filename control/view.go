@@ -60,7 +60,7 @@ func (c *Controller) Network(_ context.Context, name string) (api.Network, error
 
 func (c *Controller) viewNetworkLocked(n *network) api.Network {
 	v := api.Network{
-		ID: n.rec.ID, Name: n.rec.Name, MTU: n.rec.MTU, Internal: n.rec.Internal, ICC: !n.rec.NoICC, HostAccess: !n.rec.NoHostAccess,
+		ID: n.rec.ID, Name: n.rec.Name, MTU: n.rec.MTU, Internal: n.rec.Internal, ICC: !n.rec.NoICC, HostAccess: !n.rec.NoHostAccess, Ephemeral: n.rec.Ephemeral,
 		Filter: filterWord(n.rec), Labels: n.rec.Labels, Interface: n.rec.TAP,
 		GatewayMAC: n.mac.String(), Created: n.rec.Created, Containers: []api.NetworkMember{},
 	}
@@ -120,13 +120,15 @@ func texts[T fmt.Stringer](list []T) []string {
 	return out
 }
 
-// Containers lists all attached containers, by name.
-func (c *Controller) Containers(context.Context) ([]api.Container, error) {
+// Containers lists the attached containers that a filter takes, by name.
+func (c *Controller) Containers(_ context.Context, f api.ContainerFilter) ([]api.Container, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := []api.Container{}
 	for _, ct := range c.sortedContainersLocked() {
-		list = append(list, c.viewContainerLocked(ct))
+		if selects(f, ct) {
+			list = append(list, c.viewContainerLocked(ct))
+		}
 	}
 	return list, nil
 }
@@ -144,7 +146,7 @@ func (c *Controller) Container(_ context.Context, name string) (api.Container, e
 
 func (c *Controller) viewContainerLocked(ct *container) api.Container {
 	v := api.Container{
-		ID: ct.rec.ID, Name: ct.rec.Name, Mode: ct.rec.Mode, Peer: ct.rec.Peer,
+		ID: ct.rec.ID, Name: ct.rec.Name, Runtime: ct.rec.Runtime, RuntimeID: ct.rec.RuntimeID, Mode: ct.rec.Mode, Peer: ct.rec.Peer,
 		Netns: ct.rec.Netns, PID: ct.rec.PID, Created: ct.rec.Created,
 		Labels: ct.rec.Labels, Expose: ct.rec.Expose,
 		Endpoints: []api.Endpoint{}, Ports: viewMappings(ct, ct.mappings),
@@ -152,7 +154,7 @@ func (c *Controller) viewContainerLocked(ct *container) api.Container {
 	for _, e := range ct.endpoints {
 		addrs := texts(e.prefixes())
 		ev := api.Endpoint{
-			Network: e.net.rec.Name, Interface: e.ifname, HostInterface: e.veth, Address: addrs[0], Addresses: addrs,
+			Network: e.net.rec.Name, RuntimeNetwork: e.runtimeNet, Interface: e.ifname, HostInterface: e.veth, Address: addrs[0], Addresses: addrs,
 			Guard: e.layer2.guard(), VLAN: int(e.layer2.vlan), Trunk: e.layer2.trunkText(),
 			MaxFlows: e.quota.flows, FlowRate: e.quota.rate,
 			Gateways: []string{}, MAC: e.mac.String(), MTU: e.net.rec.MTU,

@@ -154,6 +154,7 @@ func printNetwork(w io.Writer, n api.Network) error {
 	t.row("interface:", n.Interface)
 	t.row("mtu:", fmt.Sprint(n.MTU))
 	t.row("internal:", yesNo(n.Internal))
+	t.row("ephemeral:", yesNo(n.Ephemeral))
 	t.row("icc:", yesNo(n.ICC))
 	t.row("host access:", yesNo(n.HostAccess))
 	t.row("filter:", n.Filter)

@@ -15,25 +15,28 @@ import (
 )
 
 func newPs(c *cli) *cobra.Command {
+	var filter api.ContainerFilter
 	cmd := &cobra.Command{
 		Use:     "ps",
 		Aliases: []string{"ls"},
 		Short:   "List attached containers",
 		Args:    args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cs, err := c.client(cmd).Containers(cmd.Context())
+			cs, err := c.client(cmd).ContainersOf(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
 			return c.printOr(listed(cs), func() error { return printContainers(c.stdout, cs, time.Now()) })
 		},
 	}
+	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: docker, cni, podman, oci")
+	cmd.Flags().StringVar(&filter.Network, "network", "", "only containers in this network")
 	c.addFormat(cmd)
 	return cmd
 }
 
 func printContainers(w io.Writer, cs []api.Container, now time.Time) error {
-	t := newTable(w, "NAME", "NETWORK", "ADDRESS", "PORTS", "PID", "AGE")
+	t := newTable(w, "NAME", "NETWORK", "ADDRESS", "PORTS", "RUNTIME", "PID", "AGE")
 	for _, ct := range cs {
 		var nets, addrs []string
 		for _, e := range ct.Endpoints {
@@ -42,9 +45,18 @@ func printContainers(w io.Writer, cs []api.Container, now time.Time) error {
 		if len(ct.Endpoints) == 0 {
 			nets = []string{modeName(ct)}
 		}
-		t.row(ct.Name, strings.Join(nets, ","), strings.Join(addrs, ","), portList(ct.Ports), pidName(ct.PID), since(ct.Created, now))
+		t.row(ct.Name, strings.Join(nets, ","), strings.Join(addrs, ","), portList(ct.Ports), runtimeName(ct), pidName(ct.PID), since(ct.Created, now))
 	}
 	return t.flush()
+}
+
+// runtimeName shows who attached a container, and as much of what it calls it
+// as tells it from others; the rest is in inspect.
+func runtimeName(ct api.Container) string {
+	if ct.Runtime == "" {
+		return ""
+	}
+	return ct.Runtime + ":" + ct.RuntimeID[:min(len(ct.RuntimeID), 12)]
 }
 
 func newInspect(c *cli) *cobra.Command {
@@ -69,6 +81,8 @@ func printContainer(w io.Writer, ct api.Container) error {
 	t := newTable(w)
 	t.row("name:", ct.Name)
 	t.row("id:", ct.ID)
+	t.row("runtime:", ct.Runtime)
+	t.row("runtime id:", ct.RuntimeID)
 	t.row("mode:", modeName(ct))
 	t.row("namespace:", ct.Netns)
 	t.row("pid:", pidName(ct.PID))

@@ -47,6 +47,9 @@ type NetworkCreate struct {
 	Reserved map[string]string `json:"reserved,omitempty"` // name -> address never handed out
 	MTU      int               `json:"mtu,omitempty"`
 	Internal bool              `json:"internal,omitempty"`
+	// Ephemeral: removed with its last container, for runtimes that say when a
+	// container needs a network and never that nobody does any more.
+	Ephemeral bool `json:"ephemeral,omitempty"`
 	// Mode is one of the Gateway constants for both families, "" is nat;
 	// ModeIPv4 and ModeIPv6 are for one and come first.
 	Mode     string `json:"mode,omitempty"`
@@ -74,8 +77,11 @@ const (
 
 // Network is one network: GET /v1/networks, GET /v1/networks/{name}.
 type Network struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Ephemeral: it goes with its last container.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+
 	Subnet     string            `json:"subnet"`             // the first of Subnets
 	Gateway    string            `json:"gateway"`            // of Subnet
 	IPRange    string            `json:"ip_range,omitempty"` // of Subnet
@@ -126,7 +132,15 @@ const (
 // Attach is the body of POST /v1/containers: it registers a container and, in
 // mode bridge, gives it an endpoint in each of Networks.
 type Attach struct {
-	Name  string `json:"name"`
+	Name string `json:"name"`
+	// Runtime says who attaches, in one of the Runtime constants or another word
+	// (a-z, 0-9, -), and RuntimeID what it calls the container: both or neither. A
+	// runtime that attaches networks one by one repeats Attach with the same
+	// RuntimeID and namespace: the container then gets the interfaces and ports that
+	// it lacks, and keeps its first name.
+	Runtime   string `json:"runtime,omitempty"`
+	RuntimeID string `json:"runtime_id,omitempty"`
+
 	Netns string `json:"netns,omitempty"` // path; or
 	PID   int    `json:"pid,omitempty"`   // of a process in the namespace; or
 	// Handover, when the runtime moves the interfaces into the namespace by itself
@@ -157,6 +171,9 @@ type Connect struct {
 	IP6     string `json:"ip6,omitempty"`
 	MAC     string `json:"mac,omitempty"`
 	Ifname  string `json:"ifname,omitempty"` // default eth0, eth1, ...
+	// RuntimeNetwork is what the runtime calls the network, where that is another
+	// name: what GC goes by.
+	RuntimeNetwork string `json:"runtime_network,omitempty"`
 	// Guard, on by default but on a trunk, holds the container to its MAC and IP
 	// addresses; off is for virtual machines, routers and bridges inside.
 	Guard string `json:"guard,omitempty"`
@@ -176,8 +193,12 @@ const (
 
 // Container is one attached container: GET /v1/containers[/{name}].
 type Container struct {
-	ID        string            `json:"id"`
-	Name      string            `json:"name"`
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Runtime attached it and calls it RuntimeID; "": somebody by hand.
+	Runtime   string `json:"runtime,omitempty"`
+	RuntimeID string `json:"runtime_id,omitempty"`
+
 	Mode      string            `json:"mode"`
 	Peer      string            `json:"peer,omitempty"`
 	Netns     string            `json:"netns,omitempty"`
@@ -191,7 +212,10 @@ type Container struct {
 
 // Endpoint is a container's port in a network.
 type Endpoint struct {
-	Network       string   `json:"network"`
+	Network string `json:"network"`
+	// RuntimeNetwork is the runtime's name of the network, where that is another.
+	RuntimeNetwork string `json:"runtime_network,omitempty"`
+
 	Interface     string   `json:"interface"`      // in the container
 	HostInterface string   `json:"host_interface"` // veth end in the host's namespace
 	Address       string   `json:"address"`        // CIDR, the first of Addresses

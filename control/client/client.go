@@ -118,11 +118,6 @@ func (c *Client) Detach(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(name), nil, nil)
 }
 
-// Containers lists all attached containers, by name.
-func (c *Client) Containers(ctx context.Context) (out []api.Container, err error) {
-	return out, c.call(ctx, http.MethodGet, "/v1/containers", nil, &out)
-}
-
 // Container returns one attached container, by name or ID.
 func (c *Client) Container(ctx context.Context, name string) (out api.Container, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/containers/"+url.PathEscape(name), nil, &out)

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sealName is what the program on a host end's ingress is called.
+const sealName = "vswitch_seal"
+
 // VethSpec describes a container's cable. Zero values are not defaults: every
 // field is needed except where it says otherwise.
 type VethSpec struct {
@@ -157,7 +160,7 @@ func (h *Host) seal(index int, s VethSpec) error {
 	}
 	err := h.route.addClsact(index)
 	if err == nil {
-		err = h.route.addFilter(filter{index: index, parent: tcIngress, info: tcInfo(1), name: "vswitch_seal"}, s.SealFD)
+		err = h.route.addFilter(filter{index: index, parent: tcIngress, info: tcInfo(1), name: sealName}, s.SealFD)
 	}
 	if err != nil {
 		return fmt.Errorf("seal: %w: the kernel needs CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF", err)

@@ -26,10 +26,13 @@ type Backend interface {
 	RemoveNetwork(ctx context.Context, name string) error
 	PruneNetworks(context.Context) (api.Pruned, error)
 
-	Containers(context.Context) ([]api.Container, error)
+	Containers(context.Context, api.ContainerFilter) ([]api.Container, error)
 	Container(ctx context.Context, name string) (api.Container, error)
 	Attach(context.Context, api.Attach) (api.Container, error)
 	Detach(ctx context.Context, name string) error
+	Check(ctx context.Context, name string) error
+	Release(context.Context, api.Release) error
+	GC(context.Context, api.GC) (api.Collected, error)
 	Connect(ctx context.Context, name string, in api.Connect) (api.Container, error)
 	Disconnect(ctx context.Context, name, network string) error
 	Ports(ctx context.Context, name string) ([]api.PortMapping, error)
@@ -71,7 +74,6 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get("/v1/networks/{name}", func(r *http.Request) (any, error) {
 		return b.Network(r.Context(), r.PathValue("name"))
 	})
-	get("/v1/containers", func(r *http.Request) (any, error) { return b.Containers(r.Context()) })
 	get("/v1/containers/{name}", func(r *http.Request) (any, error) {
 		return b.Container(r.Context(), r.PathValue("name"))
 	})
@@ -82,6 +84,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get("/v1/nat", func(r *http.Request) (any, error) { return b.NAT(r.Context()) })
 	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
 	mux.HandleFunc("GET /v1/capture", s.capture)
+	s.runtime(mux)
 
 	mux.Handle("POST /v1/networks", s.answer(func(r *http.Request) (any, error) {
 		var in api.NetworkCreate

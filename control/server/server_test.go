@@ -42,6 +42,14 @@ func (e *echo) Detach(_ context.Context, name string) error { return e.note("det
 func (e *echo) Disconnect(_ context.Context, name, network string) error {
 	return e.note("disconnect", name, network)
 }
+func (e *echo) Containers(_ context.Context, f api.ContainerFilter) ([]api.Container, error) {
+	return []api.Container{}, e.note(f)
+}
+func (e *echo) Check(_ context.Context, name string) error      { return e.note("check", name) }
+func (e *echo) Release(_ context.Context, in api.Release) error { return e.note(in) }
+func (e *echo) GC(_ context.Context, in api.GC) (api.Collected, error) {
+	return api.Collected{}, e.note(in)
+}
 func (e *echo) Unpublish(_ context.Context, name string, rules []string) error {
 	return e.note("unpublish", name, rules)
 }
@@ -131,6 +139,12 @@ func TestPaths(t *testing.T) {
 		{"DELETE", "/v1/containers/a%2Fb", "", 204, []any{"detach", "a/b"}},
 		{"DELETE", "/v1/containers/web/networks/blue", "", 204, []any{"disconnect", "web", "blue"}},
 		{"DELETE", "/v1/containers/web/ports", `{"ports":["80"]}`, 204, []any{"unpublish", "web", []string{"80"}}},
+		{"GET", "/v1/containers?runtime=cni&runtime_id=x&network=blue", "", 200, []any{api.ContainerFilter{Runtime: "cni", RuntimeID: "x", Network: "blue"}}},
+		{"GET", "/v1/containers?runtimes=cni", "", 400, nil},
+		{"GET", "/v1/containers/web/check", "", 204, []any{"check", "web"}},
+		{"POST", "/v1/release", `{"runtime":"cni","runtime_id":"x","ifname":"eth0"}`, 204, []any{api.Release{Runtime: "cni", RuntimeID: "x", Ifname: "eth0"}}},
+		{"POST", "/v1/gc", `{"runtime":"cni","valid":[]}`, 200, []any{api.GC{Runtime: "cni", Valid: []api.Attachment{}}}},
+		{"POST", "/v1/gc", `{"runtime":"cni","valid":null}`, 200, []any{api.GC{Runtime: "cni"}}},
 		{"POST", "/v1/networks/prune", "", 500, nil}, // panics inside
 		{"GET", "/v1/nosuch", "", 404, nil},
 		{"GET", "/", "", 404, nil},
@@ -193,6 +207,7 @@ func TestDocumented(t *testing.T) {
 		api.Error{}, api.Info{}, api.Uplink{}, api.NetworkCreate{}, api.Network{}, api.NetworkMember{}, api.Pruned{}, api.Attach{},
 		api.Connect{}, api.Container{}, api.Endpoint{}, api.PortMapping{}, api.Publish{}, api.FDBEntry{}, api.NATEntry{},
 		api.NATFlush{}, api.NATFlushed{}, api.Stats{}, api.PortStats{},
+		api.Release{}, api.GC{}, api.Attachment{}, api.Collected{},
 	} {
 		typ := reflect.TypeOf(v)
 		_, schema, ok := strings.Cut(doc, "\n    "+typ.Name()+":\n")
@@ -232,8 +247,8 @@ func TestDocumented(t *testing.T) {
 			}
 		}
 	}
-	if count != 20 {
-		t.Errorf("%d operations are documented, want 20", count)
+	if count != 23 {
+		t.Errorf("%d operations are documented, want 23", count)
 	}
 }
 

@@ -13,6 +13,8 @@ type Network struct {
 	MTU      int      `json:"mtu"`
 	Internal bool     `json:"internal,omitempty"`
 	NoICC    bool     `json:"no_icc,omitempty"` // containers do not reach each other
+	// Ephemeral: removed with its last container.
+	Ephemeral bool `json:"ephemeral,omitempty"`
 	// NoHostAccess: containers open no flow to the host.
 	NoHostAccess bool `json:"no_host_access,omitempty"`
 	// Filter is eif, or empty for filtering by address and port.
@@ -40,6 +42,9 @@ type Container struct {
 	Name string `json:"name"`
 	Mode string `json:"mode"`
 	Peer string `json:"peer,omitempty"`
+	// Runtime attached it and knows it as RuntimeID; empty: somebody by hand.
+	Runtime   string `json:"runtime,omitempty"`
+	RuntimeID string `json:"runtime_id,omitempty"`
 	// Netns is a path, or empty when the namespace is that of process PID.
 	Netns    string `json:"netns,omitempty"`
 	NetnsDev uint64 `json:"netns_dev"`
@@ -62,7 +67,10 @@ type Container struct {
 
 // Endpoint is a container's place in a network.
 type Endpoint struct {
-	Network string       `json:"network"` // ID
+	Network string `json:"network"` // ID
+	// RuntimeNetwork is the runtime's name of the network, when not its own.
+	RuntimeNetwork string `json:"runtime_network,omitempty"`
+
 	Ifname  string       `json:"ifname"`
 	Veth    string       `json:"veth"` // host end
 	Ifindex int          `json:"ifindex"`

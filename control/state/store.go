@@ -235,6 +235,9 @@ func (s *Store) PutContainer(c Container, cursors map[string][]netip.Addr) error
 	}
 	return s.update(func(tx *bolt.Tx) error {
 		for id, list := range cursors {
+			if len(list) == 0 {
+				continue // every address was asked for by name
+			}
 			if err := tx.Bucket(bucketCursors).Put([]byte(id), cursor(list)); err != nil {
 				return err
 			}

@@ -1,0 +1,52 @@
+package api
+
+// Words of Attach.Runtime, for the front ends that come with the switch. Another
+// caller may use a word of its own; "" is a container attached by hand.
+const (
+	RuntimeDocker = "docker"
+	RuntimeCNI    = "cni"
+	RuntimePodman = "podman"
+	RuntimeOCI    = "oci"
+)
+
+// ContainerFilter selects containers: the query of GET /v1/containers. Empty
+// fields select all.
+type ContainerFilter struct {
+	Runtime   string `json:"runtime,omitempty"`
+	RuntimeID string `json:"runtime_id,omitempty"`
+	Network   string `json:"network,omitempty"` // name
+}
+
+// Release is the body of POST /v1/release: it undoes what a runtime attached,
+// knowing nothing but the runtime's own words. What is not there is no error.
+type Release struct {
+	Runtime   string `json:"runtime"`
+	RuntimeID string `json:"runtime_id"`
+	// Ifname is the one interface to take away; with the last, or without a name,
+	// the container goes. Published ports that no other interface can serve go
+	// with it.
+	Ifname string `json:"ifname,omitempty"`
+}
+
+// GC is the body of POST /v1/gc: it releases what a runtime attached and knows
+// no more.
+type GC struct {
+	Runtime string `json:"runtime"` // "" is refused: nobody lists what was attached by hand
+	// Network bounds it to interfaces in one network, by the name that the runtime
+	// has for it (Connect.RuntimeNetwork). "": all.
+	Network string `json:"network,omitempty"`
+	// Valid are the attachments to keep. Missing or null nothing is released; an
+	// empty list keeps nothing.
+	Valid []Attachment `json:"valid"`
+}
+
+// Attachment is one interface of a container, in the words of its runtime.
+type Attachment struct {
+	RuntimeID string `json:"runtime_id"`
+	Ifname    string `json:"ifname,omitempty"` // "" in a list of valid ones: all of the container
+}
+
+// Collected is the answer to GC.
+type Collected struct {
+	Released []Attachment `json:"released"`
+}
