@@ -40,6 +40,9 @@ var rules = []rule{
 		but:    []string{"module/dataplane/..."},
 		reason: "the data path knows numbers; names, files and links are control's",
 	}, {
+		in: []string{"dataplane/filter", "control/pcapfilter"}, forbids: []string{"module/..."},
+		reason: "text becomes a program in one leaf, and the program runs in another: between them is only BPF",
+	}, {
 		in: []string{"control/..."}, forbids: []string{"module/..."},
 		but:    []string{"module/control/...", "module/dataplane/..."},
 		reason: "control serves the command line, the benchmark and the tests, so it knows none of them",
@@ -104,7 +107,7 @@ var rules = []rule{
 		in: []string{"..."}, forbids: []string{"golang.org/x/sys/unix"},
 		reason: "system calls live where a system call is the job: ports, control/{host,kernel,relay,reserve,process}, netlab, bench and the commands that start processes",
 	}, {
-		in:      []string{"dataplane", "dataplane/frame", "dataplane/header", "dataplane/port"},
+		in:      []string{"dataplane", "dataplane/filter", "dataplane/frame", "dataplane/header", "dataplane/port"},
 		forbids: []string{"log", "log/...", "encoding/json", "net/http", "os/exec", "github.com/gopacket/..."},
 		reason:  "nothing on a frame's way logs, formats or decodes for people; counters and captures tell them",
 	}, {
@@ -194,6 +197,8 @@ func TestRulesRefuse(t *testing.T) {
 		{"dataplane", "github.com/gopacket/gopacket", true},
 		{"dataplane/switchtest", "github.com/gopacket/gopacket", false},
 		{"dataplane/header", "time", true},
+		{"dataplane/filter", module + "dataplane/frame", true},
+		{"control/pcapfilter", module + "dataplane/filter", true},
 		{"control", module + "cmd/vswitch", true},
 		{"control", module + "dataplane/port", false},
 		{"control/kernel", module + "control", true},
