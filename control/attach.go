@@ -68,6 +68,7 @@ func (c *Controller) Attach(_ context.Context, in api.Attach) (api.Container, er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log.Info("attached", "container", name, "mode", plan.rec.Mode, "addresses", addresses(ct), "took", time.Since(start).Round(10*time.Microsecond))
+	c.emitAttachLocked(ct)
 	return c.viewContainerLocked(ct), nil
 }
 

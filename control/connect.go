@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -45,6 +46,7 @@ func (c *Controller) Connect(_ context.Context, name string, in api.Connect) (ap
 		}
 		c.reclaim(ct)
 		c.log.Info("connected", "container", ct.rec.Name, "network", e.net.rec.Name, "addresses", e.addrs)
+		c.emitConnect(api.EventConnect, e)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		out = c.viewContainerLocked(ct)
@@ -145,6 +147,7 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 			return err
 		}
 		c.log.Info("disconnected", "container", ct.rec.Name, "network", n.rec.Name)
+		c.emitConnect(api.EventDisconnect, e)
 		return nil
 	})
 }
@@ -230,6 +233,7 @@ func (c *Controller) Publish(_ context.Context, name string, rules []string) ([]
 			return err
 		}
 		c.log.Info("published", "container", ct.rec.Name, "ports", rules)
+		c.emitPorts(api.EventPublish, ct, added)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		out = viewMappings(ct, added)
@@ -258,8 +262,12 @@ func (c *Controller) Unpublish(_ context.Context, name string, rules []string) e
 				return notFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.rec.Name)
 			}
 		}
+		if err := c.withdrawPorts(ct, gone); err != nil {
+			return err
+		}
 		c.log.Info("unpublished", "container", ct.rec.Name, "ports", rules)
-		return c.withdrawPorts(ct, gone)
+		c.emitPorts(api.EventUnpublish, ct, slices.Collect(maps.Keys(gone)))
+		return nil
 	})
 }
 

@@ -83,6 +83,9 @@ type Controller struct {
 	staleSlots  []netip.Addr // users that former worlds counted in slots
 	revision    uint64
 
+	events  *journal[api.Event]
+	flowLog flowLog
+
 	neigh     neighbors
 	worldKick chan struct{} // links, addresses or routes have changed
 }

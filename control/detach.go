@@ -42,6 +42,7 @@ func (c *Controller) releaseIf(name, why string, still func(*container) bool) er
 	}
 	err := c.release(ct)
 	c.log.Info("released", "container", name, "reason", why)
+	c.emitDetach(name, why)
 	return err
 }
 
@@ -136,11 +137,13 @@ func (c *Controller) linkGone(ct *container) {
 		if len(lost) == len(ct.endpoints) {
 			err := c.release(ct)
 			c.log.Warn("released", "container", name, "reason", "its interface or namespace has vanished")
+			c.emitDetach(name, "its interface or namespace has vanished")
 			return err
 		}
 		var errs []error
 		for _, e := range lost {
 			c.log.Warn("endpoint released", "container", name, "network", e.net.rec.Name, "reason", "interface "+e.ifname+" has vanished")
+			c.emitConnect(api.EventDisconnect, e)
 			errs = append(errs, c.leave(ct, e, nil))
 		}
 		return errors.Join(errs...)

@@ -109,22 +109,3 @@ func (l *layer2) keep(rec *state.Endpoint) {
 func (l *layer2) apply(p *dataplane.PortConfig) {
 	p.Guarded, p.VLAN, p.Trunk = !l.unguarded, l.vlan, l.trunk
 }
-
-// switchEvent is dataplane.Config.Event.
-func (c *Controller) switchEvent(e dataplane.Event) {
-	c.mu.Lock()
-	at, _ := c.portNameLocked(e.Port)
-	owner, ok := c.portNameLocked(e.Other)
-	c.mu.Unlock()
-	args := []any{"event", e.Kind.String(), "network", at.network, "port", at.name, "container", at.container}
-	if e.Kind != dataplane.EventStorm {
-		args = append(args, "mac", e.MAC.String())
-	}
-	if ok {
-		args = append(args, "owner", owner.name, "owner_container", owner.container)
-	}
-	if e.VLAN != 0 {
-		args = append(args, "vlan", e.VLAN)
-	}
-	c.log.Warn("layer 2", args...)
-}

@@ -33,6 +33,7 @@ func (c *Controller) CreateNetwork(_ context.Context, in api.NetworkCreate) (api
 		return api.Network{}, c.failed(u, "network "+rec.Name, err)
 	}
 	c.log.Info("network created", "network", rec.Name, "subnets", subnetTexts(n.rec), "interface", n.rec.TAP)
+	c.emit(api.Event{Type: api.EventNetworkCreate, Network: rec.Name, Interface: n.rec.TAP, Addresses: subnetTexts(n.rec), Message: "network " + rec.Name + " created"})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.viewNetworkLocked(n), nil
@@ -244,6 +245,7 @@ func (c *Controller) removeNetwork(name string) error {
 	errs = append(errs, c.dropSubnets(n), c.sw.RemovePort(n.port), c.host.DelLink(n.rec.TAP, n.tapIndex))
 	c.forgetNetwork(n)
 	c.log.Info("network removed", "network", name)
+	c.emit(api.Event{Type: api.EventNetworkRemove, Network: name, Interface: n.rec.TAP, Message: "network " + name + " removed"})
 	return errors.Join(errs...)
 }
 

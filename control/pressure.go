@@ -25,6 +25,7 @@ func (c *Controller) pressureLog() func(dataplane.Pressure) {
 		}
 		c.log.Warn("flows refused or evicted", "table_full", sum.TableFull, "half_open_evicted", sum.Evicted,
 			"ports_exhausted", sum.PortsExhausted)
+		c.emitPressure(sum)
 		sum, told = dataplane.Pressure{}, time.Now()
 	}
 }

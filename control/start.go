@@ -31,6 +31,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 		byPort: make(map[frame.PortID]portOwner), byVeth: make(map[string]*endpoint),
 		slots: make(map[netip.Addr]int), worldKick: make(chan struct{}, 1),
 	}
+	c.events = newEvents(c.started)
 	c.neigh.kick = make(chan struct{}, 1)
 	c.neigh.macs = make(map[neighborKey]header.MAC)
 	c.builder.kick = make(chan struct{}, 1)

@@ -46,6 +46,7 @@ func (c *Controller) UpdateNetwork(_ context.Context, name string, in api.Networ
 		return api.Network{}, c.failed(u, "network "+was.Name, err)
 	}
 	c.log.Info("network updated", "network", rec.Name)
+	c.emit(api.Event{Type: api.EventNetworkUpdate, Network: rec.Name, Message: "network " + rec.Name + " changed"})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.viewNetworkLocked(n), nil

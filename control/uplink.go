@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/dataplane"
@@ -141,6 +142,7 @@ func (c *Controller) openUplink(l host.Link) (*uplink, error) {
 	c.byPort[id] = portOwner{uplink: u}
 	c.mu.Unlock()
 	c.log.Info("uplink opened", "interface", l.Name, "mtu", l.MTU)
+	c.emit(api.Event{Type: api.EventUplinkChanged, Interface: l.Name, Message: "uplink " + l.Name + " opened: containers go out through it"})
 	return u, nil
 }
 
@@ -176,6 +178,7 @@ func (c *Controller) closeUplink(u *uplink) error {
 	delete(c.byPort, u.port)
 	c.mu.Unlock()
 	c.log.Info("uplink closed", "interface", u.link.Name)
+	c.emit(api.Event{Type: api.EventUplinkChanged, Interface: u.link.Name, Message: "uplink " + u.link.Name + " closed: it leads nowhere any more"})
 	return errors.Join(c.sw.RemovePort(u.port), u.guard.Close())
 }
 

@@ -257,7 +257,7 @@ func (c *Controller) NAT(context.Context) ([]api.NATEntry, error) {
 			Proto: protoName(i.Orig.Proto), State: i.State, Kind: i.Kind.String(), Container: p.container,
 			Source: side(i.Orig.Src, i.Orig.SrcPort), Dest: side(i.Orig.Dst, i.Orig.DstPort),
 			NATSource: side(i.Reply.Dst, i.Reply.DstPort), NATDest: side(i.Reply.Src, i.Reply.SrcPort),
-			Packets: i.Packets, Bytes: i.Bytes, Age: i.Age.Seconds(), Expires: max(0, i.Expires.Seconds()),
+			Packets: i.Packets[0] + i.Packets[1], Bytes: i.Bytes[0] + i.Bytes[1], Age: i.Age.Seconds(), Expires: max(0, i.Expires.Seconds()),
 		})
 	}
 	return list, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
@@ -217,8 +218,9 @@ func (c *Controller) reportIntruders(known map[uint32]bool) map[uint32]bool {
 		if strings.HasSuffix(owner, fmt.Sprintf("(pid %d)", os.Getpid())) {
 			continue // the relay's
 		}
-		c.log.Warn("a program has bound a published port: packets from outside go to the container",
-			"port", fmt.Sprintf("%d/%s", s.Port, protoName(s.Proto)), "program", owner)
+		bound := fmt.Sprintf("%d/%s", s.Port, protoName(s.Proto))
+		c.log.Warn("a program has bound a published port: packets from outside go to the container", "port", bound, "program", owner)
+		c.emit(api.Event{Type: api.EventPortTaken, Ports: []string{bound}, Message: "port " + bound + " is published, and bound by " + owner + " too: packets from outside go to the container"})
 	}
 	return now
 }

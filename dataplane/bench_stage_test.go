@@ -30,6 +30,7 @@ var stages = []struct {
 	{"prerouting", (*worker).prerouting},
 	{"route", (*worker).route},
 	{"postrouting", (*worker).postrouting},
+	{"account", (*worker).account},
 	{"egress", (*worker).egress},
 	{"flush", func(w *worker, _ *Snapshot) { w.flush() }},
 }

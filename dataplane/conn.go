@@ -18,11 +18,12 @@ const (
 	ConnHairpin                    // a container came in by the host's address: both
 	ConnRouted                     // neither: tracked so that its answers pass
 	ConnInbound                    // a stranger came in by a mapping of a network with FilterEIF
+	ConnBridged                    // not routed at all: see account.go
 )
 
 // String names the kind.
 func (k ConnKind) String() string {
-	return [...]string{"masquerade", "publish", "hairpin", "routed", "inbound"}[k]
+	return [...]string{"masquerade", "publish", "hairpin", "routed", "inbound", "bridged"}[k]
 }
 
 // conn is one tracked flow. It is touched under the lock of one of the two
@@ -46,11 +47,12 @@ type conn struct {
 
 	revision atomic.Uint32 // of the snapshot that allowed it last
 	state    atomic.Uint32
-	created  int64 // ns
+	created  atomic.Int64 // ns
 	lastSeen atomic.Int64
-	lastOut  atomic.Int64 // packet of the container
-	packets  atomic.Uint64
-	bytes    atomic.Uint64
+	lastOut  atomic.Int64     // packet of the container
+	packets  [2]atomic.Uint64 // of each direction
+	bytes    [2]atomic.Uint64
+	meter    meter
 	mu       sync.Mutex   // serialises transitions, guards win
 	win      [2]tcpWindow // of the first side, of the other
 }
@@ -93,11 +95,14 @@ func (c *conn) outbound(reply bool) bool {
 
 // begin sets the state for the first packet.
 func (c *conn) begin(l *header.Layers, b []byte, now int64) {
-	c.created = now
+	c.created.Store(now)
 	c.lastSeen.Store(now)
 	c.lastOut.Store(now)
-	c.packets.Store(1)
-	c.bytes.Store(uint64(len(b)))
+	c.packets[0].Store(1)
+	c.bytes[0].Store(uint64(len(b)))
+	c.packets[1].Store(0)
+	c.bytes[1].Store(0)
+	c.meter.rate.Store(0)
 	c.win = [2]tcpWindow{}
 	c.loose = false
 	if c.orig.Proto == header.ProtoTCP {
@@ -126,8 +131,8 @@ func (c *conn) track(t *conntrack, r connRef, l *header.Layers, b []byte, now in
 			return why
 		}
 	}
-	c.packets.Add(1)
-	c.bytes.Add(uint64(len(b)))
+	c.packets[r&1].Add(1)
+	c.bytes[r&1].Add(uint64(len(b)))
 	if refresh {
 		c.lastSeen.Store(now)
 		if c.outbound(reply) {
@@ -163,17 +168,23 @@ type ConnInfo struct {
 	Orig, Reply    header.Tuple // as the first packet of each direction came in
 	Kind           ConnKind
 	State          string
-	Port           frame.PortID // the container's
-	Packets, Bytes uint64
-	Age, Expires   time.Duration
+	Port           frame.PortID // the container's; of a bridged flow that of the side that began it
+	Other          frame.PortID // of a bridged flow that of the other side, or frame.NoPort
+	Packets, Bytes [2]uint64    // of the first packet's direction, of the other
+	Rate           uint64       // bytes a second of both, between the last two sweeps
+	Age, Idle      time.Duration
+	Expires        time.Duration
 }
 
 func (c *conn) info(now int64, t *timeouts) ConnInfo {
 	return ConnInfo{
-		Orig: c.orig, Reply: c.reply, Kind: c.kind, Port: c.port,
+		Orig: c.orig, Reply: c.reply, Kind: c.kind, Port: c.port, Other: frame.NoPort,
 		State:   stateNames[c.state.Load()],
-		Packets: c.packets.Load(), Bytes: c.bytes.Load(),
-		Age:     time.Duration(now - c.created),
+		Packets: [2]uint64{c.packets[0].Load(), c.packets[1].Load()},
+		Bytes:   [2]uint64{c.bytes[0].Load(), c.bytes[1].Load()},
+		Rate:    c.meter.rate.Load(),
+		Age:     time.Duration(now - c.created.Load()),
+		Idle:    time.Duration(now - c.lastSeen.Load()),
 		Expires: time.Duration(c.expires(t) - now),
 	}
 }

@@ -33,6 +33,8 @@ type conntrack struct {
 	held [MaxPorts]portFlows
 	full atomic.Uint64 // flows that found no room
 	gone atomic.Uint64 // half-open and closed flows that made room
+	// ended hears of every flow that is removed.
+	ended *endedFlows
 
 	mu    sync.Mutex // guards what follows, taken under shard locks and conn.mu
 	free  uint32     // conns linked by next
@@ -49,8 +51,8 @@ type connShard struct {
 	_     [64]byte // no false sharing between locks
 }
 
-func newConntrack(max int) *conntrack {
-	t := &conntrack{keys: newHashKeys(), max: max}
+func newConntrack(max int, ended *endedFlows) *conntrack {
+	t := &conntrack{keys: newHashKeys(), max: max, ended: ended}
 	t.chunks = make([]atomic.Pointer[[connChunk]conn], max/connChunk+1)
 	return t
 }
@@ -225,9 +227,11 @@ func (t *conntrack) remove(r connRef, m *masquerade, still func(*conn) bool) boo
 	}
 	a.index.drop(h0, r)
 	b.index.drop(h1, r|1)
-	if was := connState(c.state.Swap(uint32(stateFree))); !was.closed() {
+	was := connState(c.state.Swap(uint32(stateFree)))
+	if !was.closed() {
 		t.charge(c, false)
 	}
+	t.ended.tracked(c, was)
 	t.length[connProto(c.orig.Proto)].Add(-1)
 	if c.hasNAT {
 		m.release(c.endpoint(), c.natPort())

@@ -4,7 +4,7 @@
 //
 // # The map
 //
-//	port.Receive -> parse -> vlan -> guard -> learn -> answer -> classify -+-> snoop -> storm (bridged) ------------+-> egress -> flush -> port.Send
+//	port.Receive -> parse -> vlan -> guard -> learn -> answer -> classify -+-> snoop -> storm (bridged) ------------+-> account -> egress -> flush -> port.Send
 //	                                                                       +-> prerouting -> route -> postrouting --+
 //	                                                                                           +-> waiting (bounded copy) -> parse, once the next hop is known
 //	                                                                                           +-> reply (ICMP errors) -> flush
@@ -34,6 +34,7 @@
 //	conntrack    workers          64 shards, RWMutex each; two shards lower first
 //	masquerade   workers          mutex, once for each new flow
 //	fragments    workers          mutex, for fragments only
+//	bridged flows one worker each mutex, once for each batch; readers lock a part at a time
 //	waiting      workers          mutex, for frames without a next hop only
 //	counters     one worker each  atomics, summed by Stats
 //

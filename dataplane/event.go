@@ -21,13 +21,26 @@ const (
 	EventFlap
 	// EventStorm: a port floods more than it may.
 	EventStorm
+	// EventMove: a station moved from Other to Port.
+	EventMove
+	// EventQuota: the container at Port begins more flows than it may.
+	EventQuota
+	// EventStations: more stations are behind Port than it may have; EventFDBFull:
+	// the FDB has no room for one of Port.
+	EventStations
+	EventFDBFull
 
 	numEventKinds
 )
 
-// String returns a word for logs.
+// String returns a word for logs and the interface.
 func (k EventKind) String() string {
-	return [...]string{"mac-spoof", "loop", "mac-flap", "storm"}[k]
+	return [...]string{"mac-spoof", "loop", "mac-flap", "storm", "port-moved", "limit-hit", "limit-hit", "table-full"}[k]
+}
+
+// OfStation reports whether MAC is what the event is about.
+func (k EventKind) OfStation() bool {
+	return k != EventStorm && k != EventQuota && k != EventStations && k != EventFDBFull
 }
 
 // Event is one finding.

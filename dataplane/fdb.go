@@ -171,6 +171,17 @@ func (f *fdb) hearLocked(key fdbKey, p frame.PortID, sec uint32) heard {
 	return heardKnown
 }
 
+// learned is what came of an address that was new on a port.
+type learned uint8
+
+const (
+	learnedNew     learned = iota
+	learnedMoved           // from another port
+	learnedFrozen          // it moved too often and stays where it was
+	learnedAtLimit         // the port had as many as it may
+	learnedFull            // the table was full
+)
+
 func (e *fdbEntry) frozen(sec uint32) bool {
 	return e.moves > flapMoves && sec-e.since < flapFreeze
 }
@@ -196,16 +207,13 @@ func (e *fdbEntry) move(p frame.PortID, sec uint32) bool {
 // learnLocked enters or moves a station; limit is how many the port may have.
 // It needs mu for writing. A port at its limit loses one of its own. When the
 // table is full, the port that holds the most entries loses one, as in Open
-// vSwitch, so that a flood of addresses evicts only its own. It returns false
-// when the station moved too often.
-func (f *fdb) learnLocked(key fdbKey, p frame.PortID, limit int, sec uint32) bool {
+// vSwitch, so that a flood of addresses evicts only its own.
+func (f *fdb) learnLocked(key fdbKey, p frame.PortID, limit int, sec uint32) learned {
 	s := f.place(key)
 	if s.key.station != 0 {
 		switch {
-		case s.static:
-			return true
-		case s.port == p: // twice in a batch
-			return true
+		case s.static, s.port == p: // twice in a batch
+			return learnedNew
 		}
 		f.perPort[s.port]--
 		moved := s.move(p, sec)
@@ -214,16 +222,22 @@ func (f *fdb) learnLocked(key fdbKey, p frame.PortID, limit int, sec uint32) boo
 		}
 		f.perPort[s.port]++
 		s.seen.Store(sec)
-		return moved
+		if !moved {
+			return learnedFrozen
+		}
+		return learnedMoved
 	}
+	how := learnedNew
 	switch {
 	case int(f.perPort[p]) >= limit:
+		how = learnedAtLimit
 		if !f.evictLocked(p) {
-			return true // unknown it is flooded, and storm bounds that
+			return how // unknown it is flooded, and storm bounds that
 		}
 	case f.learned >= f.max:
+		how = learnedFull
 		if !f.evictLocked(f.greediestLocked()) {
-			return true
+			return how
 		}
 	}
 	s = f.place(key)
@@ -231,7 +245,7 @@ func (f *fdb) learnLocked(key fdbKey, p frame.PortID, limit int, sec uint32) boo
 	s.seen.Store(sec)
 	f.learned++
 	f.perPort[p]++
-	return true
+	return how
 }
 
 func (f *fdb) greediestLocked() frame.PortID {

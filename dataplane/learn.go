@@ -51,8 +51,16 @@ func (w *worker) learn(s *Snapshot) {
 		if s.networks[n.key.network()] == nil || w.sw.ports[n.f.In].Load() == nil {
 			continue
 		}
-		if !db.learnLocked(n.key, n.f.In, s.ports[n.f.In].MaxMACs, sec) {
+		was := db.lookupLocked(n.key)
+		switch db.learnLocked(n.key, n.f.In, s.ports[n.f.In].MaxMACs, sec) {
+		case learnedFrozen:
 			w.tell(s, EventFlap, n.f, db.lookupLocked(n.key))
+		case learnedMoved:
+			w.tell(s, EventMove, n.f, was)
+		case learnedAtLimit:
+			w.tell(s, EventStations, n.f, frame.NoPort)
+		case learnedFull:
+			w.tell(s, EventFDBFull, n.f, frame.NoPort)
 		}
 	}
 	db.mu.Unlock()

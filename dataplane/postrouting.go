@@ -44,6 +44,7 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	}
 	owner, why := w.charge(r)
 	if why != NotDropped {
+		w.tell(s, EventQuota, r.f, frame.NoPort)
 		return why
 	}
 	t := w.sw.conntrack

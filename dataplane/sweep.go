@@ -24,8 +24,13 @@ func (t *conntrack) sweep(now int64, limits *timeouts, m *masquerade) {
 	}
 	dead := func(c *conn) bool { return now >= c.expires(&tight) }
 	for i := made*part/parts + 1; i <= made*(part+1)/parts; i++ {
-		if c := t.conn(i); c.state.Load() != uint32(stateFree) && dead(c) {
+		c := t.conn(i)
+		switch {
+		case c.state.Load() == uint32(stateFree):
+		case dead(c):
 			t.remove(connRef(i)<<1, m, dead)
+		default:
+			c.meter.note(now, c.created.Load(), c.bytes[0].Load()+c.bytes[1].Load())
 		}
 	}
 }

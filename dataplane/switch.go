@@ -77,6 +77,7 @@ type Switch struct {
 	ids       *identifiers
 	waiting   *waitingRoom
 	groups    *groupTable
+	ended     endedFlows
 
 	began    int64    // ns
 	pressure Pressure // at the last tick; guarded by conntrack.sweeping
@@ -133,18 +134,19 @@ func New(cfg Config) (*Switch, error) {
 		cfg.Spin = 100 * time.Microsecond
 	}
 	s := &Switch{
-		cfg:       cfg,
-		fdb:       newFDB(cfg.MaxFDB),
-		conntrack: newConntrack(cfg.MaxConns),
-		frags:     newFragmentTable(),
-		ids:       newIdentifiers(),
-		began:     cfg.Now(),
-		waiting:   newWaitingRoom(),
-		groups:    newGroupTable(),
-		done:      make(chan struct{}),
-		gone:      make(chan frame.PortID, MaxPorts),
-		events:    make(chan Event, 64),
+		cfg:     cfg,
+		fdb:     newFDB(cfg.MaxFDB),
+		frags:   newFragmentTable(),
+		ids:     newIdentifiers(),
+		began:   cfg.Now(),
+		waiting: newWaitingRoom(),
+		groups:  newGroupTable(),
+		done:    make(chan struct{}),
+		gone:    make(chan frame.PortID, MaxPorts),
+		events:  make(chan Event, 64),
 	}
+	s.ended.now = cfg.Now
+	s.conntrack = newConntrack(cfg.MaxConns, &s.ended)
 	s.masq = newMasquerade(cfg.Masquerade, cfg.PortKey)
 	s.busy.Store(new(BusyPorts))
 	s.neigh.Store(&neighborTable{})
@@ -372,6 +374,9 @@ func (s *Switch) Tick() {
 	s.groups.expire(now)
 	s.masq.awake(now)
 	s.conntrack.sweep(now, &s.snapshot.Load().timeouts, s.masq)
+	for _, w := range s.workers {
+		w.flows.sweep(now, &s.ended)
+	}
 	s.frags.expire(now, s.workers[0])
 	s.waiting.expire(now, func(id frame.PortID) { s.workers[0].count(id, DropNoNeighbor) })
 	s.report()

@@ -111,6 +111,7 @@ func (w *worker) turn() {
 	w.prerouting(s)
 	w.route(s)
 	w.postrouting(s)
+	w.account(s)
 	w.egress(s)
 	w.flush()
 }

@@ -46,6 +46,7 @@ type worker struct {
 	spare  spares
 	out    sendLists
 	reply  replier
+	flows  bridgedFlows
 	hot    [hotPorts]frame.PortID
 	spin   time.Duration // how long polling has been worth it lately
 	load   workerLoad    // its counters may be read by anybody
@@ -71,6 +72,7 @@ func newWorker(s *Switch, id int) (*worker, error) {
 	}
 	w.out.init()
 	w.reply.keys = s.ids.keys
+	w.flows.keys = s.ids.keys
 	for i := range w.hot {
 		w.hot[i] = frame.NoPort
 	}

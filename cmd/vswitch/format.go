@@ -26,6 +26,13 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
+// printLine writes v as one line of JSON.
+func printLine(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
 // listed makes an empty list of a missing one: a program that reads the JSON
 // must not meet null where it iterates.
 func listed[T any](s []T) []T {

@@ -43,6 +43,10 @@ type Backend interface {
 	NAT(context.Context) ([]api.NATEntry, error)
 	FlushNAT(context.Context, api.NATFlush) (api.NATFlushed, error)
 	Stats(context.Context) (api.Stats, error)
+	// Flows lists the flows there are; FlowLog reads those that end.
+	Flows(context.Context, api.FlowQuery) ([]api.Flow, error)
+	FlowLog(ctx context.Context, container string) (Stream[api.Flow], error)
+	Events(context.Context, api.EventQuery) (Stream[api.Event], error)
 	Capture(ctx context.Context, containers []string, snapLen int) (Capture, error)
 }
 
@@ -83,6 +87,9 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get("/v1/fdb", func(r *http.Request) (any, error) { return b.FDB(r.Context()) })
 	get("/v1/nat", func(r *http.Request) (any, error) { return b.NAT(r.Context()) })
 	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
+	get("/v1/flows", s.flows)
+	mux.HandleFunc("GET /v1/flows/log", s.flowLog)
+	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/capture", s.capture)
 	s.runtime(mux)
 

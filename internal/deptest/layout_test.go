@@ -15,7 +15,7 @@ const (
 // stages are the files of the stages and of what leaves their line, in the order
 // in which a frame meets them.
 var stages = []string{
-	"mirror", "parse", "vlan", "guard", "guard_arp", "guard_nd", "guard_dhcp", "learn", "answer", "classify", "snoop", "storm", "prerouting", "fragment", "route", "waiting", "reply", "postrouting", "egress", "turn",
+	"mirror", "parse", "vlan", "guard", "guard_arp", "guard_nd", "guard_dhcp", "learn", "answer", "classify", "snoop", "storm", "prerouting", "fragment", "route", "waiting", "reply", "postrouting", "account", "egress", "turn",
 }
 
 // overdue files are longer than they may be. The list only gets shorter: a file

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+func newFlows(c *cli) *cobra.Command {
+	var (
+		top, log bool
+		limit    int
+	)
+	cmd := &cobra.Command{
+		Use:   "flows [NAME]",
+		Short: "Show the connections of all containers or of one, with their rates",
+		Long: `Show the connections of all containers, or of one as it sees them, those with the
+highest rate first: routed ones as long as they are tracked, those between
+containers for a minute after their last packet. --top shows them live; --log
+prints each as it ends, as JSON, one a line.`,
+		Example: `  vswitch flows
+  vswitch flows web --top
+  vswitch flows --log >> flows.json`,
+		Args: args("[NAME]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := api.FlowQuery{Limit: limit}
+			if len(args) == 1 {
+				q.Container = args[0]
+			}
+			cl := c.client(cmd)
+			switch {
+			case limit < 0:
+				return usagef(cmd, "--limit %d: must be a number of flows", limit)
+			case top && log:
+				return usagef(cmd, "--top and --log: choose one")
+			case top:
+				return c.topFlows(cmd, q)
+			case log:
+				ctx, stop := untilSignal(cmd.Context())
+				defer stop()
+				return captureEnd(cl.FlowLog(ctx, q.Container, func(f api.Flow) error { return printLine(c.stdout, f) }))
+			}
+			list, err := cl.Flows(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			return c.printOr(listed(list), func() error { return printFlows(c.stdout, list) })
+		},
+		ValidArgsFunction: c.completeContainers,
+	}
+	cmd.Flags().BoolVar(&top, "top", false, "show them live, those with the highest rate first; q ends")
+	cmd.Flags().BoolVar(&log, "log", false, "print each flow as it ends, as JSON, one a line, until Ctrl-C")
+	cmd.Flags().IntVar(&limit, "limit", 0, "so many at most (default all)")
+	c.addFormat(cmd)
+	return cmd
+}
+
+func printFlows(w io.Writer, list []api.Flow) error {
+	t := newTable(w, "CONTAINER", "ADDRESS", "DIR", "PEER", "PEER ADDRESS", "PROTO", "STATE", "KIND", "PACKETS", "BYTES", "RATE", "AGE", "IDLE")
+	for _, f := range list {
+		t.row(f.Container, f.Address, f.Direction, f.Peer, f.PeerAddress, f.Proto, f.State, f.Kind,
+			count(f.SentPackets+f.ReceivedPackets), size(float64(f.SentBytes+f.ReceivedBytes)), rate(f.Rate), seconds(f.Age), seconds(f.Idle))
+	}
+	return t.flush()
+}
+
+// rate prints bytes a second as bits, as links are measured.
+func rate(bytes float64) string {
+	if bytes == 0 {
+		return "0"
+	}
+	return scaled(bytes*8, 1000) + "bit/s"
+}
+
+// size prints a number of bytes.
+func size(bytes float64) string { return scaled(bytes, 1024) + "B" }
+
+// scaled writes a number with three digits and a prefix.
+func scaled(v, base float64) string {
+	const prefixes = " kMGTPE"
+	i := 0
+	for ; v >= 999.5 && i < len(prefixes)-1; i++ {
+		v /= base
+	}
+	switch {
+	case i == 0:
+		return fmt.Sprintf("%.0f ", v)
+	case v < 9.95:
+		return fmt.Sprintf("%.1f %c", v, prefixes[i])
+	}
+	return fmt.Sprintf("%.0f %c", v, prefixes[i])
+}
+
+func newEvents(c *cli) *cobra.Command {
+	var (
+		since  string
+		follow bool
+	)
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Show what happens: containers come and go, ports, spoofing, limits",
+		Long: `Show what happens, one line for each event, until Ctrl-C: containers, networks and
+published ports that come and go, uplinks, spoofed and moved MAC addresses, loops,
+storms, full tables and limits. With --since those that the daemon still has (the
+last 1024) come first.`,
+		Example: `  vswitch events
+  vswitch events --since 10m --follow=false
+  vswitch events --format json`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := api.EventQuery{Once: !follow}
+			if !follow && since == "" {
+				since = "0"
+			}
+			if err := parseSince(&q, since); err != nil {
+				return usagef(cmd, "%w", err)
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return captureEnd(c.client(cmd).Events(ctx, q, func(e api.Event) error {
+				if c.format == formatJSON {
+					return printLine(c.stdout, e)
+				}
+				kind := e.Type
+				if e.Lost > 0 {
+					kind = fmt.Sprintf("%s %d", e.Type, e.Lost)
+				}
+				_, err := fmt.Fprintf(c.stdout, "%s  %-15s %s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), kind, e.Message)
+				return err
+			}))
+		},
+	}
+	cmd.Flags().StringVar(&since, "since", "", "first those of the last so long (10m), from a time on (RFC 3339), or behind an event's number")
+	cmd.Flags().BoolVar(&follow, "follow", true, "go on until Ctrl-C; false: print what there is")
+	c.addFormat(cmd)
+	return cmd
+}
+
+// parseSince reads a duration, a time or the number of an event.
+func parseSince(q *api.EventQuery, since string) error {
+	if since == "" {
+		return nil
+	}
+	var n uint64
+	if d, err := time.ParseDuration(since); err == nil && since != "0" {
+		q.SinceTime = time.Now().Add(-d)
+	} else if at, err := time.Parse(time.RFC3339Nano, since); err == nil {
+		q.SinceTime = at
+	} else if _, err := fmt.Sscanf(since+"\n", "%d\n", &n); err == nil {
+		q.Since = &n
+	} else {
+		return fmt.Errorf("--since %q: must be a duration such as 10m, a time such as 2006-01-02T15:04:05Z, or the number of an event", since)
+	}
+	return nil
+}

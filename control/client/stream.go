@@ -1,0 +1,86 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// Flows lists the flows that q selects, those with the highest rate first.
+func (c *Client) Flows(ctx context.Context, q api.FlowQuery) (out []api.Flow, err error) {
+	v := url.Values{}
+	if q.Container != "" {
+		v.Set("name", q.Container)
+	}
+	if q.Limit > 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	return out, c.call(ctx, http.MethodGet, "/v1/flows"+query(v), nil, &out)
+}
+
+// FlowLog calls fn for each flow that ends, of one container or of all, until
+// ctx ends, which is no error, or fn returns one.
+func (c *Client) FlowLog(ctx context.Context, container string, fn func(api.Flow) error) error {
+	v := url.Values{}
+	if container != "" {
+		v.Set("name", container)
+	}
+	return stream(ctx, c, "/v1/flows/log"+query(v), fn)
+}
+
+// Events calls fn for each event that q selects until ctx ends, which is no
+// error, or fn returns one.
+func (c *Client) Events(ctx context.Context, q api.EventQuery, fn func(api.Event) error) error {
+	v := url.Values{}
+	switch {
+	case q.Since != nil:
+		v.Set("since", strconv.FormatUint(*q.Since, 10))
+	case !q.SinceTime.IsZero():
+		v.Set("since", q.SinceTime.Format(time.RFC3339Nano))
+	}
+	if q.Once {
+		v.Set("follow", "false")
+	}
+	return stream(ctx, c, "/v1/events"+query(v), fn)
+}
+
+func query(v url.Values) string {
+	if len(v) == 0 {
+		return ""
+	}
+	return "?" + v.Encode()
+}
+
+// stream reads an answer that is an object a line.
+func stream[T any](ctx context.Context, c *Client, path string, fn func(T) error) error {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	d := json.NewDecoder(resp.Body)
+	for {
+		var v T
+		err := d.Decode(&v)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("vswitch daemon at %s: stream broken: %w", c.socket, err)
+		}
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+}

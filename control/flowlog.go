@@ -1,0 +1,134 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/server"
+	"github.com/vswitch/vswitch/dataplane"
+)
+
+const (
+	keptFlows   = 16384
+	flowLogTick = 200 * time.Millisecond // dataplane holds 8192 between two
+)
+
+// flowLog is the stream of flows that have ended. The data path remembers them
+// only while somebody reads.
+type flowLog struct {
+	mu      sync.Mutex
+	readers int
+	journal *journal[api.Flow]
+	stop    context.CancelFunc
+}
+
+// FlowLog begins to read the flows that end from now on.
+func (c *Controller) FlowLog(_ context.Context, name string) (server.Stream[api.Flow], error) {
+	if name != "" {
+		ct, err := c.Container(c.ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		name = ct.Name
+	}
+	l := &c.flowLog
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.readers++; l.readers == 1 {
+		var ctx context.Context
+		ctx, l.stop = context.WithCancel(c.ctx)
+		l.journal = newJournal[api.Flow](keptFlows, 0)
+		c.sw.RecordFlows(true)
+		c.spawn(func() { c.followFlows(ctx, l.journal) })
+	}
+	return &flowStream{c: c, at: l.journal.tail(), only: name}, nil
+}
+
+// followFlows moves what the data path remembers into the journal.
+func (c *Controller) followFlows(ctx context.Context, j *journal[api.Flow]) {
+	tick := time.NewTicker(flowLogTick)
+	defer tick.Stop()
+	var infos []dataplane.ConnInfo
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var lost uint64
+		if infos, lost = c.sw.EndedFlows(infos[:0]); len(infos) == 0 && lost == 0 {
+			continue
+		}
+		now := time.Now()
+		c.mu.Lock()
+		names := c.flowNamesLocked()
+		for i := range infos {
+			f := names.view(&infos[i], now.Add(-infos[i].Idle))
+			end := f.Start.Add(infos[i].Age)
+			f.End = &end
+			j.add(func(uint64) api.Flow { return f })
+		}
+		c.mu.Unlock()
+		if lost > 0 {
+			j.add(func(uint64) api.Flow { return api.Flow{Lost: lost} })
+		}
+	}
+}
+
+type flowStream struct {
+	c    *Controller
+	at   *cursor[api.Flow]
+	only string
+	once sync.Once
+}
+
+// Next implements server.Stream.
+func (s *flowStream) Next(ctx context.Context) ([]api.Flow, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.c.ctx, cancel)()
+	for {
+		list, lost, err := s.at.read(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		if list = s.mine(list); lost > 0 {
+			list = append([]api.Flow{{Lost: lost}}, list...)
+		}
+		if len(list) > 0 {
+			return list, nil
+		}
+	}
+}
+
+// mine leaves the flows of the container that was asked for, as it sees them.
+func (s *flowStream) mine(list []api.Flow) []api.Flow {
+	if s.only == "" {
+		return list
+	}
+	keep := list[:0]
+	for _, f := range list {
+		switch {
+		case f.Container == s.only || f.Lost > 0:
+			keep = append(keep, f)
+		case f.Peer == s.only:
+			keep = append(keep, turned(f))
+		}
+	}
+	return keep
+}
+
+// Close implements server.Stream.
+func (s *flowStream) Close() {
+	s.once.Do(func() {
+		l := &s.c.flowLog
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.readers--; l.readers == 0 {
+			l.stop()
+			s.c.sw.RecordFlows(false)
+		}
+	})
+}

@@ -1,0 +1,123 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// Stream is something that goes on. One reader.
+type Stream[T any] interface {
+	// Next waits for more. An empty list is the end; the error is ctx's, or says
+	// that the daemon ends.
+	Next(context.Context) ([]T, error)
+	Close()
+}
+
+// lines writes a stream as JSON, an object a line, until it or the client ends.
+func lines[T any](s *server, w http.ResponseWriter, r *http.Request, open func() (Stream[T], error)) {
+	st, err := open()
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	defer st.Close()
+	ctl := http.NewResponseController(w)
+	ctl.SetReadDeadline(time.Time{}) // ReadTimeout would end the request in the middle
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	// The header goes out at once: it tells the client that the stream runs.
+	if ctl.Flush() != nil {
+		return
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	for {
+		list, err := st.Next(r.Context())
+		if err != nil || len(list) == 0 {
+			return
+		}
+		buf.Reset()
+		for i := range list {
+			if err := enc.Encode(&list[i]); err != nil {
+				s.log.Error("stream", "path", r.URL.Path, "err", err)
+				return
+			}
+		}
+		if _, err := w.Write(buf.Bytes()); err != nil {
+			return
+		}
+		if ctl.Flush() != nil {
+			return
+		}
+	}
+}
+
+// events answers GET /v1/events?since=SEQ|TIME&follow=false.
+func (s *server) events(w http.ResponseWriter, r *http.Request) {
+	lines(s, w, r, func() (Stream[api.Event], error) {
+		q, err := eventQuery(r.URL.Query())
+		if err != nil {
+			return nil, err
+		}
+		return s.Backend.Events(r.Context(), q)
+	})
+}
+
+func eventQuery(v url.Values) (q api.EventQuery, err error) {
+	if q.Once, err = once(v); err != nil {
+		return q, err
+	}
+	since := v.Get("since")
+	if since == "" {
+		return q, nil
+	}
+	if n, err := strconv.ParseUint(since, 10, 64); err == nil {
+		q.Since = &n
+		return q, nil
+	}
+	if q.SinceTime, err = time.Parse(time.RFC3339Nano, since); err != nil {
+		return q, fmt.Errorf("%w: since %q is neither the number of an event nor a time like 2006-01-02T15:04:05Z", api.ErrInvalid, since)
+	}
+	return q, nil
+}
+
+// once reads follow=false.
+func once(v url.Values) (bool, error) {
+	switch follow := v.Get("follow"); follow {
+	case "", "true":
+		return false, nil
+	case "false":
+		return true, nil
+	default:
+		return false, fmt.Errorf("%w: follow %q: use true or false", api.ErrInvalid, follow)
+	}
+}
+
+// flows answers GET /v1/flows?name=web&limit=20.
+func (s *server) flows(r *http.Request) (any, error) {
+	v := r.URL.Query()
+	q := api.FlowQuery{Container: v.Get("name")}
+	if limit := v.Get("limit"); limit != "" {
+		n, err := strconv.ParseUint(limit, 10, 31)
+		if err != nil {
+			return nil, fmt.Errorf("%w: limit %q is no number", api.ErrInvalid, limit)
+		}
+		q.Limit = int(n)
+	}
+	return s.Backend.Flows(r.Context(), q)
+}
+
+// flowLog answers GET /v1/flows/log?name=web.
+func (s *server) flowLog(w http.ResponseWriter, r *http.Request) {
+	lines(s, w, r, func() (Stream[api.Flow], error) {
+		return s.Backend.FlowLog(r.Context(), r.URL.Query().Get("name"))
+	})
+}

@@ -1,0 +1,141 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+const (
+	accountSets   = 1024
+	accountWays   = 4
+	accountIdle   = int64(60 * time.Second)
+	accountClosed = int64(5 * time.Second) // after FIN or RST
+	accountChunk  = 64                     // sets that a reader looks at under one lock
+)
+
+// account counts the packets of flows that are bridged, which conntrack does not
+// know: unicast between containers, and between them and the host. It decides
+// nothing.
+func (w *worker) account(*Snapshot) {
+	if len(w.bridge) == 0 {
+		return
+	}
+	a := &w.flows
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var e *bridgedFlow
+	var last *header.Tuple
+	dir := 0
+	for i := range w.bridge {
+		b := &w.bridge[i]
+		l := &b.f.Layers
+		if b.out == frame.NoPort || l.Kind < header.KindIP {
+			continue
+		}
+		if last == nil || *last != l.Tuple { // a batch is mostly one flow's
+			e, dir = a.find(w, b)
+			last = &l.Tuple
+		}
+		e.packets[dir]++
+		e.bytes[dir] += uint64(b.f.Len())
+		e.flags |= l.TCPFlags
+		e.seen = w.now
+	}
+}
+
+// bridgedFlows is what one worker knows of the flows it bridges: a cache of fixed
+// size, sets of four in which the one that was idle longest gives way. mu is
+// taken once a batch by the worker, and by readers for a part of the table.
+type bridgedFlows struct {
+	mu   sync.Mutex
+	keys hashKeys
+	sets [accountSets][accountWays]bridgedFlow
+}
+
+type bridgedFlow struct {
+	tuple          header.Tuple    // of the side that was heard first
+	ports          [2]frame.PortID // of that side, of the other
+	flags          uint8           // of TCP, all that were seen
+	created, seen  int64           // ns, created 0: free
+	packets, bytes [2]uint64       // of that side, of the other
+	meter          meter
+}
+
+// find returns the flow of a frame and the direction that the frame goes in.
+func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
+	t := &b.f.Layers.Tuple
+	set := &a.sets[a.keys.pair(t)%accountSets]
+	victim := &set[0]
+	for i := range set {
+		e := &set[i]
+		switch {
+		case e.tuple == *t && e.created != 0:
+			return e, 0
+		case e.tuple.Src == t.Dst && e.tuple == t.Reverse() && e.created != 0:
+			return e, 1
+		case e.seen < victim.seen:
+			victim = e
+		}
+	}
+	w.sw.ended.bridged(victim)
+	*victim = bridgedFlow{tuple: *t, ports: [2]frame.PortID{b.f.In, b.out}, created: w.now}
+	return victim, 0
+}
+
+// pair hashes a tuple so that its reverse has the same hash.
+func (k *hashKeys) pair(t *header.Tuple) uint32 {
+	le := binary.LittleEndian
+	side := func(a *header.Addr, port uint16) uint64 {
+		return mix(le.Uint64(a[:])^k[0]^uint64(port), le.Uint64(a[8:])^k[1])
+	}
+	h := mix(side(&t.Src, t.SrcPort)+side(&t.Dst, t.DstPort)^k[2], uint64(t.Proto)^k[3])
+	return uint32(h ^ h>>32)
+}
+
+// each calls f for every flow, a part of the table under one lock.
+func (a *bridgedFlows) each(f func(*bridgedFlow)) {
+	for from := 0; from < accountSets; from += accountChunk {
+		a.mu.Lock()
+		for i := range a.sets[from : from+accountChunk] {
+			for j := range a.sets[from+i] {
+				if e := &a.sets[from+i][j]; e.created != 0 {
+					f(e)
+				}
+			}
+		}
+		a.mu.Unlock()
+	}
+}
+
+// sweep forgets what was idle for long and measures the rest.
+func (a *bridgedFlows) sweep(now int64, ended *endedFlows) {
+	a.each(func(e *bridgedFlow) {
+		idle := now - e.seen
+		if idle >= accountIdle || idle >= accountClosed && e.flags&(tcpFIN|tcpRST) != 0 {
+			ended.bridged(e)
+			*e = bridgedFlow{}
+			return
+		}
+		e.meter.note(now, e.created, e.bytes[0]+e.bytes[1])
+	})
+}
+
+// state is the word for what was seen of a flow.
+func (e *bridgedFlow) state() string {
+	both := e.packets[1] > 0
+	switch {
+	case e.tuple.Proto != header.ProtoTCP && both:
+		return stateNames[stateUDP]
+	case e.tuple.Proto != header.ProtoTCP:
+		return stateNames[stateUDPOnce]
+	case e.flags&(tcpFIN|tcpRST) != 0:
+		return stateNames[stateClosing]
+	case both:
+		return stateNames[stateEstablished]
+	}
+	return stateNames[stateInit]
+}
