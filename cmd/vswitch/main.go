@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/vswitch/vswitch/control/cni"
 )
 
 // Exit codes. A command started by `vswitch run` adds its own, and 126 and 127
@@ -26,6 +28,10 @@ func main() {
 		os.Exit(runInit(os.Args[1:], os.Stderr))
 	case demoContainerName:
 		os.Exit(demoContainer(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	// A container runtime calls a CNI plugin so, by whatever name it lies there.
+	if os.Getenv("CNI_COMMAND") != "" {
+		os.Exit(cni.Main(os.Stderr))
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -22,8 +22,14 @@ func TestMain(m *testing.M) {
 	case runInitName, demoContainerName, programName:
 		main()
 	}
-	if filepath.Base(os.Args[0]) == countName {
+	switch filepath.Base(os.Args[0]) {
+	case countName:
 		countInterrupts()
+	case ipamName:
+		beIPAM()
+	}
+	if os.Getenv("CNI_COMMAND") != "" {
+		main()
 	}
 	labtest.Enter()
 	goleak.VerifyTestMain(m)

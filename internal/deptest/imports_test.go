@@ -57,6 +57,13 @@ var rules = []rule{
 		but:    []string{"module/control/api"},
 		reason: "who speaks the interface, on either side, does not link the data path",
 	}, {
+		in: []string{"control/cni"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api", "module/control/client"},
+		reason: "a front end of a runtime is a thin client: the daemon owns all state",
+	}, {
+		in: []string{"..."}, forbids: []string{"github.com/containernetworking/..."},
+		reason: "the words of CNI are control/cni's affair",
+	}, {
 		in: []string{"control/state", "control/process"}, forbids: []string{"module/..."},
 		reason: "what is on disk must not change because a type elsewhere did",
 	}, {
@@ -69,7 +76,7 @@ var rules = []rule{
 		reason: "the BPF programs share the layout of the claims with the data path and nothing else",
 	}, {
 		in: []string{"cmd/..."}, forbids: []string{"module/..."},
-		but:    []string{"module/control", "module/control/api", "module/control/client", "module/internal/netlab"},
+		but:    []string{"module/control", "module/control/api", "module/control/client", "module/control/cni", "module/internal/netlab"},
 		reason: "the command line speaks the interface as any program does; only daemon goes deeper, by control.Run",
 	}, {
 		in: []string{"bench/..."}, forbids: []string{"module/..."},
@@ -119,13 +126,14 @@ var rules = []rule{
 // exempt lists who may break a rule of "...", by the rule's first forbidden
 // path.
 var exempt = map[string][]string{
-	"module/dataplane/port/porttest":   {"dataplane/port/porttest", "dataplane/switchtest", "internal/netlab/labtest"},
-	"github.com/vishvananda/...":       {"control/host", "internal/netlab"},
-	"github.com/songgao/water":         {"dataplane/port"},
-	"go.etcd.io/bbolt":                 {"control/state"},
-	"github.com/spf13/...":             {"cmd/vswitch"},
-	"github.com/coreos/go-systemd/...": {"cmd/vswitch"},
-	"github.com/cilium/ebpf/...":       {"control/kernel", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
+	"module/dataplane/port/porttest":     {"dataplane/port/porttest", "dataplane/switchtest", "internal/netlab/labtest"},
+	"github.com/vishvananda/...":         {"control/host", "internal/netlab"},
+	"github.com/songgao/water":           {"dataplane/port"},
+	"go.etcd.io/bbolt":                   {"control/state"},
+	"github.com/spf13/...":               {"cmd/vswitch"},
+	"github.com/coreos/go-systemd/...":   {"cmd/vswitch"},
+	"github.com/cilium/ebpf/...":         {"control/kernel", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
+	"github.com/containernetworking/...": {"control/cni"},
 	"golang.org/x/sys/unix": {
 		"dataplane/port/...", "control/host", "control/kernel", "control/relay", "control/reserve",
 		"control/process", "internal/netlab/...", "bench/...", "cmd/vswitch",
@@ -206,6 +214,10 @@ func TestRulesRefuse(t *testing.T) {
 		{"control/relay", module + "dataplane", true},
 		{"control/client", module + "control/state", true},
 		{"control/client", module + "control/api", false},
+		{"control/cni", module + "control/client", false},
+		{"control/cni", module + "control", true},
+		{"control/cni", "github.com/containernetworking/cni/pkg/skel", false},
+		{"control", "github.com/containernetworking/cni/pkg/types", true},
 		{"control/api", module + "dataplane/header", true},
 		{"control/state", module + "dataplane/header", true},
 		{"cmd/vswitch", module + "dataplane", true},
