@@ -293,7 +293,7 @@ func (c *Controller) withdrawPorts(ct *container, gone map[*mapping]bool) error 
 
 func parseRules(name string, rules []string) ([]PublishSpec, error) {
 	if len(rules) == 0 {
-		return nil, invalidf("container %s: no port is named: write [HOSTIP:][HOSTPORT:]PORT[/tcp|udp]", name)
+		return nil, invalidf("container %s: no port is named: write [HOSTIP:][HOSTPORT:]PORT[/tcp|udp|sctp]", name)
 	}
 	specs := make([]PublishSpec, 0, len(rules))
 	for _, r := range rules {

@@ -11,7 +11,7 @@ import (
 
 // PublishSpec is one -p rule as it was asked for.
 type PublishSpec struct {
-	Proto  uint8      // header.ProtoTCP or header.ProtoUDP
+	Proto  uint8      // header.ProtoTCP, ProtoUDP or ProtoSCTP
 	HostIP netip.Addr // invalid: every address of the host; unspecified: of its family
 	// HostFirst and HostLast are the host ports, both 0: any that are free. A
 	// range in front of one container port means the first free one of it.
@@ -23,7 +23,7 @@ type PublishSpec struct {
 // four ports and a protocol fit.
 const maxPublish = 128
 
-// ParsePublish reads [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]. An IPv6
+// ParsePublish reads [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]. An IPv6
 // host address stands in brackets.
 func ParsePublish(s string) (PublishSpec, error) {
 	spec, err := parsePublish(s)
@@ -35,7 +35,7 @@ func ParsePublish(s string) (PublishSpec, error) {
 
 func parsePublish(s string) (p PublishSpec, err error) {
 	if len(s) > maxPublish {
-		return p, fmt.Errorf("%d bytes are too many: write [HOSTIP:][HOSTPORT:]PORT[/tcp|udp]", len(s))
+		return p, fmt.Errorf("%d bytes are too many: write [HOSTIP:][HOSTPORT:]PORT[/tcp|udp|sctp]", len(s))
 	}
 	rest, proto, err := cutProto(s)
 	if err != nil {
@@ -95,10 +95,10 @@ func parsePublish(s string) (p PublishSpec, err error) {
 	return p, nil
 }
 
-// ParseExpose reads PORT[-END][/tcp|udp], a port that -P publishes.
+// ParseExpose reads PORT[-END][/tcp|udp|sctp], a port that -P publishes.
 func ParseExpose(s string) (PublishSpec, error) {
 	if len(s) > maxPublish || strings.ContainsAny(s, ":[") {
-		return PublishSpec{}, invalidf("expose %.*q: write PORT[-END][/tcp|udp]", maxPublish, s)
+		return PublishSpec{}, invalidf("expose %.*q: write PORT[-END][/tcp|udp|sctp]", maxPublish, s)
 	}
 	rest, proto, err := cutProto(s)
 	if err != nil {
@@ -121,8 +121,10 @@ func cutProto(s string) (rest string, proto uint8, err error) {
 		return rest, header.ProtoTCP, nil
 	case "udp":
 		return rest, header.ProtoUDP, nil
+	case "sctp":
+		return rest, header.ProtoSCTP, nil
 	}
-	return rest, 0, fmt.Errorf("protocol %q is not carried: use tcp or udp", name)
+	return rest, 0, fmt.Errorf("protocol %q is not carried: use tcp, udp or sctp", name)
 }
 
 func parsePorts(what, s string) (first, last uint16, err error) {
@@ -193,6 +195,8 @@ func protoName(proto uint8) string {
 		return "tcp"
 	case header.ProtoUDP:
 		return "udp"
+	case header.ProtoSCTP:
+		return "sctp"
 	case header.ProtoICMP:
 		return "icmp"
 	case header.ProtoICMPv6:

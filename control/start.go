@@ -75,7 +75,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 		return c.store.PutReserved(rec)
 	}})
 	c.sw, err = dataplane.New(dataplane.Config{
-		Workers: cfg.Workers, Masquerade: c.kernel.Masquerade(), Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
+		Workers: cfg.Workers, Masquerade: c.kernel.Masquerade(), Peers: c.kernel, Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
 		Pressure: c.pressureLog(), PortKey: portKey(store.Identity()),
 	})
 	if err != nil {

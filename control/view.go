@@ -275,9 +275,9 @@ func side(a header.Addr, port uint16) string {
 // begun anew by the next that may begin one.
 func (c *Controller) FlushNAT(_ context.Context, in api.NATFlush) (api.NATFlushed, error) {
 	switch in.Proto {
-	case "", "tcp", "udp", "icmp":
+	case "", "tcp", "udp", "icmp", "sctp":
 	default:
-		return api.NATFlushed{}, invalidf("protocol %q: use tcp, udp or icmp", in.Proto)
+		return api.NATFlushed{}, invalidf("protocol %q: use tcp, udp, icmp or sctp", in.Proto)
 	}
 	ports := make(map[frame.PortID]bool)
 	if in.Container != "" {

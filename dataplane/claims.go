@@ -20,7 +20,7 @@ const (
 	WildcardSlot  = 0
 	WildcardSlot6 = ClaimSlots - 1
 
-	claimProtos = 3
+	claimProtos = 4
 	// ClaimWords is the length of a plane in 64-bit words.
 	ClaimWords = ClaimSlots * claimProtos * 1024
 )
@@ -29,14 +29,17 @@ const (
 // memory in tests. All methods are safe for concurrent use.
 type ClaimPlane []uint64
 
-// ClaimProto is the index of a protocol in a plane: TCP 0, UDP 1, and 2 for the
-// identifiers of ICMP and ICMPv6 queries.
+// ClaimProto is the index of a protocol in a plane: TCP 0, UDP 1, 2 for the
+// identifiers of ICMP and ICMPv6 queries, and SCTP 3, which has published ports
+// only.
 func ClaimProto(proto uint8) int {
 	switch proto {
 	case header.ProtoTCP:
 		return 0
 	case header.ProtoUDP:
 		return 1
+	case header.ProtoSCTP:
+		return 3
 	}
 	return 2
 }

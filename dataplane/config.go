@@ -190,7 +190,7 @@ type UplinkConfig struct {
 // PublishConfig is one -p rule: an interval of host ports that leads to an
 // interval of container ports of the same length.
 type PublishConfig struct {
-	Proto    uint8      // header.ProtoTCP or ProtoUDP
+	Proto    uint8      // header.ProtoTCP, ProtoUDP or ProtoSCTP
 	HostAddr netip.Addr // of Addr's family; unspecified or invalid: every one of the host
 	// First and Last are host ports, Target the container port that First
 	// leads to.

@@ -25,6 +25,7 @@ const (
 // Before them go the flows that are closed and kept for late packets only.
 type conntrack struct {
 	keys   hashKeys
+	peers  PeerClaims // nil: nobody reads them
 	shards [connShards]connShard
 	chunks []atomic.Pointer[[connChunk]conn]
 	max    int
@@ -51,8 +52,8 @@ type connShard struct {
 	_     [64]byte // no false sharing between locks
 }
 
-func newConntrack(max int, ended *endedFlows) *conntrack {
-	t := &conntrack{keys: newHashKeys(), max: max, ended: ended}
+func newConntrack(max int, ended *endedFlows, peers PeerClaims) *conntrack {
+	t := &conntrack{keys: newHashKeys(), peers: peers, max: max, ended: ended}
 	t.chunks = make([]atomic.Pointer[[connChunk]conn], max/connChunk+1)
 	return t
 }
@@ -173,6 +174,9 @@ func (t *conntrack) insert(r connRef) bool {
 	if a.index.find(t, h0, &c.orig) != 0 || b.index.find(t, h1, &c.reply) != 0 {
 		return false
 	}
+	if c.isPeer() && t.peers != nil && t.peers.ClaimPeer(c.peer()) != nil {
+		return false
+	}
 	c.hash[0].Store(h0)
 	c.hash[1].Store(h1)
 	c.state.Store(uint32(firstState(c.orig.Proto)))
@@ -233,8 +237,11 @@ func (t *conntrack) remove(r connRef, m *masquerade, still func(*conn) bool) boo
 	}
 	t.ended.tracked(c, was)
 	t.length[connProto(c.orig.Proto)].Add(-1)
-	if c.hasNAT {
+	switch {
+	case c.hasNAT:
 		m.release(c.endpoint(), c.natPort())
+	case c.isPeer() && t.peers != nil:
+		t.peers.DropPeer(c.peer())
 	}
 	t.mu.Lock()
 	t.relistLocked(uint32(r>>1), listNone)

@@ -28,7 +28,7 @@ func flow(i int) (orig, reply header.Tuple) {
 // fill makes a table of n flows that were answered.
 func fill(tb testing.TB, n int) *conntrack {
 	tb.Helper()
-	t := newConntrack(max(n, 1), new(endedFlows))
+	t := newConntrack(max(n, 1), new(endedFlows), nil)
 	for i := range n {
 		r := t.alloc(nil)
 		c := t.at(r)
@@ -49,7 +49,7 @@ func fill(tb testing.TB, n int) *conntrack {
 // by both tuples, and no other.
 func TestConntrackIndexAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	ct := newConntrack(5000, new(endedFlows))
+	ct := newConntrack(5000, new(endedFlows), nil)
 	have := map[int]connRef{}
 	always := func(*conn) bool { return true }
 	steps := 200_000
@@ -174,7 +174,7 @@ func BenchmarkConntrackLookup(b *testing.B) {
 func BenchmarkConntrackInsert(b *testing.B) {
 	var worst time.Duration
 	for b.Loop() {
-		t := newConntrack(1_000_000, new(endedFlows))
+		t := newConntrack(1_000_000, new(endedFlows), nil)
 		for i := range 1_000_000 {
 			begun := time.Now()
 			r := t.alloc(nil)

@@ -19,6 +19,10 @@ func (w *worker) postrouting(s *Snapshot) {
 				continue
 			}
 		}
+		if r.quoted == nil && !header.PortsChangeable(&r.f.Layers, &r.to) {
+			w.drop(r.f, DropFragment)
+			continue
+		}
 		w.rewrite(r)
 		if r.cut > 0 && !w.cut(r) {
 			w.drop(r.f, DropTooBig)
@@ -72,14 +76,14 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	return NotDropped
 }
 
-// supplant ends the flow that stands in the way of one to a published UDP port,
+// supplant ends the flow that stands in the way of one to a published UDP or SCTP port,
 // and inserts that: the container had spoken to the same client from its
 // service's port before the client came in by the published one, which is where
 // it listens for answers.
 func (w *worker) supplant(ref connRef) bool {
 	t := w.sw.conntrack
 	c := t.at(ref)
-	if c.kind != ConnPublish || c.orig.Proto != header.ProtoUDP {
+	if c.kind != ConnPublish || c.orig.Proto == header.ProtoTCP {
 		return false
 	}
 	old, sh := t.lookup(&c.reply)
@@ -115,8 +119,8 @@ func (w *worker) translateSource(r *routed, c *conn, s *Snapshot) DropReason {
 	}
 	r.to.Src = source
 	c.slot = uint8(slot)
-	if !hasPorts(l.Tuple.Proto) {
-		return NotDropped // by the address alone: the reply tuple is one container's
+	if !hasPorts(l.Tuple.Proto) || l.Tuple.Proto == header.ProtoSCTP {
+		return translatePeer(r, s)
 	}
 	// Of an ICMP query the port is the identifier.
 	e := endpoint{addr: l.Tuple.Src, port: l.Tuple.SrcPort, proto: l.Tuple.Proto, slot: c.slot}

@@ -205,7 +205,7 @@ func strangeAddr(a *header.Addr) bool {
 // query identifiers, which only a first fragment has.
 func hasPorts(proto uint8) bool {
 	switch proto {
-	case header.ProtoTCP, header.ProtoUDP, header.ProtoICMP, header.ProtoICMPv6:
+	case header.ProtoTCP, header.ProtoUDP, header.ProtoSCTP, header.ProtoICMP, header.ProtoICMPv6:
 		return true
 	}
 	return false
@@ -222,13 +222,12 @@ const (
 )
 
 // unportable says whether a packet without ports can be translated by its
-// addresses alone, one container for each protocol and remote address. SCTP
-// can: its checksum covers no addresses (RFC 9260).
+// addresses alone, see peer.
 func unportable(proto uint8) DropReason {
 	switch proto {
 	case header.ProtoICMP, header.ProtoICMPv6:
 		return DropICMPType
-	case protoIGMP, protoDCCP, protoAH, protoNoNext, protoUDPLite, header.ProtoTCP, header.ProtoUDP:
+	case protoIGMP, protoDCCP, protoAH, protoNoNext, protoUDPLite, header.ProtoTCP, header.ProtoUDP, header.ProtoSCTP:
 		return DropUnsupportedProto
 	}
 	return NotDropped

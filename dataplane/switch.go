@@ -33,6 +33,9 @@ type Config struct {
 	// Masquerade is the plane of claims that masquerade writes, default private
 	// memory that nobody reads.
 	Masquerade ClaimPlane
+	// Peers hears of the flows whose protocol has no port that masquerade could
+	// change. Default: nobody does.
+	Peers PeerClaims
 	// PortKey makes masquerade find the same ports again for the same endpoints
 	// after a restart, so that their TCP flows go on. It is secret. Default: a
 	// random one.
@@ -146,7 +149,7 @@ func New(cfg Config) (*Switch, error) {
 		events:  make(chan Event, 64),
 	}
 	s.ended.now = cfg.Now
-	s.conntrack = newConntrack(cfg.MaxConns, &s.ended)
+	s.conntrack = newConntrack(cfg.MaxConns, &s.ended, cfg.Peers)
 	s.masq = newMasquerade(cfg.Masquerade, cfg.PortKey)
 	s.busy.Store(new(BusyPorts))
 	s.neigh.Store(&neighborTable{})

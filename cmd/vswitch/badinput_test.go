@@ -95,7 +95,7 @@ func TestBadInput(t *testing.T) {
 		{"attach c --netns DB -p 70000:80", `container c: publish "70000:80": host port 70000 is out of range: use 1 to 65535`},
 		{"attach c --netns DB -p 80:0", `container c: publish "80:0": container port 0 is out of range: use 1 to 65535`},
 		{"attach c --netns DB -p 8000-8010:80-85", `container c: publish "8000-8010:80-85": 11 host ports for 6 container ports: make the ranges of one length`},
-		{"attach c --netns DB -p 80:80/icmp", `container c: publish "80:80/icmp": protocol "icmp" is not carried: use tcp or udp`},
+		{"attach c --netns DB -p 80:80/icmp", `container c: publish "80:80/icmp": protocol "icmp" is not carried: use tcp, udp or sctp`},
 		{"attach c --netns DB -p 9.9.9.9:80:80", "container c: address 9.9.9.9 is not one of the host: publish on one of its addresses or leave the address out"},
 		{"attach c --netns DB -p x", `container c: publish "x": container port "x" is not a number`},
 		{"attach c --netns DB -p 7000:80", "container c: port 7000/tcp is held by SELF: stop it or publish another port"},
@@ -114,7 +114,7 @@ func TestBadInput(t *testing.T) {
 		{"network inspect nope", "network nope does not exist: see vswitch network ls, or make it with vswitch network create nope"},
 		{"network disconnect bridge web", "container web: it is not in network bridge: see vswitch inspect web"},
 		{"nat flush --container nope", "container nope is not attached: see vswitch ps"},
-		{"nat flush --proto x", `protocol "x": use tcp, udp or icmp`},
+		{"nat flush --proto x", `protocol "x": use tcp, udp, icmp or sctp`},
 		{"run --network container:nope -- true", "container nope is not attached: see vswitch ps"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -29,9 +29,9 @@ func (e *endpointFlags) add(cmd *cobra.Command, networks string) {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&e.networks, "network", nil, networks)
 	flags.StringArrayVarP(&e.publish, "publish", "p", nil,
-		"publish ports: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp] (repeatable)")
+		"publish ports: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp] (repeatable)")
 	flags.BoolVarP(&e.publishAll, "publish-all", "P", false, "publish every exposed port on a random port of the host")
-	flags.StringArrayVar(&e.expose, "expose", nil, "a port that -P publishes: PORT[-END][/tcp|udp] (repeatable)")
+	flags.StringArrayVar(&e.expose, "expose", nil, "a port that -P publishes: PORT[-END][/tcp|udp|sctp] (repeatable)")
 	flags.StringVar(&e.ip, "ip", "", "address in the network (default the next free one)")
 	flags.StringVar(&e.ip6, "ip6", "", "IPv6 address in the network (default the next free one)")
 	flags.StringVar(&e.mac, "mac", "", "Ethernet address (default one of the switch's own)")

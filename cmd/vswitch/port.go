@@ -19,7 +19,7 @@ func newPort(c *cli) *cobra.Command {
 
 func newPortAdd(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "add NAME [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]...",
+		Use:   "add NAME [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]...",
 		Short: "Publish ports, all or none",
 		Example: `  vswitch port add web 8080:80
   vswitch port add web 127.0.0.1:8443:443 10000-20000:10000-20000/udp`,
@@ -41,7 +41,7 @@ func newPortAdd(c *cli) *cobra.Command {
 
 func newPortRm(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:     "rm NAME [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]...",
+		Use:     "rm NAME [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]...",
 		Aliases: []string{"remove"},
 		Short:   "Take published ports away, all or none",
 		Args:    args("NAME", "PORT..."),

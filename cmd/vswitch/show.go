@@ -233,7 +233,7 @@ func newNAT(c *cli) *cobra.Command {
 		},
 	}
 	flush.Flags().StringVar(&flushOf, "container", "", "only connections of this container")
-	flush.Flags().StringVar(&flushProto, "proto", "", "only this protocol: tcp, udp or icmp")
+	flush.Flags().StringVar(&flushProto, "proto", "", "only this protocol: tcp, udp, icmp or sctp")
 	c.addFormat(flush)
 	cmd.AddCommand(ls, flush)
 	return cmd

@@ -237,7 +237,7 @@ type Endpoint struct {
 
 // PortMapping is a published port or range.
 type PortMapping struct {
-	Proto       string `json:"proto"`              // tcp, udp
+	Proto       string `json:"proto"`              // tcp, udp, sctp
 	HostIP      string `json:"host_ip,omitempty"`  // empty: every address of the host
 	HostPort    uint16 `json:"host_port"`          // first
 	HostPortEnd uint16 `json:"host_port_end"`      // last, equal to HostPort for one port
@@ -285,7 +285,7 @@ type NATEntry struct {
 // translated connection.
 type NATFlush struct {
 	Container string `json:"container,omitempty"` // only those of this container
-	Proto     string `json:"proto,omitempty"`     // only this protocol: tcp, udp, icmp
+	Proto     string `json:"proto,omitempty"`     // only this protocol: tcp, udp, icmp, sctp
 }
 
 // NATFlushed is the answer to NATFlush.

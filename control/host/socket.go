@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a TCP socket that listens or holds a port, or a bound UDP socket.
+// Socket is a TCP socket that listens or holds a port, or a bound UDP or SCTP one.
 type Socket struct {
-	Proto uint8 // header.ProtoTCP or ProtoUDP
+	Proto uint8 // header.ProtoTCP, ProtoUDP or ProtoSCTP
 	// Addr is the local address; an IPv6 socket bound to an IPv4 address shows
 	// that.
 	Addr netip.Addr
@@ -40,7 +40,7 @@ const (
 	statesUDP = stateClose | stateEstablished
 )
 
-// Sockets returns the TCP listeners and bound UDP sockets of the host, and on
+// Sockets returns the TCP listeners, bound UDP sockets and SCTP endpoints of the host, and on
 // Linux 6.8 and later the TCP sockets that are bound and do not listen.
 func (h *Host) Sockets() ([]Socket, error) {
 	tcp, err := h.sockets(unix.IPPROTO_TCP, statesTCP)
@@ -48,7 +48,11 @@ func (h *Host) Sockets() ([]Socket, error) {
 		return nil, err
 	}
 	udp, err := h.sockets(unix.IPPROTO_UDP, statesUDP)
-	return append(tcp, udp...), err
+	if err != nil {
+		return nil, err
+	}
+	sctp, err := sctpEndpoints()
+	return slices.Concat(tcp, udp, sctp), err
 }
 
 // Connections returns the TCP sockets of the host in every state, connections

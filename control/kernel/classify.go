@@ -73,7 +73,7 @@ func (c *code) classify(p *planes, ours, fragment, other string) {
 		c.network(f, stackHeader, other)
 		c.address(p, f, other)
 		c.emit(asm.JNE.Imm(asm.R9, 0, fragment))
-		c.transport(f, other)
+		c.transport(p, f, ours, other)
 	}
 	c.at("claimed")
 	c.claimed(p, ours, other)
@@ -188,11 +188,13 @@ func (c *code) mapped(addr asm.Register) {
 }
 
 // transport leaves in R7 the port of the host that the packet is about and in R8
-// its index in a plane, and jumps to claimed.
-func (c *code) transport(f family, other string) {
+// its index in a plane, and jumps to claimed. What has no such port is ours by its
+// peer or not at all.
+func (c *code) transport(p *planes, f family, ours, other string) {
 	tcp, udp, icmp := c.fresh("tcp"), c.fresh("udp"), c.fresh("icmp")
 	ports, reply := c.fresh("ports"), c.fresh("reply")
-	c.demux(f, tcp, udp, icmp, other)
+	c.demux(f, tcp, udp, icmp)
+	c.peer(p, f, stackHeader, f.src, 2, 0, ours, other)
 	c.at(tcp)
 	c.emit(asm.Mov.Imm(asm.R8, int32(dataplane.ClaimProto(header.ProtoTCP))), asm.Ja.Label(ports))
 	c.at(udp)
@@ -216,12 +218,12 @@ func (c *code) transport(f family, other string) {
 
 	c.at(quoted)
 	c.emit(asm.Add.Imm(asm.R7, 8))
-	c.quoted(f, other)
+	c.quoted(p, f, ours, other)
 }
 
 // quoted is transport for an ICMP error: the host's port is the source of the
 // packet it quotes, which the host's address must have sent.
-func (c *code) quoted(f family, other string) {
+func (c *code) quoted(p *planes, f family, ours, other string) {
 	c.network(f, stackQuoted, other)
 	c.emit(asm.JNE.Imm(asm.R9, 0, other))
 	for at := int16(0); at < f.dst-f.src; at += 4 {
@@ -233,7 +235,8 @@ func (c *code) quoted(f family, other string) {
 	}
 	tcp, udp, icmp := c.fresh("quoted-tcp"), c.fresh("quoted-udp"), c.fresh("quoted-icmp")
 	ports := c.fresh("quoted-ports")
-	c.demux(f, tcp, udp, icmp, other)
+	c.demux(f, tcp, udp, icmp)
+	c.peer(p, f, stackQuoted, f.dst, 0, 2, ours, other)
 	c.at(tcp)
 	c.emit(asm.Mov.Imm(asm.R8, int32(dataplane.ClaimProto(header.ProtoTCP))), asm.Ja.Label(ports))
 	c.at(udp)
@@ -250,12 +253,13 @@ func (c *code) quoted(f family, other string) {
 	c.identifier()
 }
 
-func (c *code) demux(f family, tcp, udp, icmp, other string) {
+// demux goes on behind it with protocols that have no port in a plane, or may be
+// a peer's.
+func (c *code) demux(f family, tcp, udp, icmp string) {
 	c.emit(
 		asm.JEq.Imm(asm.R8, int32(header.ProtoTCP), tcp),
 		asm.JEq.Imm(asm.R8, int32(header.ProtoUDP), udp),
 		asm.JEq.Imm(asm.R8, f.icmp, icmp),
-		asm.Ja.Label(other),
 	)
 }
 

@@ -3,6 +3,7 @@ package kernel
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -82,6 +83,7 @@ func claim(t testing.TB, k *Kernel) {
 			t.Fatal(err)
 		}
 	}
+	claimPeers(t, k)
 	loopback := mustSlot(t, k, "127.0.0.1")
 	k.Published().Set(loopback, header.ProtoTCP, 8127)
 	k.Published().Set(mustSlot(t, k, "::1"), header.ProtoTCP, 8127)
@@ -123,8 +125,7 @@ var packetTests = []packetTest{
 	{"v4 udp published", eth(ip4(peer4, host4, udp(53, 8017))), ours},
 	{"v4 udp of tcp claim", eth(ip4(peer4, host4, udp(53, 8006))), theirs},
 	{"v4 udp published everywhere is tcp", eth(ip4(peer4, host4, udp(53, 9006))), theirs},
-	{"v4 sctp", eth(ip4(peer4, host4, segment{header.ProtoSCTP, tcp(5555, 8006).bytes})), theirs},
-	{"v4 esp", eth(ip4(peer4, host4, segment{50, tcp(5555, 8006).bytes})), theirs},
+	{"v4 esp of a tcp port", eth(ip4(other4, host4, segment{50, tcp(5555, 8006).bytes})), theirs},
 	{"v4 icmpv6", eth(ip4(peer4, host4, icmp6(129, 0, 40001))), theirs},
 	{"v4 options 4", eth(ip4(peer4, host4, tcp(5555, 8006), options4(4))), ours},
 	{"v4 options 40", eth(ip4(peer4, host4, tcp(5555, 8006), options4(40))), ours},
@@ -223,7 +224,7 @@ func TestClassify(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	k := open(t)
 	claim(t, k)
-	for _, tt := range packetTests {
+	for _, tt := range slices.Concat(packetTests, peerTests) {
 		t.Run(tt.name, func(t *testing.T) {
 			seen := theirs
 			// A test run wants the fixed IP header; TestShortFrames goes below.

@@ -28,6 +28,7 @@ const (
 	stackSlot    = -108 // claim slot, 4 bytes
 	stackWord    = -112 // key of a plane or of the sockets, 4 bytes
 	stackPrefix  = -132 // key of the subnets, 20 bytes
+	stackPeer    = -160 // key of the peers, 24 bytes
 )
 
 func (c *code) emit(ins ...asm.Instruction) {

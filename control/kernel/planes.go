@@ -15,6 +15,7 @@ type planes struct {
 	masquerade, published *ebpf.Map // array: dataplane.ClaimWord -> word, mapped into memory
 	addrs                 *ebpf.Map // hash: header.Addr -> claim slot
 	subnets               *ebpf.Map // longest prefix: subnetKey -> 1
+	peers                 *ebpf.Map // hash: peerKey -> 1
 }
 
 func newPlanes() (p *planes, err error) {
@@ -34,6 +35,7 @@ func newPlanes() (p *planes, err error) {
 		{&p.subnets, ebpf.MapSpec{
 			Name: "vsw_subnets", Type: ebpf.LPMTrie, KeySize: 20, ValueSize: 1, MaxEntries: maxSubnets, Flags: unix.BPF_F_NO_PREALLOC,
 		}},
+		{&p.peers, peerSpec()},
 	} {
 		if *m.to, err = ebpf.NewMap(&m.spec); err != nil {
 			return nil, fmt.Errorf("map %s: %w", m.spec.Name, err)
@@ -55,6 +57,7 @@ func (p *planes) close() {
 	p.published.Close()
 	p.addrs.Close()
 	p.subnets.Close()
+	p.peers.Close()
 }
 
 // mapWords maps an array of 64-bit words into memory.

@@ -72,7 +72,7 @@ func TestSlots(t *testing.T) {
 // TestPlanesAreTheMaps reads by system call what was written to memory.
 func TestPlanesAreTheMaps(t *testing.T) {
 	k := open(t)
-	k.Published().Set(31, header.ProtoICMP, 65535)
+	k.Published().Set(31, header.ProtoSCTP, 65535)
 	var word uint64
 	if err := k.planes.published.Lookup(uint32(dataplane.ClaimWords-1), &word); err != nil || word != 1<<63 {
 		t.Errorf("last word: got %#x, %v, want the top bit", word, err)

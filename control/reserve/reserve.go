@@ -73,7 +73,7 @@ type held struct {
 
 // Take takes the ports first to last of an address of the host, or of all its
 // addresses (both families) when addr is invalid; all or nothing. proto is
-// header.ProtoTCP or ProtoUDP. When a program holds one of them the error wraps
+// header.ProtoTCP, ProtoUDP or ProtoSCTP. When a program holds one of them the error wraps
 // ErrTaken and names both:
 //
 //	port 8080/tcp is held by nginx (pid 123): stop it or publish another port
@@ -83,8 +83,8 @@ type held struct {
 func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16) (*Hold, error) {
 	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last}
 	switch {
-	case proto != header.ProtoTCP && proto != header.ProtoUDP:
-		return nil, fmt.Errorf("protocol %d has no ports to publish: choose tcp or udp", proto)
+	case proto != header.ProtoTCP && proto != header.ProtoUDP && proto != header.ProtoSCTP:
+		return nil, fmt.Errorf("protocol %d has no ports to publish: choose tcp, udp or sctp", proto)
 	case first == 0 || first > last:
 		return nil, fmt.Errorf("ports %d-%d are no range: choose from 1 to 65535", first, last)
 	}
@@ -139,6 +139,9 @@ func (p *Ports) Close() error {
 }
 
 func (h *Hold) take() error {
+	if h.proto == header.ProtoSCTP {
+		return nil // a socket would load the kernel's SCTP into every host
+	}
 	if int(h.last)-int(h.first) >= HoldMax {
 		h.large = true
 		return h.ports.reserveLocked(h)
@@ -216,8 +219,11 @@ func meet(a, b netip.Addr) bool {
 func wide(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
 
 func (h *Hold) name(port uint16) string {
-	if h.proto == header.ProtoUDP {
+	switch h.proto {
+	case header.ProtoUDP:
 		return fmt.Sprintf("%d/udp", port)
+	case header.ProtoSCTP:
+		return fmt.Sprintf("%d/sctp", port)
 	}
 	return fmt.Sprintf("%d/tcp", port)
 }

@@ -196,7 +196,7 @@ func TestTakeRefusesNonsense(t *testing.T) {
 		}{
 			{tcp, everywhere, 0, 10, "no range"},
 			{tcp, everywhere, 10, 9, "no range"},
-			{header.ProtoSCTP, everywhere, 80, 80, "choose tcp or udp"},
+			{header.ProtoICMP, everywhere, 80, 80, "choose tcp, udp or sctp"},
 			{tcp, absent, 80, 80, "the host has no address 192.0.2.7"},
 			{udp, absent6, 80, 80, "the host has no address 2001:db8::7"},
 			{tcp, absent, 8000, 9000, "the host has no address 192.0.2.7"},

@@ -76,9 +76,14 @@ func diff16(from, to uint16) uint64 { return uint64(^from) + uint64(to) }
 // FinishChecksum turns a partial checksum into a finished one: the field at
 // start+offset holds the sum of the pseudo-header, all from start to the end of
 // b is added. As in the kernel's skb_checksum_help a sum of 0 becomes 0xffff,
-// whatever the protocol. Facts that do not fit into b change nothing.
+// whatever the protocol; only SCTP has its field at 8, for a CRC instead. Facts
+// that do not fit into b change nothing.
 func FinishChecksum(b []byte, start, offset int) {
 	if start < 0 || offset < 0 || start > len(b) || start+offset+2 > len(b) {
+		return
+	}
+	if offset == sctpSum && start+sctpLen <= len(b) {
+		finishSCTP(b[start:])
 		return
 	}
 	s := ^fold(sum(b[start:], 0))

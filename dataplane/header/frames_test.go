@@ -80,6 +80,8 @@ func shapes(t testing.TB) []shape {
 		{"ns6", eth(TypeIPv6, pkt(t, ip6(layers.IPProtocolICMPv6), &layers.ICMPv6{TypeCode: 135 << 8}, make(gopacket.Payload, 28)))},
 		{"igmp", eth(TypeIPv4, pkt(t, ip4(layers.IPProtocolIGMP), gopacket.Payload("\x16\x00\x09\x04\xe0\x00\x00\xfb")))},
 		{"sctp", eth(TypeIPv4, pkt(t, ip4(layers.IPProtocolSCTP), gopacket.Payload("\x04\xd2\x16\x2e\x00\x00\x00\x00\x00\x00\x00\x00")))},
+		{"sctp-data", eth(TypeIPv4, pkt(t, ip4(layers.IPProtocolSCTP), sctp(5001)))},
+		{"sctp6", eth(TypeIPv6, pkt(t, ip6(layers.IPProtocolSCTP), sctp(28)))},
 		{"no-next-header", eth(TypeIPv6, pkt(t, ip6(layers.IPProtocolNoNextHeader)))},
 		{"arp", eth(TypeARP, pkt(t, arpRequest()))},
 		{"arp-padded", append(eth(TypeARP, pkt(t, arpRequest())), make([]byte, 18)...)},
@@ -166,6 +168,16 @@ func shapes(t testing.TB) []shape {
 		}
 	}
 	return s
+}
+
+// sctp is an SCTP packet of n bytes with a true checksum.
+func sctp(n int) gopacket.Payload {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(i * 7)
+	}
+	FinishChecksum(p, 0, 8)
+	return p
 }
 
 // shapeNamed returns a copy of one shape.

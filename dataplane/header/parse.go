@@ -355,6 +355,10 @@ func parseL4(h []byte, l *Layers, at int, quoted bool) bool {
 		if !quoted && (size < udpLen || (size > len(h) && l.Flags&FlagFirstFragment == 0)) {
 			return false
 		}
+	case ProtoSCTP:
+		if len(h) < sctpLen && (!quoted || len(h) < 8) {
+			return false
+		}
 	case ProtoICMP, ProtoICMPv6:
 		return parseICMP(h, l)
 	default:

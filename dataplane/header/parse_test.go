@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 		{"ns6", Layers{EtherType: TypeIPv6, Kind: KindIP, Flags: v6, ICMPType: 135, L3: 14, L4: 54, End: 86, Tuple: with(tuple6, ProtoICMPv6, 0, 0)}},
 		{"too-big6-tcp6-8-bytes", Layers{EtherType: TypeIPv6, Kind: KindIP, Flags: v6 | FlagICMPError, ICMPType: 2, L3: 14, L4: 54, End: 110, Tuple: with(tuple6, ProtoICMPv6, 0, 0)}},
 		{"igmp", Layers{EtherType: TypeIPv4, Kind: KindIP, Flags: FlagDontFragment, L3: 14, L4: 34, End: 42, Tuple: with(tuple4, 2, 0, 0)}},
-		{"sctp", Layers{EtherType: TypeIPv4, Kind: KindIP, Flags: FlagDontFragment, L3: 14, L4: 34, End: 46, Tuple: with(tuple4, ProtoSCTP, 0, 0)}},
+		{"sctp", Layers{EtherType: TypeIPv4, Kind: KindL4, Flags: FlagDontFragment, L3: 14, L4: 34, End: 46, Tuple: with(tuple4, ProtoSCTP, 1234, 5678)}},
 		{"no-next-header", Layers{EtherType: TypeIPv6, Kind: KindIP, Flags: v6, L3: 14, L4: 54, End: 54, Tuple: with(tuple6, 59, 0, 0)}},
 		{"arp", Layers{EtherType: TypeARP, Kind: KindARP, L3: 14, End: 42}},
 		{"arp-padded", Layers{EtherType: TypeARP, Kind: KindARP, L3: 14, End: 42}},
@@ -268,7 +268,7 @@ func TestParseQuoted(t *testing.T) {
 		case "echo4":
 			want.ICMPType, want.Tuple.SrcPort, want.Tuple.DstPort, want.Tuple.Proto = 8, 77, 0, ProtoICMP
 		case "sctp4":
-			want.Kind, want.Tuple.SrcPort, want.Tuple.DstPort, want.Tuple.Proto = KindIP, 0, 0, ProtoSCTP
+			want.Tuple.SrcPort, want.Tuple.DstPort, want.Tuple.Proto = 0, 0, ProtoSCTP
 		case "fragment4":
 			want.Kind, want.Flags, want.L4, want.FragID = KindIP, FlagFragment, 0, 0x1234
 			want.Tuple.SrcPort, want.Tuple.DstPort = 0, 0

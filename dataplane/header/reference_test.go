@@ -2,6 +2,8 @@ package header
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -113,7 +115,7 @@ func wantRewrite(b []byte, l *Layers, to Tuple) []byte {
 		return b
 	}
 	switch l.Tuple.Proto {
-	case ProtoTCP, ProtoUDP:
+	case ProtoTCP, ProtoUDP, ProtoSCTP:
 		be.PutUint16(b[l.L4:], to.SrcPort)
 		be.PutUint16(b[l.L4+2:], to.DstPort)
 	default:
@@ -134,7 +136,23 @@ func blank(b []byte, l *Layers) []byte {
 	if field := checksumField(l); field >= 0 {
 		be.PutUint16(b[field:], 0)
 	}
+	if hasCRC(l) {
+		be.PutUint32(b[l.L4+8:], 0)
+	}
 	return b
+}
+
+// hasCRC reports whether all of an SCTP header is there.
+func hasCRC(l *Layers) bool {
+	return l.Tuple.Proto == ProtoSCTP && l.Kind == KindL4 && int(l.L4)+12 <= int(l.End)
+}
+
+// crcError is what the checksum of an SCTP packet differs by from the right one.
+func crcError(b []byte, l *Layers) uint32 {
+	p := bytes.Clone(b[l.L4:l.End])
+	was := binary.LittleEndian.Uint32(p[8:])
+	clear(p[8:12])
+	return was ^ crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli))
 }
 
 // canonical makes the two zeros of ones' complement one in every checksum where

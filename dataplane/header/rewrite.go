@@ -28,7 +28,8 @@ func DecrementTTL(b []byte, l *Layers) {
 // partial says that the transport checksum is partial: frame.CsumPartial with
 // CsumStart equal to l.L4. Its field then holds the sum of the pseudo-header, so
 // that ports do not change it. A partial checksum further inside (a tunnel)
-// leaves the outer one finished.
+// leaves the outer one finished. Ports of an SCTP packet change only where
+// PortsChangeable says so.
 func Rewrite(b []byte, l *Layers, to Tuple, partial bool) {
 	diff := rewriteAddrs(b, l, &to.Src, &to.Dst)
 	if l.L4 == 0 {
@@ -45,6 +46,14 @@ func Rewrite(b []byte, l *Layers, to Tuple, partial bool) {
 			updatePartial(b, at+2, diff)
 		}
 		rewritePorts(b, l, to)
+		return
+	}
+	if l.Tuple.Proto == ProtoSCTP {
+		if l.Kind == KindL4 {
+			was := [4]byte(b[at:])
+			rewritePorts(b, l, to)
+			updateSCTP(b[:l.End], at, was)
+		}
 		return
 	}
 	ports := rewritePorts(b, l, to)

@@ -131,6 +131,11 @@ func checkRewrite(t *testing.T, orig []byte, to Tuple, partial bool) {
 	} else if again != l {
 		t.Fatalf("to %+v: layers -parsed +rewritten\n%s", to, cmp.Diff(again, l))
 	}
+	if hasCRC(&before) && !partial {
+		if was, is := crcError(orig, &before), crcError(b, &l); was != is {
+			t.Fatalf("to %+v: SCTP checksum is off by %#x, want %#x as before", to, is, was)
+		}
+	}
 	if before.L4 != 0 && before.Tuple.Proto == ProtoUDP && !partial {
 		was, is := be.Uint16(orig[before.L4+6:]), be.Uint16(b[before.L4+6:])
 		if (was == 0) != (is == 0) {

@@ -63,6 +63,7 @@ type Lab struct {
 	Switch *dataplane.Switch
 	Config dataplane.SnapshotConfig // change, then Install
 	Claims dataplane.ClaimPlane
+	Peers  PeerSet
 	Events []dataplane.Event // told of by Advance
 	ports  map[string]*porttest.Port
 	ids    map[string]frame.PortID
@@ -81,8 +82,9 @@ func NewSized(t testing.TB, conns int, change func(*dataplane.Config)) *Lab {
 	t.Helper()
 	l := &Lab{T: t, ports: map[string]*porttest.Port{}, ids: map[string]frame.PortID{}, now: int64(time.Hour)}
 	l.Claims = make(dataplane.ClaimPlane, dataplane.ClaimWords)
+	l.Peers = PeerSet{}
 	cfg := dataplane.Config{
-		Workers: 1, Now: func() int64 { return l.now }, Masquerade: l.Claims, MaxConns: conns, MaxFDB: 64,
+		Workers: 1, Now: func() int64 { return l.now }, Masquerade: l.Claims, Peers: l.Peers, MaxConns: conns, MaxFDB: 64,
 		Event: func(e dataplane.Event) { l.Events = append(l.Events, e) },
 	}
 	if change != nil {
