@@ -20,7 +20,7 @@ RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
 FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install clean
+.PHONY: help build demo test race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install deb test-runtimes clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,9 +66,14 @@ fuzz: ## run every fuzz target for FUZZTIME (1m)
 test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-system-x86, busybox-static)
 	internal/oldkernel/run bookworm
 
+test-runtimes: build ## with the runtimes of a newer Debian, and the .deb on a fresh one (root, debootstrap)
+	go run ./internal/debroot/make
+	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
+
 lint: ## gofmt, go vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt: not formatted: $$files" >&2; exit 1; fi
 	go vet ./...
+	go vet -tags man ./cmd/vswitch
 	go tool staticcheck ./...
 
 MUTATE ?= 10000000
@@ -81,8 +86,11 @@ conformance: ## run the tests that carry rows and write docs/conformance.md (roo
 
 check: lint test race ## all that a change has to pass
 
-install: build ## install the binary below PREFIX (/usr/local)
-	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/vswitch
+install: build ## install program, units, completions, manual and docs below PREFIX (/usr/local)
+	PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) packaging/install $(BIN)
+
+deb: build ## build bin/vswitch_VERSION_ARCH.deb (dpkg-deb)
+	VERSION=$(VERSION) packaging/deb/build $(BIN) bin
 
 clean: ## remove what was built
 	rm -rf bin

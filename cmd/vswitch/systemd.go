@@ -19,7 +19,7 @@ const apiSocket = "api"
 // supervised connects a daemon with the service manager that started it, by
 // sd_listen_fds(3) and sd_notify(3). Without one it changes nothing.
 func supervised(cfg *control.DaemonConfig) error {
-	sockets, err := inherited(apiSocket)
+	sockets, err := inherited(apiSocket, "docker")
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,10 @@ var rules = []rule{
 		but:    []string{"module/internal/netlab/..."},
 		reason: "networks for tests must not be made by the code under test",
 	}, {
+		in: []string{"internal/debroot/..."}, forbids: []string{"module/..."},
+		but:    []string{"module/internal/debroot", "module/internal/netlab"},
+		reason: "machines for tests must not be made by the code under test",
+	}, {
 		in: []string{"..."}, forbids: []string{"module/dataplane/port/porttest", "module/dataplane/switchtest", "module/internal/netlab/labtest", "testing"},
 		but:    nil,
 		reason: "support of tests stays out of the program",
