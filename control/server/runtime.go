@@ -9,7 +9,7 @@ import (
 )
 
 // runtime serves what the front ends of container runtimes ask for.
-func (s *server) runtime(mux *http.ServeMux) {
+func (s *server) runtime(mux *router) {
 	mux.Handle("GET /v1/containers", s.answer(func(r *http.Request) (any, error) {
 		f, err := containerFilter(r.URL.Query())
 		if err != nil {

@@ -69,7 +69,7 @@ func New(b Backend, log *slog.Logger) *http.Server {
 
 // Handler answers every path of docs/openapi.yaml.
 func Handler(b Backend, log *slog.Logger) http.Handler {
-	mux := http.NewServeMux()
+	mux := new(router)
 	s := &server{b, log}
 	get := func(path string, fn func(*http.Request) (any, error)) { mux.Handle("GET "+path, s.answer(fn, 200)) }
 

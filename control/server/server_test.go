@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"os"
-	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -193,63 +190,6 @@ func TestCaptureStream(t *testing.T) {
 	}
 	if n, err := ng.Interface(1); err != nil || n.Name != "uplink/eth0" {
 		t.Errorf("interface 1 is %+v, %v", n, err)
-	}
-}
-
-// TestDocumented holds docs/openapi.yaml against the types and the handler.
-func TestDocumented(t *testing.T) {
-	b, err := os.ReadFile("../../docs/openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc := string(b)
-	for _, v := range []any{
-		api.Error{}, api.Info{}, api.Uplink{}, api.NetworkCreate{}, api.Network{}, api.NetworkMember{}, api.Pruned{}, api.Attach{},
-		api.Connect{}, api.Container{}, api.Endpoint{}, api.PortMapping{}, api.Publish{}, api.FDBEntry{}, api.NATEntry{},
-		api.NATFlush{}, api.NATFlushed{}, api.Stats{}, api.PortStats{},
-		api.Release{}, api.GC{}, api.Attachment{}, api.Collected{},
-		api.Flow{}, api.Event{},
-	} {
-		typ := reflect.TypeOf(v)
-		_, schema, ok := strings.Cut(doc, "\n    "+typ.Name()+":\n")
-		if !ok {
-			t.Errorf("%s is not in docs/openapi.yaml", typ.Name())
-			continue
-		}
-		if end := regexp.MustCompile(`\n    \w`).FindStringIndex(schema); end != nil {
-			schema = schema[:end[0]]
-		}
-		fields := map[string]bool{}
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			fields[name] = true
-			if !strings.Contains(schema, "\n        "+name+": ") {
-				t.Errorf("%s.%s is not in docs/openapi.yaml", typ.Name(), name)
-			}
-		}
-		for _, m := range regexp.MustCompile(`\n        (\w+): `).FindAllStringSubmatch(schema, -1) {
-			if !fields[m[1]] {
-				t.Errorf("docs/openapi.yaml has %s.%s, which is no field", typ.Name(), m[1])
-			}
-		}
-	}
-	mux := Handler(&echo{}, quiet).(*http.ServeMux)
-	path := ""
-	count := 0
-	for _, line := range strings.Split(doc, "\n") {
-		if m := regexp.MustCompile(`^  (/v1/.*):$`).FindStringSubmatch(line); m != nil {
-			path = m[1]
-		}
-		if m := regexp.MustCompile(`^    (get|post|delete):$`).FindStringSubmatch(line); m != nil && path != "" {
-			count++
-			method := strings.ToUpper(m[1])
-			if _, pattern := mux.Handler(httptest.NewRequest(method, path, nil)); pattern != method+" "+path {
-				t.Errorf("%s %s is served by %q", method, path, pattern)
-			}
-		}
-	}
-	if count != 26 {
-		t.Errorf("%d operations are documented, want 26", count)
 	}
 }
 
