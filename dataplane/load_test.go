@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,9 +54,11 @@ func TestLoadNeverRunsBackwards(t *testing.T) {
 	var l workerLoad
 	l.begin(clock())
 	done := make(chan struct{})
+	var changes atomic.Int64
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := workerState(0); ; i++ {
+			changes.Store(int64(i))
 			select {
 			case <-done:
 				return
@@ -65,7 +68,8 @@ func TestLoadNeverRunsBackwards(t *testing.T) {
 		}
 	})
 	var last WorkerStats
-	for range 20000 {
+	// The writer may get a processor late.
+	for n := 0; n < 20000 || changes.Load() < 20000; n++ {
 		st := l.stats(clock)
 		if st.Busy < last.Busy || st.Polling < last.Polling || st.Asleep < last.Asleep {
 			t.Fatalf("%+v after %+v", st, last)
