@@ -75,6 +75,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 		Routes:          c.world.routes,
 		Uplinks:         c.world.uplinkConfigs,
 		MasqueradePorts: c.world.masquerade,
+		Timeouts:        c.cfg.timeouts,
 	}
 	for _, up := range c.world.uplinks {
 		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.port, Kind: dataplane.PortUplink})

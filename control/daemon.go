@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/server"
+	"github.com/vswitch/vswitch/dataplane"
 )
 
 // Defaults of DaemonConfig.
@@ -51,6 +52,11 @@ type DaemonConfig struct {
 	// IPv6 gives the default network IPv6 beside IPv4 when it is made, with the
 	// first start of a state directory.
 	IPv6 bool
+	// MaxFlows bounds the tracked flows, default 262144.
+	MaxFlows int
+	// Timeouts are how long flows may be idle, by the names of timeoutFields; what
+	// is not named has its default.
+	Timeouts map[string]time.Duration
 	// Version is shown by Info.
 	Version string
 	Log     *slog.Logger // default slog.Default()
@@ -64,6 +70,8 @@ type DaemonConfig struct {
 	// makes turns and requests can be worked on.
 	Watchdog time.Duration
 	Alive    func()
+
+	timeouts dataplane.Timeouts // of Timeouts
 
 	noTCX bool // for tests: guard uplinks as on a kernel before 6.6
 }
@@ -87,6 +95,13 @@ func (cfg *DaemonConfig) fill() error {
 	}
 	if cfg.Pool6 = cfg.Pool6.Masked(); cfg.Pool6.IsValid() && (!cfg.Pool6.Addr().Is6() || cfg.Pool6.Bits() > 126) {
 		return fmt.Errorf("pool of IPv6 subnets %s: use an IPv6 prefix of /126 or larger", cfg.Pool6)
+	}
+	if cfg.MaxFlows != 0 && (cfg.MaxFlows < minFlows || cfg.MaxFlows > maxFlows) {
+		return fmt.Errorf("at most %d flows: use %d to %d", cfg.MaxFlows, minFlows, maxFlows)
+	}
+	var err error
+	if cfg.timeouts, err = compileTimeouts(cfg.Timeouts); err != nil {
+		return err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -133,8 +148,8 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 		}
 		cleanup = append(cleanup, func() error {
 			err := unlock()
-			if dir == cfg.RunDir && made {
-				os.Remove(dir) // stays when something else is in it
+			if made {
+				os.Remove(dir) // stays when something is in it, as the state is once there was one
 			}
 			return err
 		})

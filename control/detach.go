@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/vswitch/vswitch/control/api"
 )
@@ -135,9 +136,15 @@ func (c *Controller) linkGone(ct *container) {
 			return nil
 		}
 		if len(lost) == len(ct.endpoints) {
+			// A process that ends takes its namespace along, and that may be heard
+			// of first.
+			level, why := slog.LevelWarn, "its interface or namespace has vanished"
+			if ct.proc != nil && ct.proc.Ended() {
+				level, why = slog.LevelInfo, "process ended"
+			}
 			err := c.release(ct)
-			c.log.Warn("released", "container", name, "reason", "its interface or namespace has vanished")
-			c.emitDetach(name, "its interface or namespace has vanished")
+			c.log.Log(c.ctx, level, "released", "container", name, "reason", why)
+			c.emitDetach(name, why)
 			return err
 		}
 		var errs []error

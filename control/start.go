@@ -47,11 +47,14 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	if c.host, err = host.New(); err != nil {
 		return nil, err
 	}
-	// Before anything is made: a wrong --uplink changes nothing.
+	// Before anything is made: a wrong --uplink or a lack of rights changes nothing.
 	if !c.followsRoutes() {
 		if _, err := c.host.Uplinks(cfg.Uplinks); err != nil {
 			return nil, err
 		}
+	}
+	if c.kernel, err = kernel.Open(); err != nil {
+		return nil, err
 	}
 	store, contents, err := state.Open(cfg.StateDir)
 	if err != nil {
@@ -60,9 +63,6 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	c.store = store
 	if c.pools = [2]netip.Prefix{cfg.Pool, cfg.Pool6}; !c.pools[ipv6].IsValid() {
 		c.pools[ipv6] = uniqueLocal(store.Identity())
-	}
-	if c.kernel, err = kernel.Open(); err != nil {
-		return nil, err
 	}
 	if err := errors.Join(c.restoreReserved(contents.Reserved), c.removeGuards()); err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 		return c.store.PutReserved(rec)
 	}})
 	c.sw, err = dataplane.New(dataplane.Config{
-		Workers: cfg.Workers, Masquerade: c.kernel.Masquerade(), Peers: c.kernel, Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
+		Workers: cfg.Workers, MaxConns: cfg.MaxFlows, Masquerade: c.kernel.Masquerade(), Peers: c.kernel, Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
 		Pressure: c.pressureLog(), PortKey: portKey(store.Identity()),
 	})
 	if err != nil {

@@ -3,6 +3,8 @@ package main
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +19,8 @@ func newDaemon(c *cli) *cobra.Command {
 		pool6  string
 		level  slog.Level
 		logFmt string
+
+		timeouts []string
 	)
 	cmd := &cobra.Command{
 		Use:   "daemon",
@@ -52,6 +56,17 @@ a socket unit.`,
 				}
 				cfg.Pool6 = p
 			}
+			for _, t := range timeouts {
+				name, text, _ := strings.Cut(t, "=")
+				d, err := time.ParseDuration(text)
+				if err != nil {
+					return usagef(cmd, "--timeout %q: not like udp=5m or tcp-established=3h", t)
+				}
+				if cfg.Timeouts == nil {
+					cfg.Timeouts = make(map[string]time.Duration)
+				}
+				cfg.Timeouts[name] = d
+			}
 			opts := &slog.HandlerOptions{Level: level}
 			switch logFmt {
 			case "text":
@@ -79,6 +94,8 @@ a socket unit.`,
 	flags.StringVar(&pool, "pool", "", "space from which networks take a subnet (default 10.88.0.0/13)")
 	flags.StringVar(&pool6, "pool6", "", "the same for IPv6 (default a random unique local /48 that the state directory keeps)")
 	flags.BoolVar(&cfg.IPv6, "ipv6", false, "the default network has IPv6 too, if it is made by this start")
+	flags.IntVar(&cfg.MaxFlows, "max-flows", 0, "connections that are tracked at a time (default 262144)")
+	flags.StringSliceVar(&timeouts, "timeout", nil, "how long connections may be idle, STATE=TIME such as udp=5m (repeatable)")
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd

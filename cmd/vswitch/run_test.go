@@ -150,6 +150,11 @@ func TestRunWithoutDaemon(t *testing.T) {
 // with a code of its own.
 func TestRunForwardsSignals(t *testing.T) {
 	labtest.Need(t)
+	// Whoever runs the tests in the background has them ignore SIGINT, and so would
+	// all that they start.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, unix.SIGINT, unix.SIGQUIT)
+	defer signal.Stop(caught)
 	for _, sig := range []syscall.Signal{
 		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, 37,
 	} {

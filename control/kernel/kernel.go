@@ -27,6 +27,18 @@ type Kernel struct {
 	beat  *heartbeat // nil until GuardFD
 }
 
+// errNotPermitted hides the library's advice about RLIMIT_MEMLOCK, which is raised
+// already.
+var errNotPermitted error = notPermitted{}
+
+type notPermitted struct{}
+
+func (notPermitted) Error() string {
+	return "bpf is not permitted: run as root outside of user namespaces, or with CAP_BPF and CAP_NET_ADMIN"
+}
+
+func (notPermitted) Unwrap() error { return os.ErrPermission }
+
 // Open loads maps and programs. Without the right to use BPF (CAP_BPF and
 // CAP_NET_ADMIN of the initial user namespace) the error is os.ErrPermission.
 func Open() (*Kernel, error) {
@@ -36,7 +48,7 @@ func Open() (*Kernel, error) {
 	if err := k.load(); err != nil {
 		_ = k.Close()
 		if errors.Is(err, os.ErrPermission) {
-			return nil, fmt.Errorf("bpf is not permitted: run as root outside of user namespaces, or with CAP_BPF and CAP_NET_ADMIN: %w", err)
+			return nil, errNotPermitted
 		}
 		return nil, fmt.Errorf("bpf: %w", err)
 	}
