@@ -15,25 +15,10 @@ import (
 )
 
 // stages are those of turn, in its order.
-var stages = []struct {
+var stages = append(walk[:len(walk):len(walk)], struct {
 	name string
 	run  func(*worker, *Snapshot)
-}{
-	{"parse", (*worker).parse},
-	{"vlan", (*worker).vlan},
-	{"guard", (*worker).guard},
-	{"learn", (*worker).learn},
-	{"answer", (*worker).answer},
-	{"classify", (*worker).classify},
-	{"snoop", (*worker).snoop},
-	{"storm", (*worker).storm},
-	{"prerouting", (*worker).prerouting},
-	{"route", (*worker).route},
-	{"postrouting", (*worker).postrouting},
-	{"account", (*worker).account},
-	{"egress", (*worker).egress},
-	{"flush", func(w *worker, _ *Snapshot) { w.flush() }},
-}
+}{"flush", func(w *worker, _ *Snapshot) { w.flush() }})
 
 // stageLab is a switch whose turns are taken by hand: two containers, the
 // host's device and an uplink.

@@ -36,6 +36,7 @@ type conntrack struct {
 	gone atomic.Uint64 // half-open and closed flows that made room
 	// ended hears of every flow that is removed.
 	ended *endedFlows
+	below *connsBelow // of an overlay, otherwise nil
 
 	mu    sync.Mutex // guards what follows, taken under shard locks and conn.mu
 	free  uint32     // conns linked by next
@@ -113,6 +114,9 @@ func (t *conntrack) lookup(k *header.Tuple) (connRef, *connShard) {
 		return r, sh
 	}
 	sh.mu.RUnlock()
+	if t.below != nil && t.pull(k) {
+		return t.lookup(k)
+	}
 	return 0, nil
 }
 
@@ -168,6 +172,10 @@ func (t *conntrack) freeLocked(i uint32) {
 // fails when one of them is taken; the caller gives the conn back.
 func (t *conntrack) insert(r connRef) bool {
 	c := t.at(r)
+	if t.below != nil {
+		t.pull(&c.orig)
+		t.pull(&c.reply)
+	}
 	h0, h1 := t.keys.tuple(&c.orig), t.keys.tuple(&c.reply)
 	a, b := t.lockPair(h0, h1)
 	defer unlockPair(a, b)

@@ -140,6 +140,7 @@ func (w *worker) send(id frame.PortID, e *portEntry, frames []*frame.Frame) {
 	c.txBytes.Add(uint64(bytes))
 	if lost := len(frames) - sent; lost > 0 {
 		c.drops[DropDeviceFull].Add(uint64(lost))
+		e.last.note(frames[sent], DropDeviceFull, w.now)
 	}
 }
 

@@ -64,6 +64,8 @@ type masquerade struct {
 	inside map[uint32]endpoint
 	rest   restingPorts
 	full   atomic.Uint64 // flows that found no port
+	below  *masquerade   // of an overlay, otherwise nil
+	pulled map[endpoint]bool
 }
 
 type mapping struct {
@@ -129,6 +131,9 @@ func (c *portClasses) of(proto uint8, port uint16) []PortRange {
 func (m *masquerade) acquire(e endpoint, open bool, s *Snapshot, busy *BusyPorts, rng *mrand.Rand) (uint16, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.below != nil {
+		m.pull(e)
+	}
 	if got, ok := m.maps[e]; ok {
 		got.refs++
 		m.maps[e] = got
@@ -213,6 +218,9 @@ func (m *masquerade) freeLocked(e endpoint, i int, busy *BusyPorts) uint64 {
 func (m *masquerade) hold(e endpoint, port uint16) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.below != nil {
+		m.pull(e)
+	}
 	got, ok := m.maps[e]
 	if !ok || got.port != port {
 		return false
@@ -226,6 +234,9 @@ func (m *masquerade) hold(e endpoint, port uint16) bool {
 func (m *masquerade) opened(slot, proto uint8, port uint16) (endpoint, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.below != nil {
+		m.pullOpened(slot, proto, port)
+	}
 	e, ok := m.inside[outside(slot, proto, port)]
 	return e, ok
 }
@@ -237,6 +248,9 @@ func (m *masquerade) opened(slot, proto uint8, port uint16) (endpoint, bool) {
 func (m *masquerade) release(e endpoint, port uint16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.below != nil {
+		m.pull(e)
+	}
 	got := m.maps[e]
 	if got.refs--; got.refs > 0 {
 		m.maps[e] = got

@@ -107,6 +107,7 @@ type portEntry struct {
 	counters []portCounters
 	storms   []stormBucket // one for each worker
 	births   []bucket      // flows begun, one for each worker
+	last     dropRing
 }
 
 // New returns a stopped switch with an empty snapshot.

@@ -129,7 +129,10 @@ func (w *worker) reportGone(id frame.PortID, e *portEntry) {
 
 // drop counts the end of a frame that came in at a port.
 func (w *worker) drop(f *frame.Frame, why DropReason) {
-	w.count(f.In, why)
+	if e := w.sw.ports[f.In].Load(); e != nil {
+		e.counters[w.id].drops[why].Add(1)
+		e.last.note(f, why, w.now)
+	}
 }
 
 func (w *worker) count(id frame.PortID, why DropReason) {

@@ -68,7 +68,7 @@ place of the kernel's bridge, iptables and docker-proxy.`,
 		newPs(c), newInspect(c),
 		newNetwork(c), newPort(c),
 		newFDB(c), newNAT(c), newStats(c), newCapture(c),
-		newFlows(c), newEvents(c), newTop(c),
+		newFlows(c), newEvents(c), newTop(c), newWhy(c),
 		newDemo(c),
 		newVersion(c), newCompletion(c),
 	)

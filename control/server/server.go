@@ -47,6 +47,8 @@ type Backend interface {
 	Flows(context.Context, api.FlowQuery) ([]api.Flow, error)
 	FlowLog(ctx context.Context, container string) (Stream[api.Flow], error)
 	Events(context.Context, api.EventQuery) (Stream[api.Event], error)
+	Why(context.Context, api.WhyQuery) (api.Why, error)
+	LastDrops(ctx context.Context, container string) ([]api.Drop, error)
 	Capture(ctx context.Context, containers []string, snapLen int) (Capture, error)
 }
 
@@ -87,6 +89,10 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get("/v1/fdb", func(r *http.Request) (any, error) { return b.FDB(r.Context()) })
 	get("/v1/nat", func(r *http.Request) (any, error) { return b.NAT(r.Context()) })
 	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
+	get("/v1/why", func(r *http.Request) (any, error) {
+		return b.Why(r.Context(), api.WhyQuery{From: r.URL.Query().Get("from"), To: r.URL.Query().Get("to")})
+	})
+	get("/v1/drops", func(r *http.Request) (any, error) { return b.LastDrops(r.Context(), r.URL.Query().Get("name")) })
 	get("/v1/flows", s.flows)
 	mux.HandleFunc("GET /v1/flows/log", s.flowLog)
 	mux.HandleFunc("GET /v1/events", s.events)

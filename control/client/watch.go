@@ -52,6 +52,22 @@ func (c *Client) Events(ctx context.Context, q api.EventQuery, fn func(api.Event
 	return stream(ctx, c, "/v1/events"+query(v), fn)
 }
 
+// Why says what would become of a packet. None is sent.
+func (c *Client) Why(ctx context.Context, q api.WhyQuery) (out api.Why, err error) {
+	v := url.Values{"from": {q.From}, "to": {q.To}}
+	return out, c.call(ctx, http.MethodGet, "/v1/why"+query(v), nil, &out)
+}
+
+// LastDrops explains the last frames that were dropped, of one container's or of
+// all, the latest first.
+func (c *Client) LastDrops(ctx context.Context, container string) (out []api.Drop, err error) {
+	v := url.Values{}
+	if container != "" {
+		v.Set("name", container)
+	}
+	return out, c.call(ctx, http.MethodGet, "/v1/drops"+query(v), nil, &out)
+}
+
 func query(v url.Values) string {
 	if len(v) == 0 {
 		return ""

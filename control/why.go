@@ -1,0 +1,370 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// outsideName is the world where a container's name could stand.
+const outsideName = "outside"
+
+// Made-up senders in the world, of the ranges for documentation (RFC 5737, 3849).
+var outsiders = [2]netip.Addr{netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("2001:db8::77")}
+
+// whyTarget is where a packet is to go.
+type whyTarget struct {
+	name  string // as it was given, unless an address
+	addr  netip.Addr
+	port  uint16
+	proto uint8
+}
+
+// parseWhy reads ADDRESS or NAME, [:PORT], [/PROTO]. Without a port and a
+// protocol it is a ping.
+func parseWhy(to string) (t whyTarget, err error) {
+	rest, proto, hasProto := strings.Cut(to, "/")
+	host, port := rest, ""
+	bad := invalidf("destination %q: write ADDRESS or CONTAINER, then :PORT, then /tcp, /udp or /icmp; [ADDRESS]:PORT for IPv6", to)
+	switch {
+	case strings.HasPrefix(rest, "["):
+		end := strings.Index(rest, "]")
+		if end < 0 {
+			return t, bad
+		}
+		host, port = rest[1:end], rest[end+1:]
+		if port != "" && port[0] != ':' {
+			return t, bad
+		}
+		port = strings.TrimPrefix(port, ":")
+	case strings.Count(rest, ":") == 1:
+		host, port, _ = strings.Cut(rest, ":")
+		if port == "" {
+			return t, bad
+		}
+	}
+	if host == "" {
+		return t, bad
+	}
+	if t.addr, err = netip.ParseAddr(host); err != nil {
+		if err := checkName("container", host); err != nil {
+			return t, bad
+		}
+		t.name, t.addr = host, netip.Addr{}
+	}
+	t.addr = t.addr.Unmap().WithZone("")
+	if port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return t, invalidf("destination %q: port %q: must be from 1 to 65535", to, port)
+		}
+		t.port = uint16(n)
+	}
+	if !hasProto {
+		proto = "tcp"
+		if port == "" {
+			proto = "icmp"
+		}
+	}
+	switch proto {
+	case "tcp":
+		t.proto = header.ProtoTCP
+	case "udp":
+		t.proto = header.ProtoUDP
+	case "icmp", "icmpv6", "ping":
+		t.proto = header.ProtoICMP
+	default:
+		return t, invalidf("destination %q: protocol %q: use tcp, udp or icmp", to, proto)
+	}
+	switch {
+	case t.proto == header.ProtoICMP && port != "":
+		return t, invalidf("destination %q: icmp has no ports", to)
+	case t.proto != header.ProtoICMP && port == "":
+		return t, invalidf("destination %q: %s needs a port", to, proto)
+	}
+	return t, nil
+}
+
+// probe is a packet that is made up, and where it comes in.
+type probe struct {
+	in       frame.PortID
+	from     string // in words
+	src      netip.AddrPort
+	srcMAC   header.MAC
+	dstMAC   header.MAC
+	dst      whyTarget
+	resolve  netip.Addr // asked for in ARP or neighbour discovery; invalid: dstMAC is known
+	network  string
+	ct       string // container that sends
+	hopLimit uint8
+}
+
+// Why walks the stages of the switch with a made-up packet. Nothing is sent and
+// nothing changes.
+func (c *Controller) Why(_ context.Context, q api.WhyQuery) (api.Why, error) {
+	leave, err := c.enter()
+	if err != nil {
+		return api.Why{}, err
+	}
+	defer leave()
+	to, err := parseWhy(q.To)
+	if err != nil {
+		return api.Why{}, err
+	}
+	c.mu.Lock()
+	p, stuck, err := c.probeLocked(q.From, to)
+	c.mu.Unlock()
+	if err != nil {
+		return api.Why{}, err
+	}
+	out := api.Why{From: p.from, To: p.dst.text(), Steps: []api.WhyStep{}}
+	if stuck != "" {
+		out.Verdict, out.Explanation, out.Fix = api.VerdictNotSent, stuck, explainStuck(p)
+		return out, nil
+	}
+	if p.resolve.IsValid() {
+		if done, err := c.whyResolve(&out, p); err != nil || done {
+			return out, err
+		}
+	}
+	data, err := p.frame()
+	if err != nil {
+		return out, err
+	}
+	out.Packet = describeFrame(data)
+	ex, err := c.sw.Explain(p.in, data)
+	if err != nil {
+		return out, fmt.Errorf("why: %w", err)
+	}
+	c.whyTell(&out, p, ex)
+	return out, nil
+}
+
+// probeLocked finds out how a packet would reach the switch. stuck says why its
+// sender would not even send it.
+func (c *Controller) probeLocked(from string, to whyTarget) (p *probe, stuck string, err error) {
+	name, addr, hasAddr := strings.Cut(from, ":")
+	switch {
+	case from == "":
+		return nil, "", invalidf("why: no sender: name a container, outside:ADDRESS or host")
+	case c.containers[from] == nil && name == outsideName:
+		return c.probeOutsideLocked(addr, to)
+	case c.containers[from] == nil && from == hostName:
+		return c.probeHostLocked(to)
+	case hasAddr:
+		return nil, "", invalidf("sender %q: name a container, outside:ADDRESS or host", from)
+	}
+	ct, err := c.findContainerLocked(from)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(ct.endpoints) == 0 {
+		return nil, "", invalidf("container %s runs with --network %s and has no port of its own: ask about %s", ct.rec.Name, ct.rec.Mode, hostOr(ct.rec.Peer))
+	}
+	return c.probeContainerLocked(ct, to)
+}
+
+func hostOr(peer string) string {
+	if peer == "" {
+		return hostName
+	}
+	return peer
+}
+
+// probeContainerLocked takes the way that the container's kernel takes: to a
+// neighbour in one of its subnets, or else to the gateway.
+func (c *Controller) probeContainerLocked(ct *container, to whyTarget) (p *probe, stuck string, err error) {
+	p = &probe{from: ct.rec.Name, ct: ct.rec.Name, dst: to, hopLimit: 64}
+	if to.name != "" {
+		if to.addr, err = c.addrOfLocked(to.name, ct); err != nil {
+			return nil, "", err
+		}
+		p.dst.addr = to.addr
+	}
+	f := familyOf(to.addr)
+	var e *endpoint
+	onLink := false
+	for _, o := range ct.endpoints {
+		if s := subnetOf(o.net.rec, f); s != nil && s.Prefix.Contains(to.addr) {
+			e, onLink = o, true
+			break
+		}
+	}
+	if e == nil {
+		e = ct.gateway(f)
+	}
+	if e == nil {
+		p.network = ct.endpoints[0].net.rec.Name
+		if ct.endpoints[0].addr(f).IsValid() {
+			return p, fmt.Sprintf("%s has no default route: none of its networks has a way out, and its kernel says \"network is unreachable\"", ct.rec.Name), nil
+		}
+		return p, fmt.Sprintf("%s has no address of the family of %s: its kernel says \"network is unreachable\"", ct.rec.Name, to.addr), nil
+	}
+	if !e.live {
+		return nil, "", conflictf("container %s is just being attached: ask again", ct.rec.Name)
+	}
+	src := e.addr(f)
+	if src == to.addr {
+		return p, fmt.Sprintf("%s is %s's own address: the packet does not leave the container", to.addr, ct.rec.Name), nil
+	}
+	p.in, p.srcMAC, p.network = e.port, e.mac, e.net.rec.Name
+	p.src = netip.AddrPortFrom(src, ephemeral())
+	p.from = fmt.Sprintf("%s (%s, %s)", ct.rec.Name, src, e.net.rec.Name)
+	if p.resolve = to.addr; !onLink {
+		p.resolve = subnetOf(e.net.rec, f).Gateway
+	}
+	return p, "", nil
+}
+
+// addrOfLocked is the address of a container that another one would use: in a
+// network of both, or else its first.
+func (c *Controller) addrOfLocked(name string, from *container) (netip.Addr, error) {
+	if c.containers[name] == nil && name == hostName {
+		for _, e := range from.endpoints {
+			return e.net.rec.Subnets[0].Gateway, nil
+		}
+	}
+	to, err := c.findContainerLocked(name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	var first netip.Addr
+	for _, e := range to.endpoints {
+		for _, a := range e.addrs {
+			if !first.IsValid() {
+				first = a
+			}
+			if from != nil && from.endpointIn(e.net) != nil {
+				return a, nil
+			}
+		}
+	}
+	if !first.IsValid() {
+		return first, invalidf("container %s runs with --network %s and has no address of its own: give one", to.rec.Name, to.rec.Mode)
+	}
+	return first, nil
+}
+
+// probeOutsideLocked is a packet of the world: it comes in by the uplink that has
+// the address it is for, or else by the first.
+func (c *Controller) probeOutsideLocked(from string, to whyTarget) (p *probe, stuck string, err error) {
+	if to.name != "" {
+		if to.addr, err = c.addrOfLocked(to.name, nil); err != nil {
+			return nil, "", err
+		}
+	}
+	p = &probe{dst: to, srcMAC: header.MAC{2, 0, 0, 0, 0, 1}, hopLimit: 60}
+	src := outsiders[familyOf(to.addr)]
+	if from != "" {
+		if src, err = netip.ParseAddr(strings.Trim(from, "[]")); err != nil {
+			return nil, "", invalidf("sender outside:%s: %q is no address", from, from)
+		}
+	}
+	if src = src.Unmap(); familyOf(src) != familyOf(to.addr) {
+		return nil, "", invalidf("sender %s and destination %s are of two address families", src, to.addr)
+	}
+	if len(c.world.uplinks) == 0 {
+		return nil, "", notFoundf("why: no uplink is open: nothing comes in from outside")
+	}
+	u := c.world.uplinks[0]
+	for _, o := range c.world.uplinks {
+		if slices.ContainsFunc(o.addrs, func(a netip.Prefix) bool { return a.Addr() == to.addr }) {
+			u = o
+			break
+		}
+	}
+	p.in, p.dstMAC, p.src = u.port, header.MAC(u.link.MAC), netip.AddrPortFrom(src, ephemeral())
+	p.from = fmt.Sprintf("outside %s (by %s)", src, u.link.Name)
+	return p, "", nil
+}
+
+// probeHostLocked is a packet of the host's own to a container.
+func (c *Controller) probeHostLocked(to whyTarget) (p *probe, stuck string, err error) {
+	if to.name != "" {
+		if to.addr, err = c.addrOfLocked(to.name, nil); err != nil {
+			return nil, "", err
+		}
+	}
+	p = &probe{from: hostName, dst: to, hopLimit: 64}
+	f := familyOf(to.addr)
+	for _, n := range c.networks {
+		s := subnetOf(n.rec, f)
+		if !n.ready || s == nil || !s.Prefix.Contains(to.addr) {
+			continue
+		}
+		if s.Mode == api.GatewayIsolated {
+			return p, fmt.Sprintf("the gateway of network %s is isolated: the host is not in it", n.rec.Name), nil
+		}
+		p.in, p.srcMAC, p.network = n.port, n.mac, n.rec.Name
+		p.src, p.resolve = netip.AddrPortFrom(s.Gateway, ephemeral()), to.addr
+		p.from = fmt.Sprintf("host (%s, %s)", s.Gateway, n.rec.TAP)
+		return p, "", nil
+	}
+	return p, fmt.Sprintf("%s is in none of the networks: the host's packets for it do not come to the switch (its connections to published ports are relayed, see vswitch port ls)", to.addr), nil
+}
+
+// ephemeral is a port that a client would take.
+func ephemeral() uint16 { return uint16(32768 + rand.IntN(60999-32768)) }
+
+// whyResolve walks the question for the next hop's MAC address first. done says
+// that nobody answers.
+func (c *Controller) whyResolve(out *api.Why, p *probe) (done bool, err error) {
+	question, err := p.question()
+	if err != nil {
+		return false, err
+	}
+	ex, err := c.sw.Explain(p.in, question)
+	if err != nil {
+		return false, fmt.Errorf("why: %w", err)
+	}
+	how := "ARP"
+	if p.resolve.Is6() {
+		how = "neighbour discovery"
+	}
+	answered := slices.IndexFunc(ex.Steps, func(s dataplane.Step) bool { return s.Kind == dataplane.StepAnswered })
+	switch {
+	case ex.Reason != dataplane.NotDropped:
+		out.Packet = describeFrame(question)
+		c.whyTell(out, p, ex)
+		return true, nil
+	case answered >= 0:
+		p.dstMAC = ex.Steps[answered].MAC
+		out.Steps = append(out.Steps, api.WhyStep{Stage: "answer", Table: "addresses", Text: fmt.Sprintf("%s for %s is answered by the switch: %s", how, p.resolve, p.dstMAC)})
+		return false, nil
+	}
+	out.Packet, out.Verdict = describeFrame(question), api.VerdictFlooded
+	text := fmt.Sprintf("%s was handed out to no container: %s for it is flooded in network %s", p.resolve, how, p.network)
+	out.Explanation = fmt.Sprintf("nobody is known to answer for %s: unless a station behind an unguarded port does, the sender hears \"no route to host\"", p.resolve)
+	out.Fix = "see who has which address: vswitch ps"
+	if owner := c.ownerOf(p.resolve); owner != "" {
+		text = fmt.Sprintf("%s belongs to %s, which is not in the sender's VLAN: %s for it is flooded there", p.resolve, owner, how)
+		out.Fix = "see who is in which VLAN: vswitch inspect " + owner
+	}
+	out.Steps = append(out.Steps, api.WhyStep{Stage: "answer", Table: "addresses", Text: text})
+	return true, nil
+}
+
+func (c *Controller) ownerOf(a netip.Addr) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.flowNamesLocked()
+	name, _ := n.of(a)
+	return name
+}
+
+// explainStuck is the way out for a sender without one.
+func explainStuck(p *probe) string {
+	if p.ct == "" || p.src.Addr() == p.dst.addr && p.src.IsValid() {
+		return ""
+	}
+	return "connect it to a network that leads there: vswitch network connect " + DefaultNetwork + " " + p.ct
+}
