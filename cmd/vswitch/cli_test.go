@@ -29,63 +29,76 @@ var update = flag.Bool("update", false, "write what was got into testdata")
 //	request METHOD PATH   body that it must get
 //	stdout, stderr, exit  what must come of it
 func TestCommandLine(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
+	replayAll(t, "testdata/*.txtar", func(t *testing.T, f map[string]string) (string, string, int) {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), strings.Fields(f["cmd"])[1:], strings.NewReader(""), &stdout, &stderr)
+		return stdout.String(), stderr.String(), code
+	})
+}
+
+// replayAll runs each of the files with a server that gives the answers written
+// there, and compares what was asked and said with the rest of the file. do is
+// given the sections by name.
+func replayAll(t *testing.T, pattern string, do func(*testing.T, map[string]string) (stdout, stderr string, code int)) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no testdata: %v", err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			ar, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var args []string
-			answers := map[string]string{}
-			for _, f := range ar.Files {
-				if kind, what, _ := strings.Cut(f.Name, " "); kind == "answer" {
-					answers[what] = string(f.Data)
-				} else if kind == "cmd" {
-					args = strings.Fields(string(f.Data))[1:]
-				}
-			}
-			d := newFakeDaemon(t, answers)
-			var stdout, stderr bytes.Buffer
-			code := run(t.Context(), args, strings.NewReader(""), &stdout, &stderr)
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { replay(t, file, do) })
+	}
+}
 
-			plain := strings.NewReplacer(d.socket, "$SOCKET")
-			got := map[string]string{
-				"stdout": plain.Replace(stdout.String()),
-				"stderr": plain.Replace(stderr.String()),
-				"exit":   fmt.Sprintln(code),
+func replay(t *testing.T, file string, do func(*testing.T, map[string]string) (stdout, stderr string, code int)) {
+	ar, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections, answers := map[string]string{}, map[string]string{}
+	for _, f := range ar.Files {
+		if kind, what, _ := strings.Cut(f.Name, " "); kind == "answer" {
+			answers[what] = string(f.Data)
+		} else {
+			sections[f.Name] = string(f.Data)
+		}
+	}
+	d := newFakeDaemon(t, answers)
+	stdout, stderr, code := do(t, sections)
+	plain := strings.NewReplacer(d.socket, "$SOCKET")
+	got := map[string]string{"stdout": plain.Replace(stdout), "stderr": plain.Replace(stderr), "exit": fmt.Sprintln(code)}
+	d.mu.Lock()
+	for what, body := range d.requests {
+		got["request "+what] = body
+	}
+	d.mu.Unlock()
+	for i, f := range ar.Files {
+		switch kind, _, _ := strings.Cut(f.Name, " "); kind {
+		case "request", "stdout", "stderr", "exit":
+		default:
+			continue
+		}
+		if diff := cmp.Diff(string(f.Data), got[f.Name]); diff != "" {
+			if !*update {
+				t.Errorf("%s (-want +got):\n%s", f.Name, diff)
 			}
-			d.mu.Lock()
-			for what, body := range d.requests {
-				got["request "+what] = body
-			}
-			d.mu.Unlock()
-			for i, f := range ar.Files {
-				if kind, _, _ := strings.Cut(f.Name, " "); kind == "answer" || kind == "cmd" {
-					continue
-				}
-				if diff := cmp.Diff(string(f.Data), got[f.Name]); diff != "" {
-					if !*update {
-						t.Errorf("%s (-want +got):\n%s", f.Name, diff)
-					}
-					ar.Files[i].Data = []byte(got[f.Name])
-				}
-				delete(got, f.Name)
-			}
-			for name, text := range got {
-				if text != "" {
-					t.Errorf("%s is not in the file: %s", name, text)
-				}
-			}
+			ar.Files[i].Data = []byte(got[f.Name])
+		}
+		delete(got, f.Name)
+	}
+	for name, text := range got {
+		if text != "" {
 			if *update {
-				if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
+				ar.Files = append(ar.Files, txtar.File{Name: name, Data: []byte(text)})
+			} else {
+				t.Errorf("%s is not in the file: %s", name, text)
 			}
-		})
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -23,13 +23,12 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	switch filepath.Base(os.Args[0]) {
+	case programName:
+		main() // installed by a document
 	case countName:
 		countInterrupts()
 	case ipamName:
 		beIPAM()
-	}
-	if os.Getenv("CNI_COMMAND") != "" {
-		main()
 	}
 	labtest.Enter()
 	goleak.VerifyTestMain(m)

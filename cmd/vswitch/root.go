@@ -70,8 +70,10 @@ place of the kernel's bridge, iptables and docker-proxy.`,
 		newFDB(c), newNAT(c), newStats(c), newCapture(c),
 		newFlows(c), newEvents(c), newTop(c), newWhy(c),
 		newDemo(c),
+		newOCIHook(c),
 		newVersion(c), newCompletion(c),
 	)
+	root.AddCommand(newNetavark(c)...)
 	return root
 }
 

@@ -163,7 +163,10 @@ func (c *config) aliases() ([]string, error) {
 // domain name, or its identifier.
 func (c *config) name(containerID string) string {
 	if pod := string(c.env.K8S_POD_NAME); pod != "" {
-		return client.FriendlyName(pod, string(c.env.K8S_POD_NAMESPACE))
+		if ns := string(c.env.K8S_POD_NAMESPACE); ns != pod { // Podman has no other
+			return client.FriendlyName(pod, ns)
+		}
+		return client.FriendlyName(pod)
 	}
 	return client.FriendlyName(client.ShortID(containerID))
 }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/vswitch/vswitch/internal/doctest"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// document carries out a page of docs/integrations on a host of its own, where
+// the daemon runs with its default directories and vswitch is installed.
+func document(t *testing.T, page string, programs ...string) {
+	t.Helper()
+	labtest.NeedBPF(t)
+	for _, p := range append(programs, "unshare", "bash", "ip") {
+		labtest.NeedProgram(t, p)
+	}
+	bin := t.TempDir()
+	tools(t, bin)
+	s := doctest.Start(t, labtest.NewWorld(t).Host, "/etc", "/opt", "/var/lib", "/usr/local")
+	s.Must(fmt.Sprintf("export HOME=/root TERM=dumb PATH=%s:/usr/local/bin:$PATH; unset VSWITCH_SOCKET", bin))
+	s.Must("install -D -m 755 $(command -v vswitch) /usr/local/bin/vswitch")
+	s.Must("mkdir -p /run/daemon; vswitch daemon 2>/run/daemon/log & daemon=$!")
+	t.Cleanup(func() {
+		log, code := s.Do("kill $daemon; wait $daemon; code=$?; cat /run/daemon/log; (exit $code)")
+		if code != 0 || t.Failed() {
+			t.Errorf("the daemon ended with code %d:\n%s", code, log)
+		}
+	})
+	s.Must("for i in $(seq 200); do [ -S /run/vswitch/vswitch.sock ] && break; sleep 0.05; done; vswitch version")
+	s.Document(filepath.Join("..", "..", "docs", "integrations", page))
+}
+
+// tools puts vswitch, and cnitool as the go command builds it, into a directory.
+func tools(t *testing.T, dir string) {
+	t.Helper()
+	exe := os.Getenv("VSWITCH_BINARY")
+	if exe == "" {
+		var err error
+		if exe, err = os.Readlink("/proc/self/exe"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(exe, filepath.Join(dir, programName)); err != nil {
+		t.Fatal(err)
+	}
+	labtest.NeedProgram(t, "go")
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, "cnitool"), "github.com/containernetworking/cni/cnitool").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build cnitool: %v: %s", err, out)
+	}
+}
+
+func TestDocumentCNI(t *testing.T) { document(t, "cni.md") }
+func TestDocumentRunc(t *testing.T) {
+	document(t, "runc.md", "runc", "crun", "busybox", "curl", "python3")
+}
