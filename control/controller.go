@@ -76,6 +76,8 @@ type Controller struct {
 	published   publishTable
 	byPort      map[frame.PortID]portOwner
 	byVeth      map[string]*endpoint // by name of the host end
+	captures    []*capture           // that run
+	recorder    *capture             // of recent frames, or nil
 	slots       map[netip.Addr]int   // users of a claim slot, by host address
 	pools       [2]netip.Prefix      // of subnets that are not named, by family
 	lastNetwork dataplane.NetworkID

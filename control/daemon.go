@@ -57,6 +57,9 @@ type DaemonConfig struct {
 	// Timeouts are how long flows may be idle, by the names of timeoutFields; what
 	// is not named has its default.
 	Timeouts map[string]time.Duration
+	// CaptureRing is the memory in bytes for the newest frames of all ports, which
+	// a capture of the last seconds reads; 0 keeps none.
+	CaptureRing int
 	// Version is shown by Info.
 	Version string
 	Log     *slog.Logger // default slog.Default()

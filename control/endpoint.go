@@ -216,7 +216,7 @@ func (c *Controller) plug(e *endpoint) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.port, e.hasPort = id, true
-	c.byPort[id] = portOwner{ep: e}
+	c.setPortLocked(id, portOwner{ep: e})
 	return nil
 }
 
@@ -227,7 +227,7 @@ func (c *Controller) unplug(e *endpoint) error {
 	id, had := e.port, e.hasPort
 	e.hasPort = false
 	if had {
-		delete(c.byPort, id)
+		c.dropPortLocked(id)
 	}
 	c.mu.Unlock()
 	if !had {

@@ -159,11 +159,11 @@ func (c *Controller) raiseNetwork(u *undo, n *network) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		n.port = id
-		c.byPort[id] = portOwner{net: n}
+		c.setPortLocked(id, portOwner{net: n})
 		return nil
 	}, func() error {
 		c.mu.Lock()
-		delete(c.byPort, n.port)
+		c.dropPortLocked(n.port)
 		c.mu.Unlock()
 		return c.sw.RemovePort(n.port)
 	})
@@ -240,7 +240,7 @@ func (c *Controller) removeNetwork(name string) error {
 	}
 	errs := []error{c.rebuild()}
 	c.mu.Lock()
-	delete(c.byPort, n.port)
+	c.dropPortLocked(n.port)
 	c.mu.Unlock()
 	errs = append(errs, c.dropSubnets(n), c.sw.RemovePort(n.port), c.host.DelLink(n.rec.TAP, n.tapIndex))
 	c.forgetNetwork(n)

@@ -84,6 +84,11 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	c.sockets = port.NewPool(spareSockets, 0)
 	c.builder.done = make(chan struct{})
 	go c.runBuilder()
+	if cfg.CaptureRing > 0 {
+		if err := c.startRecorder(cfg.CaptureRing); err != nil {
+			return nil, err
+		}
+	}
 	c.sw.Start()
 
 	all, err := c.host.Neighbors()

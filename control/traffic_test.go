@@ -270,7 +270,7 @@ func TestCapture(t *testing.T) {
 	var buf syncBuffer
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := r.Client.Capture(ctx, client.CaptureConfig{Containers: []string{"web"}, Started: func() { close(started) }}, &buf)
+		err := r.Client.Capture(ctx, client.CaptureConfig{Targets: []string{"web"}, Started: func() { close(started) }}, &buf)
 		if err != nil {
 			t.Error(err)
 		}
@@ -301,7 +301,7 @@ func TestCapture(t *testing.T) {
 			t.Errorf("tshark: %v\n%s", err, out)
 		}
 	}
-	if err := r.Client.Capture(t.Context(), client.CaptureConfig{Containers: []string{"nosuch"}}, io.Discard); !client.IsNotFound(err) {
+	if err := r.Client.Capture(t.Context(), client.CaptureConfig{Targets: []string{"nosuch"}}, io.Discard); !client.IsNotFound(err) {
 		t.Errorf("capture of an unknown container: %v", err)
 	}
 }
@@ -312,7 +312,7 @@ func readCapture(b []byte) (dirs []int, fins int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if nic, err := ng.Interface(0); err != nil || nic.Name != "web/eth0 (bridge)" {
+	if nic, err := ng.Interface(0); err != nil || nic.Name != "web/eth0 (bridge) rx" {
 		return nil, 0, errors.Join(err, errors.New("interface "+nic.Name))
 	}
 	for {

@@ -139,7 +139,7 @@ func (c *Controller) openUplink(l host.Link) (*uplink, error) {
 	}
 	u := &uplink{link: l, port: id, guard: guard}
 	c.mu.Lock()
-	c.byPort[id] = portOwner{uplink: u}
+	c.setPortLocked(id, portOwner{uplink: u})
 	c.mu.Unlock()
 	c.log.Info("uplink opened", "interface", l.Name, "mtu", l.MTU)
 	c.emit(api.Event{Type: api.EventUplinkChanged, Interface: l.Name, Message: "uplink " + l.Name + " opened: containers go out through it"})
@@ -175,7 +175,7 @@ func (c *Controller) removeGuards() error {
 // closeUplink gives an interface back. No snapshot names it any more.
 func (c *Controller) closeUplink(u *uplink) error {
 	c.mu.Lock()
-	delete(c.byPort, u.port)
+	c.dropPortLocked(u.port)
 	c.mu.Unlock()
 	c.log.Info("uplink closed", "interface", u.link.Name)
 	c.emit(api.Event{Type: api.EventUplinkChanged, Interface: u.link.Name, Message: "uplink " + u.link.Name + " closed: it leads nowhere any more"})

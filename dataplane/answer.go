@@ -101,5 +101,6 @@ func (w *worker) say(in *portConfig, f *frame.Frame, buf []byte) {
 	a := &w.ans.frames[w.ans.used]
 	w.ans.used++
 	*a = frame.Frame{Buf: buf, In: f.In, VLAN: f.VLAN}
+	w.mirror.answered(f, a)
 	w.put(in, f.In, a)
 }

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,10 +16,13 @@ import (
 )
 
 // stages are those of turn, in its order.
-var stages = append(walk[:len(walk):len(walk)], struct {
+var stages = slices.Concat(walk[:], []struct {
 	name string
 	run  func(*worker, *Snapshot)
-}{"flush", func(w *worker, _ *Snapshot) { w.flush() }})
+}{
+	{"flush", func(w *worker, _ *Snapshot) { w.flush() }},
+	{"settle", func(w *worker, _ *Snapshot) { w.settle() }},
+})
 
 // stageLab is a switch whose turns are taken by hand: two containers, the
 // host's device and an uplink.

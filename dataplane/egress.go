@@ -46,6 +46,9 @@ func (o *sendLists) add(w *worker, id frame.PortID, f *frame.Frame) {
 		o.links[o.tail[id]].next = i
 	}
 	o.tail[id] = i
+	if w.mirror.table != nil {
+		w.mirror.sentTo(f, id)
+	}
 }
 
 // egress puts each frame on the list of its port; a flooded one on those of all
@@ -103,7 +106,6 @@ func (w *worker) put(p *portConfig, id frame.PortID, f *frame.Frame) {
 // would stop all others.
 func (w *worker) flush() {
 	o := &w.out
-	m := w.sw.mirrors.Load()
 	for _, id := range o.touched {
 		e := w.sw.ports[id].Load()
 		for i := o.head[id]; i >= 0; {
@@ -116,8 +118,8 @@ func (w *worker) flush() {
 				w.portGone(o.vec[:n])
 				continue
 			}
-			if m != nil {
-				m.sent(id, o.vec[:n], w.now)
+			if w.mirror.table != nil {
+				w.mirrorTx(id, o.vec[:n])
 			}
 			w.send(id, e, o.vec[:n])
 		}
@@ -141,11 +143,16 @@ func (w *worker) send(id frame.PortID, e *portEntry, frames []*frame.Frame) {
 	if lost := len(frames) - sent; lost > 0 {
 		c.drops[DropDeviceFull].Add(uint64(lost))
 		e.last.note(frames[sent], DropDeviceFull, w.now)
+		for _, f := range frames[sent:] {
+			if w.mirror.table != nil {
+				w.mirrorDrop(f, id, DropDeviceFull)
+			}
+		}
 	}
 }
 
 func (w *worker) portGone(frames []*frame.Frame) {
 	for _, f := range frames {
-		w.count(f.In, DropPortGone)
+		w.drop(f, DropPortGone)
 	}
 }

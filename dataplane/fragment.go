@@ -88,7 +88,7 @@ func (w *worker) gather(r *routed) DropReason {
 	c := &t.ctx[i]
 	if why := c.add(f); why != NotDropped {
 		if c.bad {
-			t.discardLocked(w, c, DropOverlap)
+			t.discardLocked(w, c, DropOverlap, w.now)
 		}
 		return why
 	}
@@ -116,7 +116,7 @@ func (t *fragmentTable) openLocked(w *worker, r *routed) (int16, DropReason) {
 		if w.now-t.ctx[i].since <= int64(fragTime) {
 			return i, NotDropped
 		}
-		t.discardLocked(w, &t.ctx[i], DropFragment)
+		t.discardLocked(w, &t.ctx[i], DropFragment, w.now)
 		t.closeLocked(i)
 	}
 	list, limit := &t.ports[k.in], int16(fragPort)
@@ -125,7 +125,7 @@ func (t *fragmentTable) openLocked(w *worker, r *routed) (int16, DropReason) {
 	}
 	if list.count > 0 && (list.count >= limit || len(t.free) == 0) {
 		oldest := list.first
-		t.discardLocked(w, &t.ctx[oldest], DropFragment)
+		t.discardLocked(w, &t.ctx[oldest], DropFragment, w.now)
 		t.closeLocked(oldest)
 	}
 	if len(t.free) == 0 {
@@ -202,7 +202,7 @@ func (t *fragmentTable) expire(now int64, w *worker) {
 	defer t.mu.Unlock()
 	for _, i := range t.index {
 		if c := &t.ctx[i]; now-c.since > int64(fragTime) {
-			t.discardLocked(w, c, DropFragment)
+			t.discardLocked(w, c, DropFragment, now)
 			t.closeLocked(i)
 		}
 	}

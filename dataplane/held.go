@@ -52,7 +52,7 @@ func (w *worker) followUp(t *fragmentTable, c *fragContext, r *routed) {
 		h := &t.held[c.held]
 		f := w.newFrame(h.n - frame.Headroom)
 		if f == nil || len(w.routes) == cap(w.routes) {
-			t.discardLocked(w, c, DropFragment)
+			t.discardLocked(w, c, DropFragment, w.now)
 			return
 		}
 		copy(f.Buf, h.buf[:h.n])
@@ -77,8 +77,10 @@ func (t *fragmentTable) unholdLocked(c *fragContext) {
 }
 
 // discardLocked drops what a context holds.
-func (t *fragmentTable) discardLocked(w *worker, c *fragContext, why DropReason) {
+func (t *fragmentTable) discardLocked(w *worker, c *fragContext, why DropReason, now int64) {
 	for c.held >= 0 {
+		h := &t.held[c.held]
+		w.sw.recordEnd(h.buf[:h.n], h.offload, c.key.in, why, now)
 		t.unholdLocked(c)
 		w.count(c.key.in, why)
 	}

@@ -1,204 +1,140 @@
 package dataplane
 
 import (
-	"context"
-	"fmt"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
+	"encoding/binary"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// Dir is the direction of a captured frame, seen from the switch.
-type Dir uint8
-
-const (
-	DirRx Dir = iota // came in at the port
-	DirTx            // went out at the port
-)
-
-// CaptureConfig says what a capture copies.
-type CaptureConfig struct {
-	Ports []frame.PortID
-	// SnapLen bounds the bytes kept of a frame, 0: the whole frame.
-	SnapLen int
-	// BufferBytes bounds the memory for frames that nobody has read yet, 0: 8 MiB.
-	BufferBytes int
+// mirror is what a worker needs for captures. It touches none of it while no
+// capture runs.
+type mirror struct {
+	table   *mirrorTable // of this turn, nil: no capture runs
+	stories [frame.BatchSize]Verdict
+	open    []ticket // records of this turn that want their verdict
+	vec     [frame.BatchSize]*frame.Frame
+	tagged  frame.Frame // a frame with its tag put back
 }
 
-// CaptureRecord is one captured frame. Data is owned by the caller; a partial
-// checksum in it has been finished, unless SnapLen cut the frame.
-type CaptureRecord struct {
-	Time    time.Time
-	Port    frame.PortID
-	Dir     Dir
-	Data    []byte
-	OrigLen int
-	offload frame.Offload
-	held    int // bytes of the ring
+// ticket is a record whose verdict is in stories.
+type ticket struct {
+	c     *Capture
+	at    int
+	story uint8
 }
 
-// Capture is a bounded queue of copies of frames. Workers put in, one reader
-// takes out; when the reader is slow the frames are lost to the capture, never
-// to the switch.
-type Capture struct {
-	sw    *Switch
-	cfg   CaptureConfig
-	clock func(int64) time.Time
+// noteOwn is the Note of frames that the switch makes itself; others have the
+// index of their story, plus one.
+const noteOwn = 255
 
-	mu      sync.Mutex
-	queue   []CaptureRecord // ring of headers; Data lies in mem
-	head, n int
-	mem     []byte // ring of bytes
-	at      int    // next write
-	used    int
-	closed  bool
-	lost    atomic.Uint64
-	notify  chan struct{}
-}
-
-// mirrorTable says which captures copy a port's frames; nil where there are
-// none at all, which is all that a turn without a capture looks at.
-type mirrorTable struct {
-	ports map[frame.PortID][]*Capture
-	all   []*Capture
-}
-
-// OpenCapture begins to copy the frames of some ports. Close it.
-func (s *Switch) OpenCapture(cfg CaptureConfig) (*Capture, error) {
-	if len(cfg.Ports) == 0 {
-		return nil, fmt.Errorf("capture: no port named")
-	}
-	if cfg.BufferBytes == 0 {
-		cfg.BufferBytes = 8 << 20
-	}
-	if cfg.BufferBytes < 2*frame.MaxLen {
-		return nil, fmt.Errorf("capture: a buffer of %d bytes: at least %d are needed", cfg.BufferBytes, 2*frame.MaxLen)
-	}
-	if cfg.SnapLen <= 0 {
-		cfg.SnapLen = frame.MaxLen
-	}
-	base, start := time.Now(), s.cfg.Now()
-	c := &Capture{
-		sw: s, cfg: cfg,
-		clock:  func(now int64) time.Time { return base.Add(time.Duration(now - start)) },
-		queue:  make([]CaptureRecord, cfg.BufferBytes/128),
-		mem:    make([]byte, cfg.BufferBytes),
-		notify: make(chan struct{}, 1),
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, fmt.Errorf("capture: switch is closed")
-	}
-	s.setMirrorsLocked(append(s.captures(), c))
-	return c, nil
-}
-
-func (s *Switch) captures() []*Capture {
-	if m := s.mirrors.Load(); m != nil {
-		return slices.Clone(m.all)
-	}
-	return nil
-}
-
-func (s *Switch) setMirrorsLocked(all []*Capture) {
-	if len(all) == 0 {
-		s.mirrors.Store(nil)
-		return
-	}
-	m := &mirrorTable{ports: make(map[frame.PortID][]*Capture), all: all}
-	for _, c := range all {
-		for _, p := range c.cfg.Ports {
-			m.ports[p] = append(m.ports[p], c)
-		}
-	}
-	s.mirrors.Store(m)
-}
-
-// closeCaptures ends every reader's wait.
-func (s *Switch) closeCaptures() {
-	for _, c := range s.captures() {
-		c.end()
-	}
-}
-
-// Close ends the capture; a Next under way returns.
-func (c *Capture) Close() {
-	c.sw.mu.Lock()
-	all := slices.DeleteFunc(c.sw.captures(), func(o *Capture) bool { return o == c })
-	c.sw.setMirrorsLocked(all)
-	if ended := c.end(); ended {
-		c.sw.lost += c.lost.Load()
-	}
-	c.sw.mu.Unlock()
-}
-
-// end reports whether the capture was still running.
-func (c *Capture) end() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return false
-	}
-	c.closed = true
-	close(c.notify)
-	return true
-}
-
-// Dropped is the number of frames lost to the capture because nobody read.
-func (c *Capture) Dropped() uint64 { return c.lost.Load() }
-
-// mirrorRx copies the batch as it came in.
-func (w *worker) mirrorRx() {
-	m := w.sw.mirrors.Load()
-	if m == nil {
+// watch begins the stories of a turn. Stages tell them as they go; without a
+// capture each finds a nil table.
+func (w *worker) watch() {
+	m := &w.mirror
+	m.table = w.sw.mirrors.Load()
+	if m.table == nil {
 		return
 	}
 	for i := range w.batch.Frames[:w.batch.N] {
 		f := &w.batch.Frames[i]
-		for _, c := range m.ports[f.In] {
-			c.put(f, f.In, DirRx, w.now)
-		}
+		f.Note, f.VLAN = uint8(i+1), 0
+		m.stories[i] = Verdict{In: f.In, Out: frame.NoPort, Fate: FateHeld}
 	}
 }
 
-// sent copies frames on their way out.
-func (m *mirrorTable) sent(id frame.PortID, frames []*frame.Frame, now int64) {
-	for _, c := range m.ports[id] {
-		for _, f := range frames {
-			c.put(f, id, DirTx, now)
-		}
-	}
-}
-
-// put copies a frame into the queue, or counts it as lost.
-func (c *Capture) put(f *frame.Frame, id frame.PortID, dir Dir, now int64) {
-	data := f.Data()
-	size := min(len(data), c.cfg.SnapLen)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	room := size
-	if c.at+size > len(c.mem) {
-		room += len(c.mem) - c.at // the rest of the ring is too short: begin anew
-	}
-	if c.closed || c.n == len(c.queue) || c.used+room > len(c.mem) {
-		c.lost.Add(1)
+// mirrorRx copies the batch as it came in, before anything is judged.
+func (w *worker) mirrorRx(id frame.PortID) {
+	m := &w.mirror
+	if m.table == nil || len(m.table.ports[id]) == 0 {
 		return
 	}
-	if room != size {
-		c.at = 0
+	n := w.batch.N
+	for i := range w.batch.Frames[:n] {
+		m.vec[i] = &w.batch.Frames[i]
 	}
-	r := &c.queue[(c.head+c.n)%len(c.queue)]
-	*r = CaptureRecord{Time: c.clock(now), Port: id, Dir: dir, Data: c.mem[c.at : c.at+size], OrigLen: len(data), offload: f.Offload}
-	copy(r.Data, data)
-	r.held = room
-	c.at += size
-	c.used += room
-	if c.n++; c.n == 1 {
+	for _, t := range m.table.ports[id] {
+		if t.c.cfg.Points.Has(PointRx) {
+			w.take(t, id, PointRx, m.vec[:n])
+		}
+	}
+}
+
+// mirrorTx copies frames on their way out.
+func (w *worker) mirrorTx(id frame.PortID, frames []*frame.Frame) {
+	for _, t := range w.mirror.table.ports[id] {
+		if t.c.cfg.Points.Has(PointTx) {
+			w.take(t, id, PointTx, frames)
+		}
+	}
+}
+
+// take copies at most BatchSize frames into a capture, or counts them as lost.
+// What the filter does not want costs no lock.
+func (w *worker) take(t tap, id frame.PortID, point Point, frames []*frame.Frame) {
+	var wanted uint64
+	for i, f := range frames {
+		if b := f.Data(); t.c.cfg.Filter.Match(b, len(b)) {
+			wanted |= 1 << i
+		}
+	}
+	if wanted == 0 {
+		return
+	}
+	c, taken, lost := t.c, uint64(0), uint64(0)
+	keep := c.cfg.SnapLen
+	c.mu.Lock()
+	for i, f := range frames {
+		if wanted>>i&1 == 0 {
+			continue
+		}
+		n := f.Len()
+		if n > keep && !(c.cfg.Segment && f.Offload.GSOType != frame.GSONone) {
+			n = keep
+		}
+		at := -1
+		if !c.closed {
+			at = c.ring.reserve(n)
+		}
+		if at < 0 {
+			lost++
+			continue
+		}
+		taken++
+		c.ring.write(at, f, id, point, w.now)
+		if point == PointRx {
+			w.mirror.open = append(w.mirror.open, ticket{c, at, f.Note - 1})
+			continue
+		}
+		v := w.verdict(f)
+		c.ring.settle(at, &v)
+	}
+	if c.waiting && point != PointRx {
+		c.tellLocked()
+	}
+	c.mu.Unlock()
+	t.counts.taken[point].Add(taken)
+	if lost > 0 {
+		t.counts.lost[point].Add(lost)
+		c.lost.Add(lost)
+	}
+}
+
+// verdict is the story of a frame so far.
+func (w *worker) verdict(f *frame.Frame) Verdict {
+	switch {
+	case f.Note == noteOwn:
+		return Verdict{In: frame.NoPort, Out: f.In, Fate: FateOwn}
+	case f.Note == 0: // a fragment that was held
+		return Verdict{In: f.In, Out: frame.NoPort}
+	}
+	return w.mirror.stories[f.Note-1]
+}
+
+// tellLocked wakes the reader.
+func (c *Capture) tellLocked() {
+	c.waiting = false
+	if !c.closed {
 		select {
 		case c.notify <- struct{}{}:
 		default:
@@ -206,42 +142,103 @@ func (c *Capture) put(f *frame.Frame, id frame.PortID, dir Dir, now int64) {
 	}
 }
 
-// Next waits for the next record. It returns false when the capture is closed
-// and ctx's error when ctx ends. One reader only.
-func (c *Capture) Next(ctx context.Context) (CaptureRecord, bool, error) {
-	for {
-		if r, ok := c.take(); ok {
-			r.finish()
-			return r, true, nil
+// settle gives the records of what came in their verdict, at the end of a turn.
+func (w *worker) settle() {
+	m := &w.mirror
+	for i := 0; i < len(m.open); {
+		c := m.open[i].c
+		c.mu.Lock()
+		for ; i < len(m.open) && m.open[i].c == c; i++ {
+			c.ring.settle(m.open[i].at, &m.stories[m.open[i].story])
 		}
-		select {
-		case <-ctx.Done():
-			return CaptureRecord{}, false, ctx.Err()
-		case _, open := <-c.notify:
-			if !open {
-				return CaptureRecord{}, false, nil
-			}
+		if c.waiting {
+			c.tellLocked()
+		}
+		c.mu.Unlock()
+	}
+	m.open = m.open[:0]
+}
+
+// sentTo notes a port that a frame leaves by.
+func (m *mirror) sentTo(f *frame.Frame, id frame.PortID) {
+	if f.Note == 0 || f.Note == noteOwn {
+		return
+	}
+	v := &m.stories[f.Note-1]
+	switch {
+	case v.Copies == 0:
+		v.Out, v.Copies, v.Fate = id, 1, FateSent
+	case v.Out != id: // and not the next fragment of what was cut
+		v.Copies++
+	}
+}
+
+// answered notes that a frame ends with an answer, and whose the answer is.
+func (m *mirror) answered(f, answer *frame.Frame) {
+	if m.table != nil {
+		answer.Note = noteOwn
+		if f.Note != 0 && f.Note != noteOwn {
+			m.stories[f.Note-1].Fate = FateAnswered
 		}
 	}
 }
 
-func (c *Capture) take() (CaptureRecord, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == 0 {
-		return CaptureRecord{}, false
+// mirrorDrop notes why a frame ended, and copies it where that is wanted.
+func (w *worker) mirrorDrop(f *frame.Frame, id frame.PortID, why DropReason) {
+	v := w.verdict(f)
+	if v.Copies == 0 || v.Copies == 1 && (why == DropDeviceFull || why == DropPortGone) {
+		v.Fate, v.Reason = FateDropped, why
 	}
-	r := c.queue[c.head]
-	c.used -= r.held
-	r.Data = append([]byte(nil), r.Data...)
-	c.head = (c.head + 1) % len(c.queue)
-	c.n--
-	return r, true
+	if f.Note != 0 && f.Note != noteOwn {
+		w.mirror.stories[f.Note-1] = v
+	}
+	v.Fate, v.Reason = FateDropped, why
+	if taps := w.mirror.table.ports[id]; len(taps) > 0 {
+		w.sw.record(taps, nil, w.wireForm(f), id, PointDrop, &v, w.now)
+	}
 }
 
-// finish completes a partial checksum: a reader takes it for a wrong one.
-func (r *CaptureRecord) finish() {
-	if r.offload.Csum == frame.CsumPartial && len(r.Data) == r.OrigLen {
-		header.FinishChecksum(r.Data, int(r.offload.CsumStart), int(r.offload.CsumOffset))
+// mirrorNAT copies a routed frame to the captures of the ports it comes from and
+// goes to, once to each.
+func (w *worker) mirrorNAT(r *routed, point Point) {
+	m := &w.mirror
+	from, to := m.table.ports[r.in.ID], m.table.ports[r.out]
+	if len(from) == 0 && len(to) == 0 {
+		return
 	}
+	v := w.verdict(r.f)
+	if point == PointPreNAT {
+		v.Kind, v.Translated = r.kind, r.to != r.f.Layers.Tuple
+		v.From, v.To = r.f.Layers.Tuple, r.to
+		if r.f.Note != 0 {
+			m.stories[r.f.Note-1] = v
+		}
+	}
+	v.Out, v.Copies, v.Fate = r.out, 1, FateSent
+	// At the side it is seen from; a capture of both ports has it once.
+	f, near, far := w.wireForm(r.f), r.in.ID, r.out
+	if point == PointPostNAT {
+		near, far, from, to = far, near, to, from
+	}
+	w.sw.record(from, nil, f, near, point, &v, w.now)
+	if near != far {
+		w.sw.record(to, from, f, far, point, &v, w.now)
+	}
+}
+
+// wireForm puts back the tag that the vlan stage took out.
+func (w *worker) wireForm(f *frame.Frame) *frame.Frame {
+	in := w.sw.snapshot.Load().ports[f.In]
+	if f.VLAN == 0 || f.Layers.VLANs != 0 || in == nil || in.trunk == nil || f.VLAN == in.VLAN {
+		return f
+	}
+	t, b := &w.mirror.tagged, f.Data()
+	t.Buf = append(append(t.Buf[:0], make([]byte, frame.Headroom)...), b[:12]...)
+	t.Buf = binary.BigEndian.AppendUint16(t.Buf, header.TypeVLAN)
+	t.Buf = binary.BigEndian.AppendUint16(t.Buf, f.VLAN)
+	t.Buf = append(t.Buf, b[12:]...)
+	if t.Offload = f.Offload; t.Offload.Csum == frame.CsumPartial {
+		t.Offload.CsumStart += tagLen
+	}
+	return t
 }

@@ -23,7 +23,13 @@ func (w *worker) postrouting(s *Snapshot) {
 			w.drop(r.f, DropFragment)
 			continue
 		}
+		if w.mirror.table != nil {
+			w.mirrorNAT(r, PointPreNAT)
+		}
 		w.rewrite(r)
+		if w.mirror.table != nil {
+			w.mirrorNAT(r, PointPostNAT)
+		}
 		if r.cut > 0 && !w.cut(r) {
 			w.drop(r.f, DropTooBig)
 			continue
@@ -198,7 +204,7 @@ func (w *worker) cut(r *routed) bool {
 			w.spare.used = r.first
 			return false
 		}
-		p.In, p.VLAN = f.In, f.VLAN
+		p.In, p.VLAN, p.Note = f.In, f.VLAN, f.Note
 		p.Buf, at = header.AppendFragment(p.Buf[:frame.Headroom], b, l, at, size)
 	}
 	return true

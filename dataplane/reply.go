@@ -97,6 +97,7 @@ func (w *worker) refuse(r *routed, why DropReason) {
 	f := &w.reply.frames[w.reply.used]
 	w.reply.used++
 	*f = frame.Frame{Buf: buf[:frame.Headroom+len(out)], In: r.in.ID, VLAN: r.f.VLAN}
+	w.mirror.answered(r.f, f)
 	w.put(r.in, r.in.ID, f)
 }
 

@@ -46,7 +46,7 @@ func TestStatsOfTables(t *testing.T) {
 
 func TestStatsOfCaptures(t *testing.T) {
 	l := New(t)
-	c, err := l.Switch.OpenCapture(dataplane.CaptureConfig{Ports: []frame.PortID{l.Port("c1")}, BufferBytes: 2 * frame.MaxLen})
+	c, err := l.Switch.OpenCapture(dataplane.CaptureConfig{Ports: []frame.PortID{l.Port("c1")}, BufferBytes: 132_000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -382,7 +382,7 @@ func (s *Switch) Tick() {
 		w.flows.sweep(now, &s.ended)
 	}
 	s.frags.expire(now, s.workers[0])
-	s.waiting.expire(now, func(id frame.PortID) { s.workers[0].count(id, DropNoNeighbor) })
+	s.waiting.expire(now, s)
 	s.report()
 }
 

@@ -91,7 +91,8 @@ func (w *worker) received(id frame.PortID, e *portEntry) {
 	c.rx.Add(uint64(w.batch.N))
 	c.rxBytes.Add(uint64(bytes))
 	w.load.took(w.batch.N)
-	w.mirrorRx()
+	w.watch()
+	w.mirrorRx(id)
 }
 
 // turn carries the batch through the stages, in the order of the picture in
@@ -114,6 +115,7 @@ func (w *worker) turn() {
 	w.account(s)
 	w.egress(s)
 	w.flush()
+	w.settle()
 }
 
 // reportGone tells control, once, that the device behind a port has vanished.
@@ -132,6 +134,9 @@ func (w *worker) drop(f *frame.Frame, why DropReason) {
 	if e := w.sw.ports[f.In].Load(); e != nil {
 		e.counters[w.id].drops[why].Add(1)
 		e.last.note(f, why, w.now)
+	}
+	if w.mirror.table != nil {
+		w.mirrorDrop(f, f.In, why)
 	}
 }
 

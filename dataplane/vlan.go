@@ -137,7 +137,7 @@ func (t *tagger) tagged(f *frame.Frame, out *portConfig) *frame.Frame {
 	}
 	c := &t.frames[t.used]
 	t.of, t.used = f, t.used+1
-	*c = frame.Frame{Buf: buf, In: f.In, VLAN: f.VLAN, Offload: f.Offload}
+	*c = frame.Frame{Buf: buf, In: f.In, VLAN: f.VLAN, Offload: f.Offload, Note: f.Note}
 	b, from := c.Data(), f.Data()
 	copy(b, from[:12])
 	binary.BigEndian.PutUint16(b[12:], header.TypeVLAN)

@@ -104,14 +104,14 @@ func (room *waitingRoom) release(t *neighborTable) bool {
 }
 
 // expire drops frames that waited for too long; their sender has sent again.
-// count is told the port of each.
-func (room *waitingRoom) expire(now int64, count func(frame.PortID)) {
+func (room *waitingRoom) expire(now int64, s *Switch) {
 	room.mu.Lock()
 	defer room.mu.Unlock()
 	for i := range room.frames {
 		if f := &room.frames[i]; f.n > 0 && now-f.since > int64(waitingTime) {
+			s.workers[0].count(f.in, DropNoNeighbor)
+			s.recordEnd(f.buf[:f.n], f.offload, f.in, DropNoNeighbor, now)
 			f.n = 0
-			count(f.in)
 		}
 	}
 	for k, at := range room.asked {
@@ -140,6 +140,7 @@ func (w *worker) turnWaiting() int {
 	room.mu.Unlock()
 	if w.batch.N > 0 {
 		w.now = w.sw.cfg.Now()
+		w.watch() // what came in was captured when it came
 		w.turn()
 	}
 	return w.batch.N

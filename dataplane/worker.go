@@ -47,6 +47,7 @@ type worker struct {
 	out    sendLists
 	reply  replier
 	flows  bridgedFlows
+	mirror mirror
 	hot    [hotPorts]frame.PortID
 	spin   time.Duration // how long polling has been worth it lately
 	load   workerLoad    // its counters may be read by anybody
@@ -68,6 +69,7 @@ func newWorker(s *Switch, id int) (*worker, error) {
 		bridge: make([]bridged, 0, 2*frame.BatchSize),
 		routes: make([]routed, 0, frame.BatchSize+spareFrames),
 		learns: make([]learnt, 0, frame.BatchSize),
+		mirror: mirror{open: make([]ticket, 0, 4*frame.BatchSize)},
 		spin:   max(s.cfg.Spin, 0),
 	}
 	w.out.init()

@@ -107,7 +107,7 @@ func TestBadInput(t *testing.T) {
 		{"port rm web 9000:80", "container web: 9000:80 is not published: see vswitch port ls web"},
 		{"inspect nope", "container nope is not attached: see vswitch ps"},
 		{"stats nope", "container nope is not attached: see vswitch ps"},
-		{"capture nope", "container nope is not attached: see vswitch ps"},
+		{"capture nope", "container nope is not attached: see vswitch ps, or capture --wait to begin before it comes"},
 		{"network rm small", "network small is in use by web: detach or disconnect them first"},
 		{"network rm bridge", "network bridge is the default network: it cannot be removed"},
 		{"network rm nope", "network nope does not exist: see vswitch network ls, or make it with vswitch network create nope"},

@@ -39,7 +39,7 @@ func TestCaptureFile(t *testing.T) {
 	complete := func() bool {
 		b, err := os.ReadFile(file)
 		var lines bytes.Buffer
-		return err == nil && printPackets(&lines, bytes.NewReader(b)) == nil && strings.Count(lines.String(), "[F.]") == 2
+		return err == nil && printPackets(&lines, bytes.NewReader(b), false) == nil && strings.Count(lines.String(), "[F.]") == 2
 	}
 	if !eventually(complete) {
 		t.Error("the end of the exchange is not in the file")
@@ -117,7 +117,7 @@ func TestCaptureKeepsOldFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	newFakeDaemon(t, map[string]string{"GET /v1/capture?name=nope": "404\n{\"error\":\"container nope is not attached: see vswitch ps\"}"})
+	newFakeDaemon(t, map[string]string{"GET /v1/capture?point=rx&point=tx&target=nope": "404\n{\"error\":\"container nope is not attached: see vswitch ps\"}"})
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{"capture", "nope", "-w", file}, nil, &stdout, &stderr)
 	if got, err := os.ReadFile(file); code != exitFailure || string(got) != "old" {

@@ -17,6 +17,7 @@ func newDaemon(c *cli) *cobra.Command {
 		pool   string
 		file   string
 		pool6  string
+		ring   string
 		level  slog.Level
 		logFmt string
 
@@ -76,6 +77,11 @@ a socket unit.`,
 			default:
 				return usagef(cmd, `--log-format %q: must be "text" or "json"`, logFmt)
 			}
+			size, err := fileSize(ring)
+			if err != nil || size > 1<<30 {
+				return usagef(cmd, "--capture-ring %q: must be a size such as 16M, at most 1G", ring)
+			}
+			cfg.CaptureRing = int(size)
 			cfg.RunDir, cfg.Version = c.runDir, versionString()
 			if err := supervised(&cfg); err != nil {
 				return err
@@ -96,6 +102,7 @@ a socket unit.`,
 	flags.BoolVar(&cfg.IPv6, "ipv6", false, "the default network has IPv6 too, if it is made by this start")
 	flags.IntVar(&cfg.MaxFlows, "max-flows", 0, "connections that are tracked at a time (default 262144)")
 	flags.StringSliceVar(&timeouts, "timeout", nil, "how long connections may be idle, STATE=TIME such as udp=5m (repeatable)")
+	flags.StringVar(&ring, "capture-ring", "", "memory such as 16M for the newest frames of all ports, for capture --last (default none)")
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd

@@ -264,8 +264,8 @@ func (d *demo) printCapture(ctx context.Context) error {
 	defer stop()
 	go func() {
 		ended <- d.client.Capture(cctx, client.CaptureConfig{
-			Containers: []string{d.web.name},
-			Started:    func() { close(started) },
+			Targets: []string{d.web.name},
+			Started: func() { close(started) },
 		}, w)
 	}()
 	select {
@@ -285,7 +285,7 @@ func (d *demo) printCapture(ctx context.Context) error {
 	if w.packets == 0 {
 		return errors.New("capture: saw nothing of the exchange")
 	}
-	return printPackets(d.out, &stream)
+	return printPackets(d.out, &stream, false)
 }
 
 func (d *demo) tearDown() []step {

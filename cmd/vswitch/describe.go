@@ -12,20 +12,27 @@ import (
 
 // describe puts an Ethernet frame into a line, in the words of tcpdump. size is
 // the frame's length on the wire; data may be less of it.
-func describe(data []byte, size int) string {
+func (h *hostNames) describe(data []byte, size int) string {
 	p := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.DecodeOptions{NoCopy: true})
+	if tag, ok := p.Layer(layers.LayerTypeDot1Q).(*layers.Dot1Q); ok {
+		return fmt.Sprintf("vlan %d, %s", tag.VLANIdentifier, h.describePacket(p, size))
+	}
+	return h.describePacket(p, size)
+}
+
+func (h *hostNames) describePacket(p gopacket.Packet, size int) string {
 	if arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP); ok {
-		return describeARP(arp)
+		return h.describeARP(arp)
 	}
 	switch ip := p.NetworkLayer().(type) {
 	case *layers.IPv4:
 		if ip.FragOffset != 0 {
-			return fmt.Sprintf("IP %s > %s: %s, fragment at %d, length %d", ip.SrcIP, ip.DstIP,
+			return fmt.Sprintf("IP %s > %s: %s, fragment at %d, length %d", h.ip(ip.SrcIP), h.ip(ip.DstIP),
 				ip.Protocol, int(ip.FragOffset)*8, len(ip.Payload))
 		}
-		return "IP " + describeTransport(p, ip.SrcIP, ip.DstIP, int(ip.Length)-int(ip.IHL)*4, ip.Protocol.String())
+		return "IP " + h.describeTransport(p, ip.SrcIP, ip.DstIP, int(ip.Length)-int(ip.IHL)*4, ip.Protocol.String())
 	case *layers.IPv6:
-		return "IP6 " + describeTransport(p, ip.SrcIP, ip.DstIP, int(ip.Length), ip.NextHeader.String())
+		return "IP6 " + h.describeTransport(p, ip.SrcIP, ip.DstIP, int(ip.Length), ip.NextHeader.String())
 	}
 	if eth, ok := p.LinkLayer().(*layers.Ethernet); ok {
 		return fmt.Sprintf("%s > %s, ethertype %#04x, length %d", eth.SrcMAC, eth.DstMAC, uint16(eth.EthernetType), size)
@@ -33,8 +40,8 @@ func describe(data []byte, size int) string {
 	return fmt.Sprintf("malformed, length %d", size)
 }
 
-func describeARP(a *layers.ARP) string {
-	sender, target := net.IP(a.SourceProtAddress), net.IP(a.DstProtAddress)
+func (h *hostNames) describeARP(a *layers.ARP) string {
+	sender, target := h.ip(a.SourceProtAddress), h.ip(a.DstProtAddress)
 	switch a.Operation {
 	case layers.ARPRequest:
 		return fmt.Sprintf("ARP, Request who-has %s tell %s", target, sender)
@@ -45,13 +52,13 @@ func describeARP(a *layers.ARP) string {
 }
 
 // describeTransport describes what an IP packet carries; n is its length.
-func describeTransport(p gopacket.Packet, src, dst net.IP, n int, proto string) string {
+func (h *hostNames) describeTransport(p gopacket.Packet, src, dst net.IP, n int, proto string) string {
 	switch l := p.TransportLayer().(type) {
 	case *layers.TCP:
-		return fmt.Sprintf("%s > %s: Flags [%s], %s", endpoint(src, int(l.SrcPort)), endpoint(dst, int(l.DstPort)),
+		return fmt.Sprintf("%s > %s: Flags [%s], %s", h.endpoint(src, int(l.SrcPort)), h.endpoint(dst, int(l.DstPort)),
 			tcpFlags(l), describeTCP(l, n-int(l.DataOffset)*4))
 	case *layers.UDP:
-		return fmt.Sprintf("%s > %s: UDP, length %d", endpoint(src, int(l.SrcPort)), endpoint(dst, int(l.DstPort)), int(l.Length)-8)
+		return fmt.Sprintf("%s > %s: UDP, length %d", h.endpoint(src, int(l.SrcPort)), h.endpoint(dst, int(l.DstPort)), int(l.Length)-8)
 	}
 	if l, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok {
 		what := strings.ToLower(l.TypeCode.String())
@@ -61,12 +68,12 @@ func describeTransport(p gopacket.Packet, src, dst net.IP, n int, proto string) 
 		case layers.ICMPv4TypeEchoReply:
 			what = fmt.Sprintf("echo reply, id %d, seq %d", l.Id, l.Seq)
 		}
-		return fmt.Sprintf("%s > %s: ICMP %s, length %d", src, dst, what, n)
+		return fmt.Sprintf("%s > %s: ICMP %s, length %d", h.ip(src), h.ip(dst), what, n)
 	}
 	if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok {
-		return fmt.Sprintf("%s > %s: ICMP6, %s, length %d", src, dst, strings.ToLower(l.TypeCode.String()), n)
+		return fmt.Sprintf("%s > %s: ICMP6, %s, length %d", h.ip(src), h.ip(dst), strings.ToLower(l.TypeCode.String()), n)
 	}
-	return fmt.Sprintf("%s > %s: %s, length %d", src, dst, proto, n)
+	return fmt.Sprintf("%s > %s: %s, length %d", h.ip(src), h.ip(dst), proto, n)
 }
 
 func describeTCP(l *layers.TCP, payload int) string {
@@ -119,4 +126,6 @@ func httpLine(payload []byte) string {
 }
 
 // endpoint joins an address and a port as tcpdump does.
-func endpoint(ip net.IP, port int) string { return ip.String() + "." + strconv.Itoa(port) }
+func (h *hostNames) endpoint(ip net.IP, port int) string { return h.ip(ip) + "." + strconv.Itoa(port) }
+
+func (h *hostNames) ip(ip net.IP) string { return h.of(ip.String()) }

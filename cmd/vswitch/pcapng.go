@@ -9,6 +9,8 @@ import (
 // Block and option types of pcapng (draft-ietf-opsawg-pcapng).
 const (
 	blockSection    = 0x0a0d0d0a
+	blockInterface  = 1
+	blockNames      = 4
 	blockPacket     = 6
 	blockStatistics = 5 // of an interface
 	optionDropped   = 5 // isb_ifdrop
@@ -18,17 +20,15 @@ const (
 	maxBlock = 1 << 20
 )
 
-// errEnough ends a capture that has as many packets as were asked for.
-var errEnough = errors.New("enough packets")
-
 var errNotPcapng = errors.New("the daemon's stream is not pcapng")
 
 // blockWriter passes a pcapng stream on in whole blocks, so that a file is well
 // formed wherever the stream is cut, and counts what is in it. Not safe for
 // concurrent use.
 type blockWriter struct {
-	w     io.Writer
-	limit uint64 // errEnough after so many packets, 0 is no limit
+	w      io.Writer // may have a Flush
+	limit  uint64    // packets that are passed on, 0 is no limit
+	enough func()    // called when there are so many; statistics may follow
 
 	packets uint64
 	dropped map[uint32]uint64 // by interface, as last reported
@@ -49,18 +49,37 @@ func (b *blockWriter) Write(p []byte) (int, error) {
 		if len(rest) < size {
 			break
 		}
-		if _, err := b.w.Write(rest[:size]); err != nil {
+		if err := b.pass(rest[:size]); err != nil {
 			return 0, err
-		}
-		b.count(rest[:size])
-		if b.limit > 0 && b.packets >= b.limit {
-			return 0, errEnough
 		}
 		rest = rest[size:]
 	}
 	b.part = append(b.part[:0], rest...)
+	if f, ok := b.w.(interface{ Flush() error }); ok {
+		return len(p), f.Flush()
+	}
 	return len(p), nil
 }
+
+// pass hands a block on, unless it is a packet too many.
+func (b *blockWriter) pass(block []byte) error {
+	full := b.limit > 0 && b.packets >= b.limit
+	if full && b.order.Uint32(block) == blockPacket {
+		return nil
+	}
+	if _, err := b.w.Write(block); err != nil {
+		return err
+	}
+	b.count(block)
+	if !full && b.limit > 0 && b.packets >= b.limit {
+		b.enough()
+	}
+	return nil
+}
+
+// blockKind is the type of a block of this machine's byte order, which is the
+// daemon's.
+func blockKind(block []byte) uint32 { return binary.NativeEndian.Uint32(block) }
 
 // size returns the length of the block that head begins.
 func (b *blockWriter) size(head []byte) (int, error) {

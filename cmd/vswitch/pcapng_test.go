@@ -73,7 +73,7 @@ func TestDescribe(t *testing.T) {
 		{nil, "malformed, length 0"},
 		{[]byte{1, 2, 3}, "malformed, length 3"},
 	} {
-		if got := describe(tt.frame, len(tt.frame)); got != tt.want {
+		if got := new(hostNames).describe(tt.frame, len(tt.frame)); got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
 		}
 	}
@@ -83,18 +83,17 @@ func TestDescribe(t *testing.T) {
 func stream(t testing.TB, n int, lost uint64) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w, err := pcapgo.NewNgWriterInterface(&b, pcapgo.NgInterface{Name: "web", LinkType: layers.LinkTypeEthernet}, pcapgo.NgWriterOptions{})
+	w, err := pcapgo.NewNgWriterInterface(&b, pcapgo.NgInterface{Name: "web rx", LinkType: layers.LinkTypeEthernet}, pcapgo.NgWriterOptions{})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.AddInterface(pcapgo.NgInterface{Name: "web tx", LinkType: layers.LinkTypeEthernet}); err != nil {
 		t.Fatal(err)
 	}
 	frame := packet(t, eth(layers.EthernetTypeIPv4), ip4(layers.IPProtocolUDP), &layers.UDP{SrcPort: 1, DstPort: 2})
 	for i := range n {
-		dir := pcapgo.NgEpbFlagDirectionInbound
-		if i%2 == 1 {
-			dir = pcapgo.NgEpbFlagDirectionOutbound
-		}
-		ci := gopacket.CaptureInfo{Timestamp: time.Unix(1, int64(i)), CaptureLength: len(frame), Length: len(frame)}
-		opts := pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: dir}}
+		ci := gopacket.CaptureInfo{Timestamp: time.Unix(1, int64(i)), CaptureLength: len(frame), Length: len(frame), InterfaceIndex: i % 2}
+		opts := pcapgo.NgPacketOptions{Comments: []string{"out veth1 (db)"}}
 		if err := w.WritePacketWithOptions(ci, frame, opts); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +128,7 @@ func TestBlockWriter(t *testing.T) {
 		if _, err := (&blockWriter{w: &out}).Write(whole[:cut]); err != nil {
 			t.Fatal(err)
 		}
-		if err := printPackets(&lines, &out); err != nil {
+		if err := printPackets(&lines, &out, false); err != nil {
 			t.Fatalf("cut at %d of %d: %v", cut, len(whole), err)
 		}
 	}
@@ -137,9 +136,10 @@ func TestBlockWriter(t *testing.T) {
 
 func TestBlockWriterLimit(t *testing.T) {
 	var out bytes.Buffer
-	w := &blockWriter{w: &out, limit: 2}
-	if _, err := w.Write(stream(t, 3, 0)); !errors.Is(err, errEnough) || w.packets != 2 {
-		t.Errorf("got %d packets, %v; want 2, %v", w.packets, err, errEnough)
+	enough := 0
+	w := &blockWriter{w: &out, limit: 2, enough: func() { enough++ }}
+	if _, err := w.Write(stream(t, 3, 4)); err != nil || w.packets != 2 || enough != 1 || w.drops() != 4 {
+		t.Errorf("got %d packets, %d dropped, %d times enough, %v; want 2, 4, 1", w.packets, w.drops(), enough, err)
 	}
 }
 
@@ -172,12 +172,12 @@ func FuzzBlockWriter(f *testing.F) {
 
 func TestPrintPackets(t *testing.T) {
 	var out bytes.Buffer
-	if err := printPackets(&out, bytes.NewReader(stream(t, 2, 0))); err != nil {
+	if err := printPackets(&out, bytes.NewReader(stream(t, 2, 0)), false); err != nil {
 		t.Fatal(err)
 	}
 	at := time.Unix(1, 0).Local().Format("15:04:05.000000")
-	want := at + " from web: IP 10.88.0.2.1 > 10.88.0.3.2: UDP, length 0\n" +
-		at + " to web: IP 10.88.0.2.1 > 10.88.0.3.2: UDP, length 0\n"
+	want := at + " from web: IP 10.88.0.2.1 > 10.88.0.3.2: UDP, length 0 | out veth1 (db)\n" +
+		at + " to web: IP 10.88.0.2.1 > 10.88.0.3.2: UDP, length 0 | out veth1 (db)\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -198,13 +198,13 @@ func TestCapture(t *testing.T) {
 		size   int // of stdout
 	}{
 		{"stream", []string{"-w", "-"}, nil, "3 packets captured, 5 dropped\n", len(whole)},
-		{"limit", []string{"-c", "1"}, nil, "1 packet captured, 0 dropped\n",
-			len("15:04:05.000000 from web: IP 10.88.0.2.1 > 10.88.0.3.2: UDP, length 0\n")},
+		{"limit", []string{"-c", "1"}, nil, "1 packet captured, 5 dropped\n",
+			len("15:04:05.000000 from web: IP 10.88.0.2.1 > 10.88.0.3.2: UDP, length 0 | out veth1 (db)\n")},
 		{"broken pipe", []string{"-w", "-"}, brokenPipe{}, "", 0},
 		{"broken pipe of lines", nil, brokenPipe{}, "", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			newFakeDaemon(t, map[string]string{"GET /v1/capture?name=web": "200\n" + string(whole)})
+			newFakeDaemon(t, map[string]string{"GET /v1/capture?point=rx&point=tx&target=web": "200\n" + string(whole)})
 			var stdout, stderr bytes.Buffer
 			if tt.out == nil {
 				tt.out = &stdout

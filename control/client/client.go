@@ -13,9 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/vswitch/vswitch/control/api"
 )
@@ -171,53 +169,6 @@ func (c *Client) FlushNAT(ctx context.Context, in api.NATFlush) (out api.NATFlus
 // Stats returns the counters.
 func (c *Client) Stats(ctx context.Context) (out api.Stats, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/stats", nil, &out)
-}
-
-// CaptureConfig selects what Capture sees.
-type CaptureConfig struct {
-	// Containers whose ports are captured; empty: every port of the switch.
-	Containers []string
-	// SnapLen is the number of bytes kept of each frame, 0 is all.
-	SnapLen int
-	// Started, when not nil, is called once the capture is running: frames from
-	// here on are in it.
-	Started func()
-}
-
-// lingerCapture is how long the end of a capture waits for its last frames,
-// longer than the daemon keeps them (server: flushQuiet).
-const lingerCapture = 50 * time.Millisecond
-
-// Capture copies the frames of containers to w as pcapng until ctx ends, which
-// is no error.
-func (c *Client) Capture(ctx context.Context, cfg CaptureConfig, w io.Writer) error {
-	q := url.Values{"name": cfg.Containers}
-	if cfg.SnapLen > 0 {
-		q.Set("snaplen", strconv.Itoa(cfg.SnapLen))
-	}
-	// What was captured until ctx ended is still on its way then.
-	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(lingerCapture, cancel) })()
-	resp, err := c.do(reading, http.MethodGet, "/v1/capture?"+q.Encode(), nil)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	defer resp.Body.Close()
-	if cfg.Started != nil {
-		cfg.Started()
-	}
-	_, err = io.Copy(w, resp.Body)
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("capture: %w", err)
-	}
-	return nil
 }
 
 // call performs one request and decodes the answer into out, unless nil.

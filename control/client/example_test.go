@@ -123,7 +123,7 @@ func ExampleClient_Capture() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var file counter
-	if err := c.Capture(ctx, client.CaptureConfig{Containers: []string{"web"}, SnapLen: 96}, &file); err != nil {
+	if err := c.Capture(ctx, client.CaptureConfig{Targets: []string{"web"}, SnapLen: 96}, &file); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(file > 0)

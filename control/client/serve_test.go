@@ -13,6 +13,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/pcapng"
 	"github.com/vswitch/vswitch/control/server"
 )
 
@@ -172,14 +173,15 @@ func (s *story) Next(context.Context) (list []api.Event, err error) {
 
 func (s *story) Close() {}
 
-func (l *ledger) Capture(context.Context, []string, int) (server.Capture, error) {
+func (l *ledger) Capture(context.Context, server.CaptureConfig) (server.Capture, error) {
 	return silence{}, nil
 }
 
 // silence is a capture that sees no frame and has an end.
 type silence struct{}
 
-func (silence) Interfaces() []string                             { return []string{"web/eth0"} }
 func (silence) Next(context.Context) (server.Frame, bool, error) { return server.Frame{}, false, nil }
-func (silence) Dropped() uint64                                  { return 0 }
+func (silence) Interfaces() []pcapng.Interface                   { return []pcapng.Interface{{Name: "web/eth0 rx"}} }
+func (silence) Names() []server.Name                             { return nil }
+func (silence) Counts(int) (taken, lost uint64)                  { return 0, 0 }
 func (silence) Close()                                           {}

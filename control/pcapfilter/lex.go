@@ -148,7 +148,7 @@ func plain(rest string, at int) (token, error) {
 		n-- // "len-" is a word and a sign
 	}
 	s := rest[:n]
-	if v, err := strconv.ParseUint(s, 0, 64); err == nil && !strings.ContainsAny(s, "_oObB") || isDigits(s) && err != nil {
+	if v, err := strconv.ParseUint(s, 0, 64); err == nil && (isDigits(s) || strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X")) && !strings.Contains(s, "_") || isDigits(s) && err != nil {
 		if err != nil || v > 0xffffffff {
 			return token{}, wrong(at, s, "is no number of 32 bits")
 		}

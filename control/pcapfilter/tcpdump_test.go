@@ -31,7 +31,7 @@ var fixed = []string{
 	"src fd00::1 or dst 10.0.0.1", "ip host 10.0.0.1", "arp host 10.0.0.1", "rarp src host 10.0.0.1", "ip6 host ff02::fb", "net ::/0",
 	"ether host 02:00:00:00:00:01", "ether src 2:0:0:0:0:1", "ether dst 02-00-00-00-00-02", "ether dst 0200.0000.0002", "ether broadcast", "broadcast", "multicast", "ether multicast",
 	"ip multicast", "ip6 multicast", "ip broadcast", "ether proto 0x800", `ether proto \ip6`, `ip proto \tcp`, `proto \udp`, "proto 17", "ip6 proto 58", "ether proto 0x42",
-	"less 80", "greater 100", "len > 90", "len - 14 = 60", "60 < len", "len >= 0x40", "len < 0100",
+	"ether proto 0x88b5", "len > 0xbb", "less 80", "greater 100", "len > 90", "len - 14 = 60", "60 < len", "len >= 0x40", "len < 0100",
 	"ip[0] & 0xf != 5", "ip[6:2] & 0x1fff = 0", "ether[12:2] = 0x806", "ip[2:2] > 100", "tcp[13] = 18", "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0",
 	"((ip[2:2] - ((ip[0]&0xf)<<2)) - ((tcp[12]&0xf0)>>2)) != 0", "icmp[icmptype] = icmp-echo", "icmp6[icmp6type] = icmp6-neighborsolicit", "icmp[icmptype] != icmp-echo and icmp[icmptype] != icmp-echoreply",
 	"udp[4:2] > 50", "ip6[7] < 64", "sctp[0:2] = 80", "arp[6:2] = 1", "ip[ip[0]&0xf] = 1", "tcp[tcp[12]>>2:2] != 0", "udp[8:4] = 1", "link[0] & 1 = 0",

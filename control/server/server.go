@@ -49,7 +49,7 @@ type Backend interface {
 	Events(context.Context, api.EventQuery) (Stream[api.Event], error)
 	Why(context.Context, api.WhyQuery) (api.Why, error)
 	LastDrops(ctx context.Context, container string) ([]api.Drop, error)
-	Capture(ctx context.Context, containers []string, snapLen int) (Capture, error)
+	Capture(context.Context, CaptureConfig) (Capture, error)
 }
 
 // MaxBody is the largest request in bytes.
@@ -72,7 +72,7 @@ func New(b Backend, log *slog.Logger) *http.Server {
 // Handler answers every path of docs/openapi.yaml.
 func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux := new(router)
-	s := &server{b, log}
+	s := &server{Backend: b, log: log}
 	get := func(path string, fn func(*http.Request) (any, error)) { mux.Handle("GET "+path, s.answer(fn, 200)) }
 
 	get("/v1/info", func(r *http.Request) (any, error) { return b.Info(r.Context()) })
@@ -97,6 +97,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /v1/flows/log", s.flowLog)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/capture", s.capture)
+	mux.HandleFunc("DELETE /v1/capture/{id}", s.endCapture)
 	s.runtime(mux)
 
 	mux.Handle("POST /v1/networks", s.answer(func(r *http.Request) (any, error) {
@@ -169,7 +170,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 
 type server struct {
 	Backend
-	log *slog.Logger
+	log      *slog.Logger
+	captures captures
 }
 
 // answer bounds a request's body, calls fn and writes what it returns.

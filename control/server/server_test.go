@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http/httptest"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/pcapng"
 )
 
 // echo is a Backend that remembers what it was asked and says what it is told.
@@ -51,15 +54,20 @@ func (e *echo) Unpublish(_ context.Context, name string, rules []string) error {
 	return e.note("unpublish", name, rules)
 }
 func (e *echo) PruneNetworks(context.Context) (api.Pruned, error) { panic("broken invariant") }
-func (e *echo) Capture(_ context.Context, names []string, snap int) (Capture, error) {
-	return &tape{frames: e.frames}, e.note(names, snap)
+func (e *echo) Capture(_ context.Context, cfg CaptureConfig) (Capture, error) {
+	return &tape{frames: e.frames}, e.note(cfg)
 }
 
 type tape struct{ frames []Frame }
 
-func (t *tape) Interfaces() []string { return []string{"web/eth0 (bridge)", "uplink/eth0"} }
-func (t *tape) Dropped() uint64      { return 3 }
-func (t *tape) Close()               {}
+func (t *tape) Interfaces() []pcapng.Interface {
+	return []pcapng.Interface{{Name: "web/eth0 (bridge) rx", Description: "d", Filter: "tcp"}, {Name: "uplink/eth0 tx", SnapLen: 61}}
+}
+func (t *tape) Names() []Name {
+	return []Name{{netip.MustParseAddr("10.88.0.2"), "web"}, {netip.MustParseAddr("fd00::2"), "web"}}
+}
+func (t *tape) Counts(int) (uint64, uint64) { return 4, 3 }
+func (t *tape) Close()                      {}
 func (t *tape) Next(context.Context) (Frame, bool, error) {
 	if len(t.frames) == 0 {
 		return Frame{}, false, nil
@@ -146,6 +154,9 @@ func TestPaths(t *testing.T) {
 		{"GET", "/v1/nosuch", "", 404, nil},
 		{"GET", "/", "", 404, nil},
 		{"GET", "/v1/capture?snaplen=x", "", 400, nil},
+		{"GET", "/v1/capture?segment=perhaps", "", 400, nil},
+		{"GET", "/v1/capture?last=-3s", "", 400, nil},
+		{"DELETE", "/v1/capture/7", "", 404, nil},
 	} {
 		e := &echo{}
 		w := httptest.NewRecorder()
@@ -159,12 +170,14 @@ func TestPaths(t *testing.T) {
 func TestCaptureStream(t *testing.T) {
 	at := time.Unix(1700000000, 123456789)
 	e := &echo{frames: []Frame{
-		{Time: at, Interface: 1, Out: true, Data: bytes.Repeat([]byte{1}, 61), OrigLen: 1500},
-		{Time: at.Add(time.Nanosecond), Interface: 0, Data: bytes.Repeat([]byte{2}, 60), OrigLen: 60},
+		{Time: at, Interface: 1, Direction: pcapng.Outbound, Data: bytes.Repeat([]byte{1}, 61), OrigLen: 1500, Comment: "in veth1 (web)"},
+		{Time: at.Add(time.Nanosecond), Interface: 0, Direction: pcapng.Inbound, Data: bytes.Repeat([]byte{2}, 60), OrigLen: 60, Comment: "dropped: guard-spoofed-ip"},
 	}}
 	w := httptest.NewRecorder()
-	Handler(e, quiet).ServeHTTP(w, httptest.NewRequest("GET", "/v1/capture?name=web&name=db&snaplen=61", nil))
-	if d := cmp.Diff([]any{[]string{"web", "db"}, 61}, e.asked); d != "" || w.Code != 200 {
+	Handler(e, quiet).ServeHTTP(w, httptest.NewRequest("GET", "/v1/capture?target=web&target=uplink&snaplen=61&filter=tcp+port+80&point=rx&point=drop&segment=true&wait=1&last=30s", nil))
+	if d := cmp.Diff([]any{CaptureConfig{
+		Targets: []string{"web", "uplink"}, Filter: "tcp port 80", Points: []string{"rx", "drop"}, SnapLen: 61, Segment: true, Wait: true, Last: 30 * time.Second,
+	}}, e.asked); d != "" || w.Code != 200 {
 		t.Fatalf("status %d (-want +got):\n%s", w.Code, d)
 	}
 	ng, err := pcapgo.NewNgReader(w.Body, pcapgo.DefaultNgReaderOptions)
@@ -173,13 +186,14 @@ func TestCaptureStream(t *testing.T) {
 	}
 	for i, want := range []struct {
 		nic, dir, size, orig int
-	}{{1, 2, 61, 1500}, {0, 1, 60, 60}} {
+		comment              string
+	}{{1, 2, 61, 1500, "in veth1 (web)"}, {0, 1, 60, 60, "dropped: guard-spoofed-ip"}} {
 		data, ci, opts, err := ng.ReadPacketDataWithOptions()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ci.InterfaceIndex != want.nic || opts.Flags == nil || int(opts.Flags.Direction) != want.dir || len(data) != want.size || ci.Length != want.orig {
-			t.Errorf("frame %d: %+v %+v, want %+v", i, ci, opts.Flags, want)
+		if ci.InterfaceIndex != want.nic || opts.Flags == nil || int(opts.Flags.Direction) != want.dir || len(data) != want.size || ci.Length != want.orig || !slices.Equal(opts.Comments, []string{want.comment}) {
+			t.Errorf("frame %d: %+v %+v, want %+v", i, ci, opts, want)
 		}
 		if !ci.Timestamp.Equal(at.Add(time.Duration(i))) {
 			t.Errorf("frame %d at %v, want nanoseconds kept", i, ci.Timestamp)
@@ -188,8 +202,14 @@ func TestCaptureStream(t *testing.T) {
 	if _, _, err := ng.ReadPacketData(); err != io.EOF {
 		t.Errorf("behind the last frame: %v", err)
 	}
-	if n, err := ng.Interface(1); err != nil || n.Name != "uplink/eth0" {
+	if n, err := ng.Interface(1); err != nil || n.Name != "uplink/eth0 tx" || n.Statistics.PacketsDropped != 3 || n.SnapLength != 61 {
 		t.Errorf("interface 1 is %+v, %v", n, err)
+	}
+	if n, err := ng.Interface(0); err != nil || n.Filter != "tcp" || n.Description != "d" {
+		t.Errorf("interface 0 is %+v, %v", n, err)
+	}
+	if n, err := ng.Name(1); err != nil || ng.NNames() != 2 || n.Addr.(*pcapgo.NgIPAddress).Addr.String() != "fd00::2" || n.Names[0] != "web" {
+		t.Errorf("name 1 of %d is %+v, %v", ng.NNames(), n, err)
 	}
 }
 

@@ -32,6 +32,7 @@ type Frame struct {
 	VLAN    uint16 // of its network; the bytes carry no tag behind the vlan stage
 	Offload Offload
 	Layers  header.Layers
+	Note    uint8 // of the mirror, valid in a turn that is captured
 }
 
 // Data returns the Ethernet frame; it aliases Buf.

@@ -1,0 +1,52 @@
+package dataplane
+
+import (
+	"slices"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
+)
+
+// record copies one frame with its verdict into captures of a port, but for
+// those that are among except too. It is for frames that end or change on the
+// way; batches go through take.
+func (s *Switch) record(taps, except []tap, f *frame.Frame, id frame.PortID, point Point, v *Verdict, now int64) {
+	b := f.Data()
+	for _, t := range taps {
+		c := t.c
+		if !c.cfg.Points.Has(point) || slices.ContainsFunc(except, func(o tap) bool { return o.c == c }) || !c.cfg.Filter.Match(b, len(b)) {
+			continue
+		}
+		n := len(b)
+		if n > c.cfg.SnapLen && !(c.cfg.Segment && f.Offload.GSOType != frame.GSONone) {
+			n = c.cfg.SnapLen
+		}
+		c.mu.Lock()
+		at := -1
+		if !c.closed {
+			at = c.ring.reserve(n)
+		}
+		if at >= 0 {
+			c.ring.write(at, f, id, point, now)
+			c.ring.settle(at, v)
+			if c.waiting {
+				c.tellLocked()
+			}
+		}
+		c.mu.Unlock()
+		if at < 0 {
+			t.counts.lost[point].Add(1)
+			c.lost.Add(1)
+			continue
+		}
+		t.counts.taken[point].Add(1)
+	}
+}
+
+// recordEnd is for frames that end outside of a turn: held ones that expire.
+// buf is the frame with its headroom.
+func (s *Switch) recordEnd(buf []byte, o frame.Offload, in frame.PortID, why DropReason, now int64) {
+	if m := s.mirrors.Load(); m != nil && len(m.ports[in]) > 0 {
+		v := Verdict{In: in, Out: frame.NoPort, Fate: FateDropped, Reason: why}
+		s.record(m.ports[in], nil, &frame.Frame{Buf: buf, In: in, Offload: o}, in, PointDrop, &v, now)
+	}
+}
