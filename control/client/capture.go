@@ -54,16 +54,19 @@ func (cfg *CaptureConfig) query() string {
 	return q.Encode()
 }
 
-// lingerCapture is how long the end of a capture may take, for the frames that
-// are on their way.
-const lingerCapture = 5 * time.Second
+// lingerCapture is how long a capture goes on behind its end, for the packets
+// that are on their way; endCapture how long the stream then may take.
+const (
+	lingerCapture = 50 * time.Millisecond
+	endCapture    = 5 * time.Second
+)
 
 // Capture copies frames to w as pcapng until ctx ends, which is no error: the
 // stream then ends with what was captured until there, and its statistics.
 func (c *Client) Capture(ctx context.Context, cfg CaptureConfig, w io.Writer) error {
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(lingerCapture, cancel) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lingerCapture+endCapture, cancel) })()
 	resp, err := c.do(reading, http.MethodGet, "/v1/capture?"+cfg.query(), nil)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -74,6 +77,7 @@ func (c *Client) Capture(ctx context.Context, cfg CaptureConfig, w io.Writer) er
 	defer resp.Body.Close()
 	id := resp.Header.Get("Vswitch-Capture")
 	defer context.AfterFunc(ctx, func() {
+		time.Sleep(lingerCapture)
 		if err := c.EndCapture(reading, id); err != nil {
 			cancel() // nobody ends it for us
 		}
