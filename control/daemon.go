@@ -60,6 +60,9 @@ type DaemonConfig struct {
 	// CaptureRing is the memory in bytes for the newest frames of all ports, which
 	// a capture of the last seconds reads; 0 keeps none.
 	CaptureRing int
+	// FlowLog is a file that gets each flow when it ends, as a line of JSON; IPFIX
+	// a collector, host:port, that gets them too.
+	FlowLog, IPFIX string
 	// Version is shown by Info.
 	Version string
 	Log     *slog.Logger // default slog.Default()

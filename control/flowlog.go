@@ -20,8 +20,16 @@ const (
 type flowLog struct {
 	mu      sync.Mutex
 	readers int
-	journal *journal[api.Flow]
+	journal *journal[endedFlow]
 	stop    context.CancelFunc
+}
+
+// endedFlow is a flow that has ended: for people, and as the data path saw it at a
+// time.
+type endedFlow struct {
+	view api.Flow
+	info dataplane.ConnInfo
+	seen time.Time
 }
 
 // FlowLog begins to read the flows that end from now on.
@@ -33,21 +41,26 @@ func (c *Controller) FlowLog(_ context.Context, name string) (server.Stream[api.
 		}
 		name = ct.Name
 	}
+	return c.readFlows(name), nil
+}
+
+// readFlows begins to read the flows of a container, by its very name, or of all.
+func (c *Controller) readFlows(name string) *flowStream {
 	l := &c.flowLog
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.readers++; l.readers == 1 {
 		var ctx context.Context
 		ctx, l.stop = context.WithCancel(c.ctx)
-		l.journal = newJournal[api.Flow](keptFlows, 0)
+		l.journal = newJournal[endedFlow](keptFlows, 0)
 		c.sw.RecordFlows(true)
 		c.spawn(func() { c.followFlows(ctx, l.journal) })
 	}
-	return &flowStream{c: c, at: l.journal.tail(), only: name}, nil
+	return &flowStream{c: c, at: l.journal.tail(), only: name}
 }
 
 // followFlows moves what the data path remembers into the journal.
-func (c *Controller) followFlows(ctx context.Context, j *journal[api.Flow]) {
+func (c *Controller) followFlows(ctx context.Context, j *journal[endedFlow]) {
 	tick := time.NewTicker(flowLogTick)
 	defer tick.Stop()
 	var infos []dataplane.ConnInfo
@@ -68,18 +81,18 @@ func (c *Controller) followFlows(ctx context.Context, j *journal[api.Flow]) {
 			f := names.view(&infos[i], now.Add(-infos[i].Idle))
 			end := f.Start.Add(infos[i].Age)
 			f.End = &end
-			j.add(func(uint64) api.Flow { return f })
+			j.add(func(uint64) endedFlow { return endedFlow{f, infos[i], now} })
 		}
 		c.mu.Unlock()
 		if lost > 0 {
-			j.add(func(uint64) api.Flow { return api.Flow{Lost: lost} })
+			j.add(func(uint64) endedFlow { return endedFlow{view: api.Flow{Lost: lost}} })
 		}
 	}
 }
 
 type flowStream struct {
 	c    *Controller
-	at   *cursor[api.Flow]
+	at   *cursor[endedFlow]
 	only string
 	once sync.Once
 }
@@ -90,11 +103,12 @@ func (s *flowStream) Next(ctx context.Context) ([]api.Flow, error) {
 	defer cancel()
 	defer context.AfterFunc(s.c.ctx, cancel)()
 	for {
-		list, lost, err := s.at.read(ctx, true)
+		ended, lost, err := s.at.read(ctx, true)
 		if err != nil {
 			return nil, err
 		}
-		if list = s.mine(list); lost > 0 {
+		list := s.mine(ended)
+		if lost > 0 {
 			list = append([]api.Flow{{Lost: lost}}, list...)
 		}
 		if len(list) > 0 {
@@ -104,20 +118,16 @@ func (s *flowStream) Next(ctx context.Context) ([]api.Flow, error) {
 }
 
 // mine leaves the flows of the container that was asked for, as it sees them.
-func (s *flowStream) mine(list []api.Flow) []api.Flow {
-	if s.only == "" {
-		return list
-	}
-	keep := list[:0]
-	for _, f := range list {
-		switch {
-		case f.Container == s.only || f.Lost > 0:
-			keep = append(keep, f)
+func (s *flowStream) mine(ended []endedFlow) (list []api.Flow) {
+	for i := range ended {
+		switch f := ended[i].view; {
+		case s.only == "" || f.Container == s.only || f.Lost > 0:
+			list = append(list, f)
 		case f.Peer == s.only:
-			keep = append(keep, turned(f))
+			list = append(list, turned(f))
 		}
 	}
-	return keep
+	return list
 }
 
 // Close implements server.Stream.

@@ -29,6 +29,7 @@ type daemonSpec struct {
 	RunDir, StateDir string
 	Uplinks          []string
 	NoTCX, IPv6      bool
+	FlowLog, IPFIX   string
 }
 
 func beDaemon(env string) int {
@@ -37,7 +38,7 @@ func beDaemon(env string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	cfg := DaemonConfig{RunDir: spec.RunDir, StateDir: spec.StateDir, Uplinks: spec.Uplinks, Version: "test", noTCX: spec.NoTCX, IPv6: spec.IPv6}
+	cfg := DaemonConfig{RunDir: spec.RunDir, FlowLog: spec.FlowLog, IPFIX: spec.IPFIX, StateDir: spec.StateDir, Uplinks: spec.Uplinks, Version: "test", noTCX: spec.NoTCX, IPv6: spec.IPv6}
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

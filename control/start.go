@@ -120,6 +120,9 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	if err != nil {
 		return nil, err
 	}
+	if err := c.startFlowOutputs(); err != nil {
+		return nil, err
+	}
 	c.spawn(c.watch)
 	c.spawn(c.followWorld)
 	c.spawn(c.followNeighbors)

@@ -174,6 +174,8 @@ type ConnInfo struct {
 	Rate           uint64       // bytes a second of both, between the last two sweeps
 	Age, Idle      time.Duration
 	Expires        time.Duration
+	Created        int64 // of the switch's clock, ns: with Orig it names the flow
+	Closed         bool  // its ends have given it up
 }
 
 func (c *conn) info(now int64, t *timeouts) ConnInfo {
@@ -183,6 +185,7 @@ func (c *conn) info(now int64, t *timeouts) ConnInfo {
 		Packets: [2]uint64{c.packets[0].Load(), c.packets[1].Load()},
 		Bytes:   [2]uint64{c.bytes[0].Load(), c.bytes[1].Load()},
 		Rate:    c.meter.rate.Load(),
+		Created: c.created.Load(), Closed: connState(c.state.Load()).closed(),
 		Age:     time.Duration(now - c.created.Load()),
 		Idle:    time.Duration(now - c.lastSeen.Load()),
 		Expires: time.Duration(c.expires(t) - now),

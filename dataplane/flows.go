@@ -31,21 +31,34 @@ func (m *meter) note(now, created int64, count uint64) {
 // Flows lists the tracked flows and the bridged ones of the last minute, in no
 // particular order. Of those, the workers remember 4096 each; busy ones stay.
 func (s *Switch) Flows() []ConnInfo {
+	parts := s.FlowParts()
+	list := parts[:0]
+	at := make(map[header.Tuple]int) // in list: two workers may each see one direction
+	for i := range parts {
+		p := parts[i]
+		if p.Kind == ConnBridged {
+			if j, ok := at[p.Orig]; ok {
+				list[j].merge(&p, 0)
+				continue
+			}
+			if j, ok := at[p.Reply]; ok {
+				list[j].merge(&p, 1)
+				continue
+			}
+			at[p.Orig] = len(list)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// FlowParts is Flows as EndedFlows will tell of them: a bridged flow is there once
+// for each worker that has seen it.
+func (s *Switch) FlowParts() []ConnInfo {
 	now := s.cfg.Now()
 	list := s.Conns()
-	at := make(map[header.Tuple]int) // in list: two workers may each see one direction
 	for _, w := range s.workers {
-		w.flows.each(func(e *bridgedFlow) {
-			i := e.info(now)
-			if j, ok := at[e.tuple]; ok {
-				list[j].merge(&i, 0)
-			} else if j, ok := at[e.tuple.Reverse()]; ok {
-				list[j].merge(&i, 1)
-			} else {
-				at[e.tuple] = len(list)
-				list = append(list, i)
-			}
-		})
+		w.flows.each(func(e *bridgedFlow) { list = append(list, e.info(now)) })
 	}
 	return list
 }
@@ -54,6 +67,7 @@ func (e *bridgedFlow) info(now int64) ConnInfo {
 	return ConnInfo{
 		Orig: e.tuple, Reply: e.tuple.Reverse(), Kind: ConnBridged, Port: e.ports[0], Other: e.ports[1],
 		State: e.state(), Packets: e.packets, Bytes: e.bytes, Rate: e.meter.rate.Load(),
+		Created: e.created, Closed: e.flags&(tcpFIN|tcpRST) != 0,
 		Age: time.Duration(now - e.created), Idle: time.Duration(now - e.seen),
 	}
 }
@@ -62,7 +76,7 @@ func (e *bridgedFlow) info(now int64) ConnInfo {
 // saw the other side first.
 func (i *ConnInfo) merge(o *ConnInfo, turned int) {
 	if turned == 1 && o.Age > i.Age { // the elder knows who began
-		i.Orig, i.Reply, i.Port, i.Other = o.Orig, o.Reply, o.Port, o.Other
+		i.Orig, i.Reply, i.Port, i.Other, i.Created = o.Orig, o.Reply, o.Port, o.Other, o.Created
 		i.Packets[0], i.Packets[1] = i.Packets[1], i.Packets[0]
 		i.Bytes[0], i.Bytes[1] = i.Bytes[1], i.Bytes[0]
 		turned = 0
@@ -149,6 +163,6 @@ func (q *endedFlows) tracked(c *conn, st connState) {
 		return
 	}
 	i := c.info(q.now(), &timeouts{})
-	i.State = stateNames[st]
+	i.State, i.Closed = stateNames[st], st.closed()
 	q.put(&i)
 }

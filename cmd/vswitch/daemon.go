@@ -103,6 +103,8 @@ a socket unit.`,
 	flags.IntVar(&cfg.MaxFlows, "max-flows", 0, "connections that are tracked at a time (default 262144)")
 	flags.StringSliceVar(&timeouts, "timeout", nil, "how long connections may be idle, STATE=TIME such as udp=5m (repeatable)")
 	flags.StringVar(&ring, "capture-ring", "", "memory such as 16M for the newest frames of all ports, for capture --last (default none)")
+	flags.StringVar(&cfg.FlowLog, "flow-log", "", "file that gets each connection when it ends, as a line of JSON")
+	flags.StringVar(&cfg.IPFIX, "ipfix", "", "IPFIX collector (ADDRESS[:PORT], UDP) that gets the connections")
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd

@@ -64,8 +64,8 @@ var rules = []rule{
 		in: []string{"..."}, forbids: []string{"github.com/containernetworking/..."},
 		reason: "the words of CNI are control/cni's affair",
 	}, {
-		in: []string{"control/state", "control/process"}, forbids: []string{"module/..."},
-		reason: "what is on disk must not change because a type elsewhere did",
+		in: []string{"control/state", "control/process", "control/ipfix"}, forbids: []string{"module/..."},
+		reason: "what is on disk or goes to a collector must not change because a type elsewhere did",
 	}, {
 		in: []string{"control/host", "control/reserve", "control/relay"}, forbids: []string{"module/dataplane/..."},
 		but:    []string{"module/dataplane/header"},
