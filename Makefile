@@ -54,14 +54,18 @@ MICRO ?= ./dataplane/...
 bench-micro: ## Go benchmarks of each stage, for benchstat
 	go test -run '^$$' -bench . -benchmem -count 6 $(MICRO)
 
-# go test -fuzz takes one target of one package at a time. Making inputs smaller is
-# bounded: by default it may take longer than the whole run.
-fuzz: ## run every fuzz target for FUZZTIME (1m)
-	@set -e; grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | \
-	while IFS=: read -r file func; do \
-		echo "$${func#func } in $$(dirname $$file), $(FUZZTIME)"; \
-		go test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "$$(dirname $$file)"; \
-	done
+# go test -fuzz takes one target of one package at a time: FUZZJOBS of them run side
+# by side with one worker each, so that each has a processor for FUZZTIME. Making
+# inputs smaller is bounded: by default it may take longer than the whole run.
+FUZZ     ?= .*
+FUZZNOT  ?= none
+FUZZJOBS ?= $(shell nproc)
+
+fuzz: ## run the fuzz targets that match FUZZ (all) and not FUZZNOT, for FUZZTIME (1m) each
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | grep -E ' ($(FUZZ))$$' | grep -vE ' ($(FUZZNOT))$$' | sort | \
+	xargs -P $(FUZZJOBS) -L 1 sh -c 'out=$$(go test -run "^$$" -fuzz "^$$1$$" -parallel 1 -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "$$(dirname $$0)" 2>&1); code=$$?; \
+		echo "$$1 in $$(dirname $$0): $$(echo "$$out" | grep -o "execs: [0-9]*" | tail -1)"; \
+		[ $$code = 0 ] || { echo "$$out"; exit 1; }'
 
 test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-system-x86, busybox-static)
 	internal/oldkernel/run bookworm
