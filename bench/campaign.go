@@ -68,6 +68,9 @@ func (c *campaign) measure(ctx context.Context) error {
 // need not be in the quick table.
 func (c *campaign) chosen(s scenario.Scenario) []scenario.Load {
 	var loads []scenario.Load
+	if c.opt.rival == kernel && s.Baseline == rig.Unguarded {
+		return nil // its baseline is no kernel's
+	}
 	for _, l := range s.Loads {
 		if c.opt.only.MatchString(s.Name+"/"+l.Name) && (l.Quick || !c.opt.quick || c.opt.named) {
 			loads = append(loads, l)

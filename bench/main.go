@@ -147,7 +147,7 @@ func show(opt options) error {
 		return err
 	}
 	r.Compared = slices.DeleteFunc(r.Compared, func(c report.Comparison) bool {
-		return !opt.only.MatchString(c.Scenario+"/"+c.Measure.Name) || opt.kernelOnly && !rig.IsKernel(c.Baseline)
+		return !opt.only.MatchString(c.Scenario+"/"+c.Measure.Name) || opt.kernelOnly && rig.IsOther(c.Baseline)
 	})
 	r.Alone = slices.DeleteFunc(r.Alone, func(f report.Figure) bool { return !opt.only.MatchString(f.Scenario) })
 	r.Curves = slices.DeleteFunc(r.Curves, func(c report.Curve) bool { return !opt.only.MatchString(c.Scenario) })

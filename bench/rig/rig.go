@@ -20,6 +20,7 @@ const (
 	Bridge      = "bridge"
 	BridgeNFT   = "bridge+nft"
 	VSwitch     = "vswitch"
+	Unguarded   = "vswitch, guards off"
 	OVS         = "Open vSwitch"
 	VDE         = "VDE"
 	DockerProxy = "docker-proxy"
@@ -91,8 +92,15 @@ var needs = map[string][][2]string{
 	Slirp:       {{"slirp4netns", "slirp4netns"}},
 }
 
-// IsKernel reports whether system is the kernel alone.
-func IsKernel(system string) bool { return system == Bridge || system == BridgeNFT }
+// IsOther reports whether system is somebody else's program, neither the kernel alone
+// nor vswitch.
+func IsOther(system string) bool {
+	switch system {
+	case Bridge, BridgeNFT, VSwitch, Unguarded:
+		return false
+	}
+	return true
+}
 
 // Available says why a system cannot be measured on this machine, or nil.
 func Available(system string) error {
@@ -125,7 +133,7 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 		if err = r.buildBridge(); err == nil {
 			err = r.addNFT(published)
 		}
-	case VSwitch:
+	case VSwitch, Unguarded:
 		err = r.buildVSwitch(ctx, opt.Binary)
 	case OVS:
 		err = r.buildOVS(ctx)

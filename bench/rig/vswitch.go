@@ -25,7 +25,11 @@ func (r *Rig) buildVSwitch(ctx context.Context, binary string) error {
 		return err
 	}
 	var err error
-	if r.A, _, err = r.Attach(ctx, api.Attach{Name: "a"}); err != nil {
+	var on []api.Connect // the default network
+	if r.System == Unguarded {
+		on = []api.Connect{{Guard: api.GuardOff}}
+	}
+	if r.A, _, err = r.Attach(ctx, api.Attach{Name: "a", Networks: on}); err != nil {
 		return err
 	}
 	networks, err := r.API.Networks(ctx)
@@ -42,7 +46,7 @@ func (r *Rig) buildVSwitch(ctx context.Context, binary string) error {
 	for _, p := range published {
 		ports = append(ports, fmt.Sprintf("%d:%d/%s", p.Host(), p.Container, p.Proto))
 	}
-	r.B, _, err = r.Attach(ctx, api.Attach{Name: "b", Publish: ports})
+	r.B, _, err = r.Attach(ctx, api.Attach{Name: "b", Networks: on, Publish: ports})
 	return err
 }
 

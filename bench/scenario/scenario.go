@@ -14,7 +14,8 @@ import (
 type Scenario struct {
 	Name  string
 	Title string
-	// Baseline is the kernel's way to do the same: the name of a rig.
+	// Baseline is the kernel's way to do the same, or vswitch without its guards:
+	// the name of a rig.
 	Baseline string
 	// Others are rigs of programs that do it too.
 	Others []string
@@ -78,10 +79,10 @@ func Bound(system string, m report.Measure) float64 {
 	return 1
 }
 
-// Compared are the scenarios that kernel and subject both run, in the order
+// Compared are the scenarios that baseline and subject both run, in the order
 // they are shown.
 func Compared() []Scenario {
-	return []Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin()}
+	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin()}, guards()...)
 }
 
 // Extent is how far the scenarios of the daemon alone go.
