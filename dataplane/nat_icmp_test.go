@@ -46,7 +46,11 @@ func TestN13N28ErrorsEndNoFlow(t *testing.T) {
 			types = append(types, [2]uint8{3, code})
 		}
 		for _, tc := range types {
+			before := l.Switch.Conns()
 			l.Send("up", fromRouter(tc[0], tc[1], out))
+			if after := l.Switch.Conns(); len(after) != 1 || after[0].State != before[0].State || after[0].Expires != before[0].Expires {
+				t.Errorf("%v: the flow is %+v after it, was %+v", tc, after, before)
+			}
 			f := l.Expect("c1")
 			if f[header.EthernetLen+20] != tc[0] || f[header.EthernetLen+21] != tc[1] {
 				t.Errorf("%v arrived as %s", tc, Describe(f))

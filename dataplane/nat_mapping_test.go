@@ -199,6 +199,27 @@ func TestN09N22N76FilteringIsConfigured(t *testing.T) {
 	}
 }
 
+// A network that no longer lets strangers in does so for the mappings that are
+// there, and for the flows that strangers began.
+func TestN09FilterOfANetworkChanges(t *testing.T) {
+	for _, proto := range portProtos {
+		l := New(t)
+		eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterEIF })
+		l.Advance(121 * time.Second)
+		e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, proto, "c1", 5000, web))
+		stranger := Inbound(proto, "203.0.113.10:80", e, SYN, "stranger")
+		l.Send("up", stranger)
+		l.Expect("c1")
+		eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterAPDF })
+		l.Send("up", stranger)
+		l.ExpectDrop("up", dataplane.DropUnclaimed, 1)
+		l.Send("up", Inbound(proto, "203.0.113.10:81", e, SYN, "another"))
+		l.ExpectDrop("up", dataplane.DropUnclaimed, 2)
+		l.Send("up", Inbound(proto, web, e, SYN|ACK, "answer"))
+		l.Expect("c1")
+	}
+}
+
 // RFC 7857 section 6: endpoint-independent filtering is for each protocol.
 func TestN66EIFIsPerProtocol(t *testing.T) {
 	l := New(t)

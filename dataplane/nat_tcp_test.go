@@ -300,7 +300,9 @@ func TestN34ChallengeACK(t *testing.T) {
 func TestN21SimultaneousOpen(t *testing.T) {
 	bothWays(t, func(t *testing.T, f *tcpFlow) {
 		f.pass(true, SYN, 1000, 0, "")
+		f.wantState("init")
 		f.pass(false, SYN, 2000, 0, "")
+		f.wantState("established") // RFC 7857 figure 1: a SYN of each side
 		f.pass(true, SYN|ACK, 1000, 2001, "")
 		f.pass(false, SYN|ACK, 2000, 1001, "")
 		f.wantState("established")
