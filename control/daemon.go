@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/server"
+	"github.com/vswitch/vswitch/control/web"
 	"github.com/vswitch/vswitch/dataplane"
 )
 
@@ -63,6 +63,9 @@ type DaemonConfig struct {
 	// FlowLog is a file that gets each flow when it ends, as a line of JSON; IPFIX
 	// a collector, host:port, that gets them too.
 	FlowLog, IPFIX string
+	// HTTP is where the page and the metrics are served, "" is nowhere; see
+	// web.Listen. HTTPTokenFile holds what its clients have to show.
+	HTTP, HTTPTokenFile string
 	// Version is shown by Info.
 	Version string
 	Log     *slog.Logger // default slog.Default()
@@ -163,6 +166,13 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 			break
 		}
 	}
+	page, token, err := listenPage(&cfg)
+	if err != nil {
+		return err
+	}
+	if page != nil {
+		cleanup = append(cleanup, func() error { page.Close(); return nil })
+	}
 	c, err := newController(cfg, nil)
 	if err != nil {
 		return err
@@ -175,24 +185,18 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 			return err
 		}
 	}
+	socketHandler, pageHandler := c.handlers(token)
 	srv := server.New(c, cfg.Log)
-	// Captures have no end of their own.
-	base, stop := context.WithCancel(context.Background())
-	srv.BaseContext = func(net.Listener) context.Context { return base }
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	cleanup = append(cleanup, func() error {
-		stop()
-		ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
-		defer cancel()
-		if err := srv.Shutdown(ctx); err != nil {
-			srv.Close()
-		}
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	srv.Handler = socketHandler
+	end, served := serveOn(srv, l)
+	cleanup = append(cleanup, end)
+	var pageServed <-chan error
+	if page != nil {
+		srv := web.New(pageHandler, cfg.Log)
+		end, pageServed = serveOn(srv, page)
+		cleanup = append(cleanup, end)
+		cfg.Log.Info("page ready", "url", "http://"+page.Addr().String()+"/", "token", token != "")
+	}
 	if cfg.Stopping != nil {
 		cleanup = append(cleanup, func() error { cfg.Stopping(); return nil })
 	}
@@ -210,8 +214,9 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 	case <-ctx.Done():
 		return nil
 	case err := <-served:
-		served <- http.ErrServerClosed
 		return fmt.Errorf("serve %s: %w", cfg.RunDir, err)
+	case err := <-pageServed:
+		return fmt.Errorf("serve %s: %w", cfg.HTTP, err)
 	}
 }
 

@@ -308,13 +308,20 @@ func (c *Controller) Stats(context.Context) (api.Stats, error) {
 	st := c.sw.Stats()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := api.Stats{Ports: []api.PortStats{}, Drops: make(map[string]uint64), Connections: st.Conns}
+	out := api.Stats{Drops: make(map[string]uint64), Connections: st.Conns}
 	for r, count := range st.Drops {
 		if count > 0 {
 			out.Drops[dataplane.DropReason(r).String()] = count
 		}
 	}
-	for _, p := range st.Ports {
+	out.Ports = c.viewPortsLocked(st.Ports)
+	return out, nil
+}
+
+// viewPortsLocked names the ports of the data path and sorts them.
+func (c *Controller) viewPortsLocked(ports []dataplane.PortStats) []api.PortStats {
+	list := make([]api.PortStats, 0, len(ports))
+	for _, p := range ports {
 		n, ok := c.portNameLocked(p.ID)
 		if !ok {
 			continue
@@ -326,14 +333,13 @@ func (c *Controller) Stats(context.Context) (api.Stats, error) {
 		}
 		for r, count := range p.Drops {
 			if count > 0 {
-				name := dataplane.DropReason(r).String()
-				v.Drops[name] = count
+				v.Drops[dataplane.DropReason(r).String()] = count
 			}
 		}
-		out.Ports = append(out.Ports, v)
+		list = append(list, v)
 	}
-	slices.SortFunc(out.Ports, func(a, b api.PortStats) int {
+	slices.SortFunc(list, func(a, b api.PortStats) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Port, b.Port))
 	})
-	return out, nil
+	return list
 }

@@ -105,6 +105,8 @@ a socket unit.`,
 	flags.StringVar(&ring, "capture-ring", "", "memory such as 16M for the newest frames of all ports, for capture --last (default none)")
 	flags.StringVar(&cfg.FlowLog, "flow-log", "", "file that gets each connection when it ends, as a line of JSON")
 	flags.StringVar(&cfg.IPFIX, "ipfix", "", "IPFIX collector (ADDRESS[:PORT], UDP) that gets the connections")
+	flags.StringVar(&cfg.HTTP, "http", "", "serve the page and the metrics there, such as at 127.0.0.1:9595 (default nowhere)")
+	flags.StringVar(&cfg.HTTPTokenFile, "http-token-file", "", "file with the token that clients of --http have to show; needed beyond loopback")
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd

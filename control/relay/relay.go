@@ -60,7 +60,7 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// Relay serves until Close, which is its only method.
+// Relay serves until Close.
 type Relay struct {
 	cfg      Config
 	ctx      context.Context // ends with Close

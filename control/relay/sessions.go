@@ -32,6 +32,12 @@ func newSessions(limit int) *sessions {
 	return &sessions{max: limit, byFlow: make(map[flow]*list.Element)}
 }
 
+func (t *sessions) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.order.Len()
+}
+
 // get returns the session of a flow, nil if there is none.
 func (t *sessions) get(f flow, now time.Time) *session {
 	t.mu.Lock()

@@ -57,6 +57,14 @@ var rules = []rule{
 		but:    []string{"module/control/api", "module/control/pcapng"},
 		reason: "who speaks the interface, on either side, does not link the data path",
 	}, {
+		in: []string{"control/metrics"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api"},
+		reason: "what a scrape tells is handed over whole: the collector links nothing that it could change",
+	}, {
+		in: []string{"control/web"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api", "module/control/server"},
+		reason: "the page reads by the interface as any client does: it has no way to change anything",
+	}, {
 		in: []string{"control/cni", "control/netavark", "control/oci"}, forbids: []string{"module/..."},
 		but:    []string{"module/control/api", "module/control/client"},
 		reason: "a front end of a runtime is a thin client: the daemon owns all state",
@@ -106,6 +114,12 @@ var rules = []rule{
 		in: []string{"..."}, forbids: []string{"go.etcd.io/bbolt"},
 		reason: "the state file has one package, control/state, that knows its layout",
 	}, {
+		in: []string{"..."}, forbids: []string{"github.com/prometheus/..."},
+		reason: "metrics are put into words in control/metrics; what is counted is counted where it happens",
+	}, {
+		in: []string{"..."}, forbids: []string{"github.com/chromedp/..."},
+		reason: "a browser is for tests",
+	}, {
 		in: []string{"..."}, forbids: []string{"github.com/spf13/..."},
 		reason: "flags belong to the command line",
 	}, {
@@ -134,6 +148,7 @@ var exempt = map[string][]string{
 	"github.com/vishvananda/...":         {"control/host", "internal/netlab"},
 	"github.com/songgao/water":           {"dataplane/port"},
 	"go.etcd.io/bbolt":                   {"control/state"},
+	"github.com/prometheus/...":          {"control/metrics"},
 	"github.com/spf13/...":               {"cmd/vswitch"},
 	"github.com/coreos/go-systemd/...":   {"cmd/vswitch"},
 	"github.com/cilium/ebpf/...":         {"control/kernel", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
@@ -223,6 +238,12 @@ func TestRulesRefuse(t *testing.T) {
 		{"control/cni", "github.com/containernetworking/cni/pkg/skel", false},
 		{"control", "github.com/containernetworking/cni/pkg/types", true},
 		{"control/api", module + "dataplane/header", true},
+		{"control/metrics", module + "dataplane", true},
+		{"control/metrics", module + "control/api", false},
+		{"control/web", module + "control/metrics", true},
+		{"control/web", module + "control/server", false},
+		{"control/web", "github.com/chromedp/chromedp", true},
+		{"control", "github.com/prometheus/client_golang/prometheus", true},
 		{"control/state", module + "dataplane/header", true},
 		{"cmd/vswitch", module + "dataplane", true},
 		{"cmd/vswitch", module + "control/host", true},

@@ -1,0 +1,159 @@
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// collector turns a Reading into metrics. It is safe for concurrent use.
+type collector struct{ read func() Reading }
+
+var portLabels = []string{"kind", "network", "container", "interface"}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("vswitch_"+name, help, labels, nil)
+}
+
+// Every metric, in the order of docs/metrics.md.
+var (
+	networks   = desc("networks", "Networks that exist.")
+	containers = desc("containers", "Containers that are attached.")
+
+	portRxFrames    = desc("port_receive_frames_total", "Frames that the switch received from a port. A super-frame counts once.", portLabels...)
+	portRxBytes     = desc("port_receive_bytes_total", "Bytes that the switch received from a port.", portLabels...)
+	portTxFrames    = desc("port_transmit_frames_total", "Frames that a port's device took from the switch.", portLabels...)
+	portTxBytes     = desc("port_transmit_bytes_total", "Bytes that a port's device took from the switch.", portLabels...)
+	portKernelDrops = desc("port_kernel_dropped_frames_total", "Frames that the kernel lost before the switch could read them.", portLabels...)
+	portDrops       = desc("port_dropped_frames_total", "Frames of a port that the switch dropped, by reason. Reasons that never happened there are left out.", append(portLabels, "reason")...)
+	drops           = desc("dropped_frames_total", "Frames that the switch dropped, by reason, ports that are gone included.", "reason")
+
+	fdbEntries = desc("fdb_entries", "Stations in the MAC tables.", "type")
+	fdbLimit   = desc("fdb_entries_limit", "Learned stations that the MAC tables have room for.")
+	fdbMoves   = desc("fdb_moves_total", "Moves of learned stations from port to port.")
+
+	flows     = desc("conntrack_entries", "Tracked flows.", "proto")
+	flowLimit = desc("conntrack_entries_limit", "Flows that conntrack has room for.")
+	halfOpen  = desc("conntrack_half_open_entries", "Tracked flows that only one side wants so far.")
+	tableFull = desc("conntrack_refused_total", "Flows that were refused because conntrack was full.")
+	evicted   = desc("conntrack_evicted_total", "Half-open and closed flows that made room for others.")
+
+	natUsed      = desc("nat_ports_used", "Masquerade ports in use, of ICMP identifiers, by address of the host.", "address", "proto")
+	natFree      = desc("nat_ports_free", "Masquerade ports that a new flow may take, by address of the host.", "address", "proto")
+	natExhausted = desc("nat_ports_exhausted_total", "Flows that were refused because no masquerade port was free.")
+	published    = desc("published_ports", "Published ports of a container.", "container", "proto")
+
+	captures    = desc("captures_running", "Captures that are running.")
+	captureLost = desc("capture_lost_frames_total", "Frames that captures lost because their readers were slow.")
+
+	workerTime   = desc("worker_seconds_total", "Time of a forwarding thread: busy with frames, polling in vain, asleep.", "worker", "state")
+	workerTurns  = desc("worker_turns_total", "Turns with at least one frame.", "worker")
+	workerSpins  = desc("worker_spins_total", "Rounds over the active ports that found no frame.", "worker")
+	workerSleeps = desc("worker_sleeps_total", "Times that a forwarding thread went to sleep.", "worker")
+	workerBatch  = desc("worker_batch_frames", "Frames in a turn.", "worker")
+
+	relays     = desc("relay_sessions", "Connections of the host itself to published ports that the relay carries.", "proto")
+	relayLimit = desc("relay_sessions_limit", "Sessions that the relay carries at most.", "proto")
+)
+
+var all = []*prometheus.Desc{
+	networks, containers,
+	portRxFrames, portRxBytes, portTxFrames, portTxBytes, portKernelDrops, portDrops, drops,
+	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted,
+	natUsed, natFree, natExhausted, published, captures, captureLost,
+	workerTime, workerTurns, workerSpins, workerSleeps, workerBatch, relays, relayLimit,
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range all {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	r := c.read()
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(networks, r.Networks)
+	gauge(containers, r.Containers)
+	for i := range r.Ports {
+		p := &r.Ports[i]
+		l := labelsOf(p)
+		count(portRxFrames, p.RxFrames, l...)
+		count(portRxBytes, p.RxBytes, l...)
+		count(portTxFrames, p.TxFrames, l...)
+		count(portTxBytes, p.TxBytes, l...)
+		count(portKernelDrops, p.KernelDrops, l...)
+		for reason, n := range p.Drops {
+			count(portDrops, n, append(l[:len(l):len(l)], reason)...)
+		}
+	}
+	for reason, n := range r.Drops {
+		count(drops, n, reason)
+	}
+	gauge(fdbEntries, r.FDBLearned, "learned")
+	gauge(fdbEntries, r.FDBStatic, "static")
+	gauge(fdbLimit, r.FDBMax)
+	count(fdbMoves, r.FDBMoves)
+	for proto, n := range r.Flows {
+		gauge(flows, n, proto)
+	}
+	gauge(flowLimit, r.MaxFlows)
+	gauge(halfOpen, r.HalfOpen)
+	count(tableFull, r.TableFull)
+	count(evicted, r.Evicted)
+	for _, n := range r.NAT {
+		gauge(natUsed, n.Used, n.Address, n.Proto)
+		gauge(natFree, n.Free, n.Address, n.Proto)
+	}
+	count(natExhausted, r.PortsExhausted)
+	for _, p := range r.Published {
+		gauge(published, p.Ports, p.Container, p.Proto)
+	}
+	gauge(captures, r.Captures)
+	count(captureLost, r.CaptureLost)
+	for i := range r.Workers {
+		collectWorker(ch, strconv.Itoa(i), &r.Workers[i], r.BatchSizes)
+	}
+	gauge(relays, r.RelayTCP, "tcp")
+	gauge(relays, r.RelayUDP, "udp")
+	gauge(relayLimit, r.RelayMaxTCP, "tcp")
+	gauge(relayLimit, r.RelayMaxUDP, "udp")
+}
+
+// labelsOf names a port. A container has one port in a network, so that the name
+// of its cable, which changes with each attach, is left out; uplinks and the
+// host's devices have no other name.
+func labelsOf(p *api.PortStats) []string {
+	dev := p.Port
+	if p.Container != "" {
+		dev = ""
+	}
+	return []string{p.Kind, p.Network, p.Container, dev}
+}
+
+func collectWorker(ch chan<- prometheus.Metric, name string, w *Worker, sizes []int) {
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	count(workerTime, w.Busy.Seconds(), name, "busy")
+	count(workerTime, w.Polling.Seconds(), name, "polling")
+	count(workerTime, w.Asleep.Seconds(), name, "asleep")
+	count(workerTurns, float64(w.Turns), name)
+	count(workerSpins, float64(w.Spins), name)
+	count(workerSleeps, float64(w.Sleeps), name)
+	buckets, sum := make(map[float64]uint64, len(sizes)), uint64(0)
+	for i, size := range sizes {
+		sum += w.Batches[i]
+		buckets[float64(size)] = sum
+	}
+	ch <- prometheus.MustNewConstHistogram(workerBatch, sum, float64(w.Frames), buckets, name)
+}

@@ -1,0 +1,60 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// Reading is what one scrape tells. Counters are those since the daemon began,
+// unless something else is said.
+type Reading struct {
+	Networks, Containers int
+
+	Ports []api.PortStats
+	// Drops are the dropped frames of the whole switch by reason, removed ports
+	// included. Every reason is in it.
+	Drops map[string]uint64
+
+	FDBLearned, FDBStatic, FDBMax int
+	FDBMoves                      uint64
+
+	Flows    map[string]int // tracked now, by protocol: tcp, udp, icmp, other
+	MaxFlows int
+	HalfOpen int
+	// What limits cost: flows refused for a full table or for want of a port, and
+	// half-open or closed ones that made room.
+	TableFull, PortsExhausted, Evicted uint64
+
+	NAT       []NATPorts
+	Published []Published
+
+	Captures    int    // running
+	CaptureLost uint64 // frames that a capture wanted and had no room for
+
+	Workers    []Worker
+	BatchSizes []int // upper bounds of Worker.Batches
+
+	RelayTCP, RelayUDP       int // sessions now
+	RelayMaxTCP, RelayMaxUDP int
+}
+
+// NATPorts are the ports of one address of the host that masquerade may use, for
+// ICMP its identifiers of queries.
+type NATPorts struct {
+	Address, Proto string
+	Used, Free     int
+}
+
+// Published counts the ports that a container has published.
+type Published struct {
+	Container, Proto string
+	Ports            int
+}
+
+// Worker is what one forwarding thread did.
+type Worker struct {
+	Turns, Frames, Spins, Sleeps uint64
+	Batches                      []uint64 // turns by their number of frames, not cumulative
+	Busy, Polling, Asleep        time.Duration
+}

@@ -1,0 +1,199 @@
+package web
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// notHere are GETs of the API that the page leaves out, with the reason.
+var notHere = map[string]string{
+	"/v1/containers/{name}/check": "for runtimes: it looks into namespaces",
+}
+
+// The page passes on what docs/openapi.yaml has of reading, and nothing else.
+func TestOnlyReadingIsServed(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := handlerOf(newFake(0, 0), "")
+	path, seen := "", []string{}
+	for line := range strings.Lines(string(doc)) {
+		line = strings.TrimRight(line, "\n")
+		if m := regexp.MustCompile(`^  (/v1/.*):$`).FindStringSubmatch(line); m != nil {
+			path = m[1]
+		}
+		m := regexp.MustCompile(`^    (get|post|delete|patch|put):$`).FindStringSubmatch(line)
+		if m == nil || path == "" {
+			continue
+		}
+		method, url := strings.ToUpper(m[1]), strings.NewReplacer("{name}", "web", "{network}", "blue").Replace(path)
+		w := ask(h, method, url, loop)
+		if method != "GET" {
+			if w.Code != http.StatusMethodNotAllowed || strings.Contains(w.Body.String(), "echo") {
+				t.Errorf("%s %s: status %d, want 405", method, path, w.Code)
+			}
+			continue
+		}
+		seen = append(seen, path)
+		if want := slices.Contains(readable, path); want != (w.Code == 200) || want == (notHere[path] != "") {
+			t.Errorf("GET %s: status %d: put it into readable, or into notHere with the reason", path, w.Code)
+		}
+	}
+	for _, p := range readable {
+		if !slices.Contains(seen, p) {
+			t.Errorf("%s is readable but not in docs/openapi.yaml", p)
+		}
+	}
+	for _, p := range []string{"/v1", "/v1/", "/v1/nosuch", "/v1/nat/flush", "/v1/networks/prune", "/../v1/nosuch", "/debug/pprof/"} {
+		if w := ask(h, "GET", p, loop); strings.HasPrefix(w.Body.String(), "echo") && p != "/v1/networks/prune" {
+			t.Errorf("GET %s reached the API", p)
+		}
+	}
+	for _, m := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "BREW"} {
+		if w := ask(h, m, "/v1/info", loop); w.Code != 405 {
+			t.Errorf("%s: status %d, want 405", m, w.Code)
+		}
+	}
+}
+
+// The page is whole in itself: every file it names is embedded, and no file names
+// another host.
+func TestAssetsNameNoOtherHost(t *testing.T) {
+	h := handlerOf(newFake(0, 0), "")
+	names := []string{}
+	err := fs.WalkDir(embedded, "assets", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		names = append(names, "/"+strings.TrimPrefix(name, "assets/"))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if name == "/index.html" {
+			name = "/"
+		}
+		w := ask(h, "GET", name, loop)
+		body, typ := w.Body.String(), w.Header().Get("Content-Type")
+		if w.Code != 200 || typ == "" || w.Header().Get("ETag") == "" {
+			t.Errorf("%s: status %d, type %q", name, w.Code, typ)
+		}
+		if again := ask(h, "GET", name, loop, "If-None-Match", w.Header().Get("ETag")); again.Code != 304 || again.Body.Len() > 0 {
+			t.Errorf("%s asked for again: status %d, want 304", name, again.Code)
+		}
+		for _, u := range regexp.MustCompile(`(?:https?:)?//[\w.-]+\.\w+`).FindAllString(strings.ReplaceAll(body, "http://www.w3.org/2000/svg", ""), -1) {
+			if !strings.HasPrefix(u, "// ") {
+				t.Errorf("%s names %s", name, u)
+			}
+		}
+		for _, m := range regexp.MustCompile(`(?:src|href)="(/[^"#]+)"|from '\.(/[^']+)'`).FindAllStringSubmatch(body, -1) {
+			file := m[1]
+			if file == "" {
+				file = "/js" + m[2]
+			}
+			if !slices.Contains(names, file) {
+				t.Errorf("%s names %s, which is not there", name, file)
+			}
+		}
+		if name == "/" && (strings.Contains(body, "style=") || regexp.MustCompile(`<script>|\son\w+=`).MatchString(body)) {
+			t.Error("index.html has inline styles or scripts, which the policy forbids")
+		}
+	}
+	if w := ask(h, "GET", "/index.html", loop); w.Code != 404 {
+		t.Errorf("/index.html: status %d", w.Code)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	for _, tc := range []struct{ addr, token, want string }{
+		{"0.0.0.0:9595", "", "--http-token-file"},
+		{"[::]:9595", "", "--http-token-file"},
+		{"192.0.2.1:9595", "", "--http-token-file"},
+		{"192.0.2.1:0", token, "no such address"},
+		{"example.org:80", "", "in numbers"},
+		{"9595", "", "ADDRESS:PORT"},
+		{"127.0.0.1:x", "", "page at 127.0.0.1:x"},
+	} {
+		l, err := Listen(tc.addr, tc.token)
+		if err == nil {
+			l.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want %q", tc.addr, err, tc.want)
+		}
+	}
+	for _, addr := range []string{":0", "localhost:0", "127.0.0.1:0"} {
+		l, err := Listen(addr, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.Addr().String(); !strings.HasPrefix(got, "127.0.0.1:") {
+			t.Errorf("%s listens on %s, want loopback", addr, got)
+		}
+		if _, err := Listen(l.Addr().String(), ""); err == nil || !strings.Contains(err.Error(), "another program") {
+			t.Errorf("a port that is taken: %v", err)
+		}
+		l.Close()
+	}
+}
+
+func TestReadToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if _, err := ReadToken(file); err == nil || !strings.Contains(err.Error(), "make one") {
+		t.Errorf("no file: %v", err)
+	}
+	for _, tc := range []struct {
+		text string
+		mode fs.FileMode
+		want string // of the token, or of the error
+	}{
+		{token + "\nnot this\n", 0o600, token},
+		{"  " + token + " \r\n", 0o640, token},
+		{"short\n", 0o600, "at least 16"},
+		{"", 0o600, "at least 16"},
+		{"\n" + token, 0o600, "at least 16"},
+		{token, 0o644, "chmod 0640"},
+	} {
+		if err := errors.Join(os.WriteFile(file, []byte(tc.text), tc.mode), os.Chmod(file, tc.mode)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadToken(file)
+		if got != tc.want && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%q: got %q, %v; want %q", tc.text, got, err, tc.want)
+		}
+		if err != nil && strings.Contains(err.Error(), token) {
+			t.Error("the message gives the token away")
+		}
+	}
+}
+
+// The streams survive what wraps them.
+func TestLiveThroughTheGuard(t *testing.T) {
+	l, err := Listen("127.0.0.1:0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := New(handlerOf(newFake(1, 0), ""), quiet)
+	go srv.Serve(l)
+	defer srv.Close()
+	resp, err := http.Get("http://" + l.Addr().String() + "/page/live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b := make([]byte, 12)
+	if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != "event: world" {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
