@@ -20,7 +20,7 @@ RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
 FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install deb test-runtimes clean
+.PHONY: help build demo test test-cni race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install deb test-runtimes clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-sy
 test-runtimes: build ## with the runtimes of a newer Debian, and the .deb on a fresh one (root, debootstrap)
 	go run ./internal/debroot/make
 	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
+
+test-cni: build ## the suites of containernetworking with vswitch as their plugin (root, iptables)
+	internal/cnisuite/run $(BIN)
 
 lint: ## gofmt, go vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt: not formatted: $$files" >&2; exit 1; fi
