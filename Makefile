@@ -72,7 +72,8 @@ test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-sy
 
 test-runtimes: build ## with the runtimes of a newer Debian, and the .deb on a fresh one (root, debootstrap)
 	go run ./internal/debroot/make
-	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
+	cd internal/runtimetest/cri && CGO_ENABLED=0 go build -o $(CURDIR)/bin/cri .
+	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) VSWITCH_CRI=$(CURDIR)/bin/cri go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
 
 test-cni: build ## the suites of containernetworking with vswitch as their plugin (root, iptables)
 	internal/cnisuite/run $(BIN)

@@ -32,7 +32,7 @@ func busyroot(t *testing.T) string {
 	if err := os.WriteFile(root+"/bin/busybox", b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "sleep", "umount", "ls", "cat", "ip", "touch"} {
+	for _, name := range []string{"sh", "sleep", "umount", "ls", "cat", "ip", "touch", "grep", "mount"} {
 		if err := os.Symlink("busybox", root+"/bin/"+name); err != nil {
 			t.Fatal(err)
 		}
@@ -56,9 +56,11 @@ func TestMachine(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	if got := sh("cat /proc/1/comm"); got != "sleep" {
+	if got := sh("cat /proc/1/comm"); got != "init" {
 		t.Errorf("process 1 is %s", got)
 	}
+	// An orphan is buried.
+	sh("(sleep 0 &) & wait; for i in 1 2 3 4 5 6 7 8 9; do cat /proc/*/stat 2>/dev/null | grep -q ' Z ' || exit 0; sleep 0.1; done; exit 1")
 	if got := sh("ls /"); strings.Contains(got, "home") {
 		t.Errorf("the root is not its own: %s", got)
 	}

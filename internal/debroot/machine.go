@@ -45,12 +45,13 @@ func Start(dir string, ns *netlab.NS, systemd bool, log io.Writer) (_ *Machine, 
 			err = fmt.Errorf("machine on %s: %w", dir, errors.Join(err, m.Close()))
 		}
 	}()
-	command := []string{"sleep", "infinity"}
+	// A shell that waits buries the orphans that process 1 inherits.
+	program, command := "init", []string{"sh", "-c", "echo init > /proc/self/comm; while :; do sleep 3600 & wait; done"}
 	if systemd {
 		if m.cgroup, err = makeCgroup(filepath.Base(scratch)); err != nil {
 			return nil, err
 		}
-		command = []string{"/lib/systemd/systemd", "--log-target=console", "--show-status=yes"}
+		program, command = "systemd", []string{"/lib/systemd/systemd", "--log-target=console", "--show-status=yes"}
 	}
 	m.init = exec.Command("sh", append([]string{"-c", enter, "enter", dir, scratch, m.cgroup}, command...)...)
 	m.init.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=vswitch-test", "LANG=C.UTF-8"}
@@ -73,7 +74,7 @@ func Start(dir string, ns *netlab.NS, systemd bool, log io.Writer) (_ *Machine, 
 	if err := m.guard.Start(); err != nil {
 		return nil, err
 	}
-	return m, m.entered(command[0])
+	return m, m.entered(program)
 }
 
 // entered waits until process 1 is what it is to be.
@@ -84,7 +85,7 @@ func (m *Machine) entered(program string) error {
 		if err != nil {
 			return fmt.Errorf("process 1 has ended: %w", err)
 		}
-		if strings.TrimSpace(string(b)) == filepath.Base(program) {
+		if strings.TrimSpace(string(b)) == program {
 			return nil
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -1,10 +1,6 @@
 package runtimetest
 
 import (
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,8 +9,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vswitch/vswitch/internal/debroot"
-	"github.com/vswitch/vswitch/internal/netlab"
 )
+
+// newSystem is a fresh Debian as an administrator has it, with systemd.
+func newSystem(t *testing.T) *machine {
+	t.Helper()
+	m := newMachine(t, debroot.Systemd, true)
+	m.logs = "journalctl -b --no-pager -o cat -u 'vswitch*' | tail -50"
+	m.await("the system to run", "systemctl is-system-running | grep -E 'running|degraded'")
+	return m
+}
 
 // facts is what a package must leave as it was. What dpkg, the journal and
 // systemd's own bookkeeping write belongs to them.
@@ -27,22 +31,6 @@ func (m *machine) facts() string {
 		systemctl list-units --all --no-legend --plain 'vswitch*'`)
 }
 
-// answered says that the published web server in the namespace box answers.
-func (m *machine) answered(when string) {
-	m.t.Helper()
-	c, err := m.world.Outside.Dial("tcp", netlab.HostAddr+":80", 5*time.Second)
-	if err != nil {
-		m.t.Fatalf("%s: %v", when, err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
-	b, _ := io.ReadAll(c)
-	if !strings.Contains(string(b), "hello from box") {
-		m.t.Fatalf("%s: the container says %q", when, b)
-	}
-}
-
 func (m *machine) pid() string { return m.must("systemctl show -P MainPID vswitch.service") }
 
 // restarted waits until another process than pid serves.
@@ -51,31 +39,16 @@ func (m *machine) restarted(why, pid string) {
 	m.await("the daemon after "+why, `p=$(systemctl show -P MainPID vswitch.service); [ $p != 0 ] && [ $p != `+pid+` ] && systemctl is-active --quiet vswitch.service && vswitch ps`)
 }
 
-// deb makes the package with a version and returns its file.
-func deb(t *testing.T, version string) string {
-	t.Helper()
-	need(t)
-	cmd := exec.Command("../../packaging/deb/build", program(t), t.TempDir())
-	cmd.Env = append(os.Environ(), "VERSION="+version, "LEVEL=1")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("deb/build: %v\n%s", err, stderr.String())
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // The package installs, works under systemd with all that the unit forbids it,
 // survives what kills the daemon, is upgraded under running containers, and goes
 // without a trace.
 func TestCleanRoot(t *testing.T) {
 	first, second := deb(t, "v1.0.0"), deb(t, "v1.1.0")
-	m := newMachine(t, debroot.Systemd)
+	m := newSystem(t)
 	m.must("mkdir -p /opt/cni/bin")
 	before := m.facts()
-	m.put(first, "/tmp/first.deb")
-	m.put(second, "/tmp/second.deb")
+	m.put(first, "/tmp/first.deb", 0o644)
+	m.put(second, "/tmp/second.deb", 0o644)
 
 	m.must("dpkg -i /tmp/first.deb")
 	for _, unit := range []string{"vswitch.service", "vswitch.socket", "vswitch-docker.socket"} {
@@ -106,7 +79,7 @@ func TestCleanRoot(t *testing.T) {
 	}
 	defer func() { server.Process.Kill(); server.Wait() }()
 	m.await("the container", "curl -sS 127.0.0.1:80 | grep box") // by the relay
-	m.answered("at first")
+	m.published(80, "hello from box")
 	if got := m.must("cat /proc/sys/net/ipv4/ip_local_reserved_ports"); got != "20000-29999" {
 		t.Errorf("reserved ports %s", got)
 	}
@@ -119,7 +92,7 @@ func TestCleanRoot(t *testing.T) {
 	pid := m.pid()
 	m.must("kill -9 " + pid)
 	m.restarted("kill -9", pid)
-	m.answered("after kill -9")
+	m.published(80, "hello from box")
 
 	// A daemon that hangs does not feed the watchdog.
 	m.must(`mkdir -p /run/systemd/system/vswitch.service.d
@@ -135,12 +108,12 @@ func TestCleanRoot(t *testing.T) {
 	if got := m.must("journalctl --no-pager -u vswitch.service"); !strings.Contains(got, "watchdog") {
 		t.Errorf("the journal does not speak of the watchdog")
 	}
-	m.answered("after the watchdog")
+	m.published(80, "hello from box")
 	m.must("rm -r /run/systemd/system/vswitch.service.d; systemctl daemon-reload")
 
 	// Stopped, it is started by who connects.
 	m.must("systemctl stop vswitch.service 2>/dev/null; vswitch ps | grep box")
-	m.answered("after socket activation")
+	m.published(80, "hello from box")
 
 	m.must("echo 'workers = 1' >> /etc/vswitch/vswitch.toml")
 	pid = m.pid()
@@ -148,7 +121,7 @@ func TestCleanRoot(t *testing.T) {
 		t.Errorf("upgrade: %s", got)
 	}
 	m.restarted("the upgrade", pid)
-	m.answered("after the upgrade")
+	m.published(80, "hello from box")
 	if got := m.must("vswitch ps --format json && tail -1 /etc/vswitch/vswitch.toml"); !strings.HasSuffix(got, "workers = 1") {
 		t.Errorf("the upgrade changed the configuration: %s", got)
 	}
@@ -182,8 +155,8 @@ func TestCleanRoot(t *testing.T) {
 
 // A port of the API that was added later finds its link, by dpkg's trigger.
 func TestCNIDirectoryComesLater(t *testing.T) {
-	m := newMachine(t, debroot.Systemd)
-	m.put(deb(t, "v1.0.0"), "/tmp/first.deb")
+	m := newSystem(t)
+	m.put(deb(t, "v1.0.0"), "/tmp/first.deb", 0o644)
 	m.must("dpkg -i /tmp/first.deb")
 	if got := m.run("ls /opt/cni"); !strings.Contains(got, "No such file") {
 		t.Errorf("the package made /opt/cni: %s", got)

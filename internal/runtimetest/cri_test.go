@@ -1,0 +1,120 @@
+package runtimetest
+
+import (
+	"strings"
+	"testing"
+)
+
+const criSocket = "/run/containerd/containerd.sock"
+
+// containerd starts containerd as Kubernetes has it, with our CNI plugin.
+func (s *stack) containerd() {
+	s.t.Helper()
+	s.daemon("containerd", "containerd")
+	s.await("containerd", "ctr version")
+}
+
+func newContainerd(t *testing.T) *stack {
+	t.Helper()
+	s := newStack(t)
+	s.put(built(t, "VSWITCH_CRI"), "/usr/bin/cri", 0o755)
+	// The example of our package, as an administrator copies it; containerd 2 speaks
+	// CNI 1.1.0, which has STATUS.
+	s.must(`mkdir -p /etc/cni/net.d /etc/containerd /opt/cni/bin
+		sed 's/"1.0.0"/"1.1.0"/' /usr/share/doc/vswitch/examples/10-vswitch.conflist > /etc/cni/net.d/10-vswitch.conflist
+		dpkg-trigger --no-await --by-package=vswitch /opt/cni/bin; dpkg --configure vswitch; readlink /opt/cni/bin/vswitch
+		cp /usr/lib/cni/loopback /opt/cni/bin
+		cat > /etc/containerd/config.toml <<'EOF'
+version = 3
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+  [plugins.'io.containerd.cri.v1.runtime'.cni]
+    bin_dirs = ['/opt/cni/bin']
+    conf_dir = '/etc/cni/net.d'
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = 'localhost/bb:1'
+EOF
+		export PODMAN_IGNORE_CGROUPSV1_WARNING=1
+		podman import --change 'CMD ["/bin/sleep","100000"]' /tmp/image.tar bb:1
+		podman save --format oci-archive -o /tmp/image-oci.tar localhost/bb:1`)
+	s.containerd()
+	s.must("ctr -n k8s.io images import /tmp/image-oci.tar")
+	return s
+}
+
+// pod runs a pod with a web server and returns its ID and address.
+func (s *stack) pod(name, ports string) (id, address string) {
+	s.t.Helper()
+	id, address, ok := strings.Cut(s.must("cri "+criSocket+" run "+name+" localhost/bb:1 "+ports+" "+httpd(name)), " ")
+	if !ok || address == "" {
+		s.t.Fatalf("pod %s: %q %q", name, id, address)
+	}
+	return id, address
+}
+
+func (s *stack) cri(verb, pod string) {
+	s.t.Helper()
+	s.must("cri " + criSocket + " " + verb + " " + pod)
+}
+
+// Pods by the way Kubernetes takes, through containerd's CRI and CNI.
+func TestCRI(t *testing.T) {
+	s := newContainerd(t)
+	s.await("the runtime's network", "cri "+criSocket+" ready")
+	one, addr1 := s.pod("one", "8081:80")
+	two, addr2 := s.pod("two", "8082:80")
+	s.published(8081, "one")
+	s.published(8082, "two")
+	s.want("one", "curl -sS 127.0.0.1:8081")
+	s.want("two", "curl -sS "+addr2)
+	pid := func(pod string) string {
+		return "$(ctr -n k8s.io task ls | grep " + pod + " | awk '{print $2}')"
+	}
+	s.want("two", "nsenter --net=/proc/"+pid(one)+"/ns/net curl -sS "+addr2)
+	s.want("one", "nsenter --net=/proc/"+pid(two)+"/ns/net curl -sS "+addr1)
+	if got := s.must("vswitch ps"); strings.Count(got, "cni:") != 2 {
+		t.Errorf("vswitch ps does not name the runtime:\n%s", got)
+	}
+	// The host's own address, from inside: hairpin.
+	s.want("one", "nsenter --net=/proc/"+pid(two)+"/ns/net curl -sS 198.51.100.1:8081")
+
+	// STATUS: without a daemon the node is not ready, and says why.
+	s.end("9", "vswitch")
+	if got := s.await("the node to be not ready", "cri "+criSocket+" ready 2>&1 && exit 1; cri "+criSocket+" ready 2>&1 || true"); !strings.Contains(got, "vswitch") {
+		t.Errorf("without a daemon: %s", got)
+	}
+	if got := s.run("cri " + criSocket + " run three localhost/bb:1 8083:80 /bin/true"); !strings.Contains(got, "vswitch") {
+		t.Errorf("a pod without a daemon: %s", got)
+	}
+	s.vswitch()
+	s.await("the node to be ready", "cri "+criSocket+" ready")
+	s.published(8081, "one")
+
+	// containerd may be restarted, gracefully and not.
+	for _, signal := range []string{"TERM", "9"} {
+		s.end(signal, "containerd")
+		s.published(8082, "two")
+		s.containerd()
+		s.want(addr2, "cri "+criSocket+" address "+two)
+	}
+
+	s.cri("stop", one)
+	s.cri("stop", one) // as kubelet does, until it is content
+	s.cri("remove", one)
+	if _, err := fetch(s.world.Outside, "198.51.100.1:8081"); err == nil {
+		t.Error("the port of a removed pod answers")
+	}
+	s.published(8082, "two")
+	// The address and the port are free again.
+	again, _ := s.pod("again", "8081:80")
+	s.published(8081, "again")
+	// A port that is taken: one line, and nothing is left of the pod.
+	if got := s.run("cri " + criSocket + " run taken localhost/bb:1 8081:80 /bin/true"); !strings.Contains(got, "8081") {
+		t.Errorf("a port twice: %s", got)
+	}
+	for _, pod := range []string{two, again} {
+		s.cri("stop", pod)
+		s.cri("remove", pod)
+	}
+	s.empty("after all pods were removed")
+}
