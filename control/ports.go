@@ -127,7 +127,7 @@ func (c *Controller) holdPorts(ct *container, s PublishSpec, first uint16) (*map
 	c.published.add(m)
 	c.mu.Unlock()
 
-	hold, err := c.ports.Take(m.proto, m.hostIP, first, last)
+	hold, err := c.ports.Take(m.proto, m.hostIP, first, last, holders(ct.rec.Runtime)...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
@@ -136,6 +136,17 @@ func (c *Controller) holdPorts(ct *container, s PublishSpec, first uint16) (*map
 	}
 	m.hold = hold
 	return m, nil
+}
+
+// holders are the programs of a runtime that keep the published ports of its
+// containers from others by sockets of their own: podman, before it asks for the
+// network, which hands them to the container's conmon (enable_port_reservation in
+// containers.conf).
+func holders(runtime string) []string {
+	if runtime == api.RuntimePodman || runtime == api.RuntimeCNI { // Podman 4 has both
+		return []string{"podman", "conmon"}
+	}
+	return nil
 }
 
 // releasePorts is the end of a mapping that is in no snapshot any more.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vswitch/vswitch/control/host"
@@ -60,7 +61,8 @@ type Hold struct {
 	first, last uint16
 	large       bool            // in ip_local_reserved_ports, not held by sockets
 	sockets     []held          // of a range that is not large
-	relayed     map[uint16]bool // ports that a socket of this process holds already
+	holders     []string        // programs that hold ports on our behalf
+	relayed     map[uint16]bool // ports that a socket of this process or of a holder holds already
 	released    bool
 }
 
@@ -79,9 +81,10 @@ type held struct {
 //	port 8080/tcp is held by nginx (pid 123): stop it or publish another port
 //
 // A port of one address and the same port of all of them are two things, which
-// can both be taken, in any order.
-func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16) (*Hold, error) {
-	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last}
+// can both be taken, in any order. Sockets of programs named holders (comm,
+// proc(5)) are in nobody's way: they hold the port for whom it is taken.
+func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, holders ...string) (*Hold, error) {
+	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last, holders: holders}
 	switch {
 	case proto != header.ProtoTCP && proto != header.ProtoUDP && proto != header.ProtoSCTP:
 		return nil, fmt.Errorf("protocol %d has no ports to publish: choose tcp, udp or sctp", proto)
@@ -172,7 +175,7 @@ func (h *Hold) check() error {
 		if !h.conflicts(s) || h.ports.holds.has(s.Inode) {
 			continue
 		}
-		if !ours(s.Inode) {
+		if !ours(s.Inode) && !h.holder(s) {
 			return h.heldBy(s)
 		}
 		if h.relayed == nil {
@@ -197,6 +200,15 @@ func ours(inode uint32) bool {
 		}
 	}
 	return false
+}
+
+// holder reports whether a socket belongs to one of the holders.
+func (h *Hold) holder(s host.Socket) bool {
+	if len(h.holders) == 0 {
+		return false // without a walk through /proc
+	}
+	name, _, _ := strings.Cut(host.Owner(s.Inode), " (pid ")
+	return slices.Contains(h.holders, name)
 }
 
 func (h *Hold) conflicts(s host.Socket) bool {
@@ -262,6 +274,6 @@ func (p *Ports) Intruders() ([]host.Socket, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(sockets, func(s host.Socket) bool {
-		return ours(s.Inode) || !slices.ContainsFunc(holds, func(h *Hold) bool { return h.conflicts(s) })
+		return ours(s.Inode) || !slices.ContainsFunc(holds, func(h *Hold) bool { return h.conflicts(s) && !h.holder(s) })
 	}), nil
 }

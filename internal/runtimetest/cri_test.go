@@ -34,7 +34,6 @@ version = 3
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = 'localhost/bb:1'
 EOF
-		export PODMAN_IGNORE_CGROUPSV1_WARNING=1
 		podman import --change 'CMD ["/bin/sleep","100000"]' /tmp/image.tar bb:1
 		podman save --format oci-archive -o /tmp/image-oci.tar localhost/bb:1`)
 	s.containerd()

@@ -93,7 +93,9 @@ func newMachine(t *testing.T, spec debroot.Spec, systemd bool) *machine {
 func (m *machine) bash(script string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := m.Command(ctx, "bash", "-eo", "pipefail", "-c", script).CombinedOutput()
+	cmd := m.Command(ctx, "bash", "-eo", "pipefail", "-c", script)
+	cmd.Env = append(cmd.Env, "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
+	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 

@@ -20,6 +20,7 @@ func newStack(t *testing.T) *stack {
 	s.must(`mkdir -p /tmp/image/bin /tmp/image/etc /tmp/image/proc /tmp/image/sys /tmp/image/dev /tmp/image/tmp /tmp/image/www
 		cp /bin/busybox /tmp/image/bin; chroot /tmp/image /bin/busybox --install -s /bin
 		echo root:x:0:0:root:/:/bin/sh > /tmp/image/etc/passwd
+		mkdir -p /etc/containers
 		tar -C /tmp/image -cf /tmp/image.tar .`)
 	return s
 }
@@ -34,12 +35,6 @@ func (s *stack) vswitch() {
 // httpd is the command of a container that serves a page with one word.
 func httpd(word string) string {
 	return "sh -c 'echo " + word + " > /www/index.html; exec httpd -f -p 80 -h /www'"
-}
-
-// containers are the lines of `vswitch ps`: names, runtimes.
-func (s *stack) containers() string {
-	s.t.Helper()
-	return s.must(`vswitch ps | tail -n +2 | awk '{print $1}' | sort`)
 }
 
 func (s *stack) empty(when string) {
