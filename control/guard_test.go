@@ -41,7 +41,7 @@ func TestWithoutTCX(t *testing.T) {
 // hasTCX asks the kernel, on lo of the test's own namespace.
 func hasTCX(t *testing.T) bool {
 	t.Helper()
-	k, err := kernel.Open()
+	k, err := kernel.Open(kernel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

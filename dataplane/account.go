@@ -86,6 +86,29 @@ func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
 	return victim, 0
 }
 
+// carried adds what the kernel's flow table carried of a flow that was bridged here
+// before.
+func (a *bridgedFlows) carried(r *flowRow, packets, bytes uint64, now int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	set := &a.sets[a.keys.pair(&r.tuple)%accountSets]
+	for i := range set {
+		e, dir := &set[i], 0
+		switch {
+		case e.created == 0:
+			continue
+		case e.tuple == r.tuple.Reverse():
+			dir = 1
+		case e.tuple != r.tuple:
+			continue
+		}
+		e.packets[dir] += packets
+		e.bytes[dir] += bytes
+		e.seen = now
+		return
+	}
+}
+
 // pair hashes a tuple so that its reverse has the same hash.
 func (k *hashKeys) pair(t *header.Tuple) uint32 {
 	le := binary.LittleEndian

@@ -180,6 +180,7 @@ func (s *Switch) captures() []*Capture {
 func (s *Switch) setMirrorsLocked(all []*Capture) {
 	if len(all) == 0 {
 		s.mirrors.Store(nil)
+		s.flows.show(s, nil)
 		return
 	}
 	m := &mirrorTable{all: all}
@@ -194,6 +195,7 @@ func (s *Switch) setMirrorsLocked(all []*Capture) {
 		}
 	}
 	s.mirrors.Store(m)
+	s.flows.show(s, m)
 }
 
 // closeCaptures ends every reader's wait.

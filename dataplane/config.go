@@ -56,6 +56,9 @@ type PortConfig struct {
 	ID      frame.PortID
 	Kind    PortKind
 	Network NetworkID // 0 for an uplink
+	// Ifindex is the interface's, where the kernel's flow table may carry its flows
+	// on; otherwise 0.
+	Ifindex uint32
 	// MAC, unless zero, is pinned to this port: a static FDB entry, and a frame
 	// that bears it elsewhere in the network is a spoof. For PortHost it is the
 	// network's gateway MAC.

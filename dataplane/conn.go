@@ -53,8 +53,10 @@ type conn struct {
 	packets  [2]atomic.Uint64 // of each direction
 	bytes    [2]atomic.Uint64
 	meter    meter
-	mu       sync.Mutex   // serialises transitions, guards win
-	win      [2]tcpWindow // of the first side, of the other
+	// rows of the flow table that carry the directions, and one; 0: none.
+	rows [2]atomic.Uint32
+	mu   sync.Mutex   // serialises transitions, guards win
+	win  [2]tcpWindow // of the first side, of the other
 }
 
 // towards returns the tuple a packet of the given direction leaves with.
@@ -104,6 +106,8 @@ func (c *conn) begin(l *header.Layers, b []byte, now int64) {
 	c.bytes[1].Store(0)
 	c.meter.rate.Store(0)
 	c.win = [2]tcpWindow{}
+	c.rows[0].Store(0)
+	c.rows[1].Store(0)
 	c.loose = false
 	if c.orig.Proto == header.ProtoTCP {
 		seg := header.ReadSegment(b, l)

@@ -29,6 +29,7 @@ type conntrack struct {
 	shards [connShards]connShard
 	chunks []atomic.Pointer[[connChunk]conn]
 	max    int
+	rows   []FlowSlot // of the flow table, nil without one
 	length [numConnProtos]atomic.Int64
 	// held counts the flows on each container's quota.
 	held [MaxPorts]portFlows

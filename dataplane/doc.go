@@ -4,8 +4,8 @@
 //
 // # The map
 //
-//	port.Receive -> parse -> vlan -> guard -> learn -> answer -> classify -+-> snoop -> storm (bridged) ------------+-> account -> egress -> flush -> port.Send
-//	                                                                       +-> prerouting -> route -> postrouting --+
+//	port.Receive -> parse -> vlan -> guard -> learn -> answer -> classify -+-> snoop -> storm (bridged) ---------------------+-> account -> egress -> flush -> port.Send
+//	                                                                       +-> prerouting -> route -> offer -> postrouting --+
 //	                                                                                           +-> waiting (bounded copy) -> parse, once the next hop is known
 //	                                                                                           +-> reply (ICMP errors) -> flush
 //
@@ -13,6 +13,9 @@
 // A batch of up to 64 frames of one port goes through all of them in one turn
 // (turn.go); what is sent is flushed at its end, and only then the frames'
 // memory goes back to the kernel.
+//
+// What offer wrote down for the kernel's flow table does not come here any more: a
+// program carries it on (flowtable.go).
 //
 // # Ownership
 //
@@ -36,9 +39,10 @@
 //	fragments    workers          mutex, for fragments only
 //	bridged flows one worker each mutex, once for each batch; readers lock a part at a time
 //	waiting      workers          mutex, for frames without a next hop only
+//	flow table   one goroutine    nothing: offers go through a channel; conn.rows and a row's window are atomics
 //	counters     one worker each  atomics, summed by Stats
 //
-// Lock order: Switch.mu, then any one of fdb.mu, groups.mu, shard locks,
+// Lock order: Switch.mu, then flowTable.mu, then any one of fdb.mu, groups.mu, shard locks,
 // fragments.mu, masquerade.mu; under shard locks conn.mu, and under that one of
 // masquerade.mu and conntrack.mu.
 //

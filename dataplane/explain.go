@@ -24,6 +24,7 @@ var walk = [...]struct {
 	{"storm", (*worker).storm},
 	{"prerouting", (*worker).prerouting},
 	{"route", (*worker).route},
+	{"offer", (*worker).offer}, // to nobody
 	{"postrouting", (*worker).postrouting},
 	{"account", (*worker).account},
 	{"egress", (*worker).egress},

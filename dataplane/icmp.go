@@ -28,7 +28,7 @@ func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) Dr
 	if h := s.hosts[along.Src]; h == nil && r.in.Kind == PortContainer || h != nil && h.port != r.in.ID {
 		return DropUnmatchedError
 	}
-	if c.forged(b, q, reply) {
+	if c.forged(w.sw.conntrack.rows, b, q, reply) {
 		return DropForgedError
 	}
 	// An error neither refreshes nor ends a flow (RFC 5508 REQ-6, RFC 5382
@@ -73,12 +73,13 @@ func soundError(f *frame.Frame, q *header.Layers) DropReason {
 // forged reports whether an error quotes a TCP segment that its sender cannot
 // have sent lately: who is not on the path does not know the numbers. reply is
 // the direction of the error; the quoted segment went the other way.
-func (c *conn) forged(b []byte, q *header.Layers, reply bool) bool {
+func (c *conn) forged(rows []FlowSlot, b []byte, q *header.Layers, reply bool) bool {
 	if q.Tuple.Proto != header.ProtoTCP || q.Kind != header.KindL4 {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.recall(rows)
 	s, o := &c.win[1], &c.win[0]
 	if reply {
 		s, o = o, s

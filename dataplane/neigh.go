@@ -37,3 +37,13 @@ func (w *worker) neighbor(uplink frame.PortID, next header.Addr) (header.MAC, bo
 	}
 	return n.mac, true
 }
+
+// SetNeighbors replaces the table of next hops and sends what waited for one.
+func (s *Switch) SetNeighbors(macs map[NeighborKey]header.MAC) {
+	t := newNeighborTable(macs)
+	s.neigh.Store(t)
+	s.flows.flush(s, func(r *flowRow) bool { return r.routed })
+	if s.waiting.release(t) {
+		s.workers[0].poller.Wake()
+	}
+}

@@ -142,6 +142,7 @@ func (t *conntrack) pull(k *header.Tuple) bool {
 	t.max = most
 	c := t.at(r)
 	o.mu.Lock()
+	o.recall(b.t.rows)
 	c.orig, c.reply, c.kind, c.slot, c.hasNAT, c.loose, c.port, c.owner = o.orig, o.reply, o.kind, o.slot, o.hasNAT, o.loose, o.port, frame.NoPort
 	c.revision.Store(o.revision.Load())
 	c.win = o.win

@@ -41,6 +41,7 @@ type portConfig struct {
 	own      owned
 	trunk    *vlanSet // nil for an access port
 	isolated bool     // itself, or by its network
+	plain    bool     // the flow table can speak of it
 	storm    int64    // ns of credit that a flooded frame costs, 0: free
 	quota    Quota    // with defaults
 }
@@ -137,6 +138,7 @@ func (s *Snapshot) addPorts(cfg *SnapshotConfig) error {
 		}
 		p.network = n
 		p.isolated = pc.Kind == PortContainer && (pc.Isolated || n.Isolated)
+		p.plain = p.plainPort()
 		n.vlans = n.vlans || pc.VLAN != 0 || p.trunk != nil
 		n.members = append(n.members, pc.ID)
 		if pc.Kind != PortHost {

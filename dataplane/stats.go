@@ -24,6 +24,7 @@ type Stats struct {
 	// HalfOpen are those of them that only one side wants.
 	HalfOpen int
 	Pressure Pressure // since the switch began
+	Flows    FlowStats
 
 	FDB       FDBStats
 	Conntrack ConntrackStats
@@ -48,6 +49,13 @@ type ConntrackStats struct {
 type CaptureStats struct {
 	Running int
 	Lost    uint64 // frames that a capture wanted and had no room for, since the switch was made
+}
+
+// FlowStats say what the kernel's flow table does.
+type FlowStats struct {
+	Rows   int    // flows whose frames the kernel carries, or soon will
+	Active int    // of them, carried now
+	Frames uint64 // carried since the switch began, super-frames as one
 }
 
 // Pressure counts what limits of the switch cost.
@@ -91,6 +99,7 @@ type PortStats struct {
 // Stats reads the counters of every port.
 func (s *Switch) Stats() Stats {
 	st := Stats{Conns: s.conntrack.len(), HalfOpen: s.conntrack.halfOpen(), Pressure: s.totalPressure()}
+	st.Flows = s.flows.stats(s)
 	s.mu.Lock() // keeps KernelDrops off a port that is being closed
 	defer s.mu.Unlock()
 	st.FDB, st.Conntrack = s.fdb.stats(), s.conntrack.stats()

@@ -76,6 +76,7 @@ func (s *Switch) Conns() []ConnInfo {
 func (s *Switch) FlushConns(match func(ConnInfo) bool) int {
 	now, limits := s.cfg.Now(), &s.snapshot.Load().timeouts
 	matches := func(c *conn) bool { return match(c.info(now, limits)) }
+	s.flows.flush(s, func(r *flowRow) bool { return r.routed })
 	var found []connRef
 	s.conntrack.each(func(r connRef, c *conn) {
 		if matches(c) {

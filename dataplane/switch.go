@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/port"
 )
 
@@ -53,6 +52,8 @@ type Config struct {
 	// Pressure is called with what was refused since the last call, at most once
 	// a second and only when something was, from a goroutine of the switch.
 	Pressure func(Pressure)
+	// Flows is the kernel's flow table; nil: every frame comes to userspace.
+	Flows FlowMaps
 	// Spin is how long a worker polls after the last frame before it sleeps.
 	// Default 100 us, 0 takes the default, negative never spins.
 	Spin time.Duration
@@ -81,6 +82,7 @@ type Switch struct {
 	waiting   *waitingRoom
 	groups    *groupTable
 	ended     endedFlows
+	flows     *flowTable // nil without one
 
 	began    int64    // ns
 	pressure Pressure // at the last tick; guarded by conntrack.sweeping
@@ -148,9 +150,13 @@ func New(cfg Config) (*Switch, error) {
 		done:    make(chan struct{}),
 		gone:    make(chan frame.PortID, MaxPorts),
 		events:  make(chan Event, 64),
+		flows:   newFlowTable(cfg.Flows),
 	}
 	s.ended.now = cfg.Now
 	s.conntrack = newConntrack(cfg.MaxConns, &s.ended, cfg.Peers)
+	if s.flows != nil {
+		s.conntrack.rows = s.flows.slots
+	}
 	s.masq = newMasquerade(cfg.Masquerade, cfg.PortKey)
 	s.busy.Store(new(BusyPorts))
 	s.neigh.Store(&neighborTable{})
@@ -184,6 +190,10 @@ func (s *Switch) Start() {
 	s.bg.Add(2)
 	go func() { defer s.bg.Done(); s.housekeeping() }()
 	go func() { defer s.bg.Done(); s.resolver() }()
+	if s.flows != nil {
+		s.bg.Add(1)
+		go func() { defer s.bg.Done(); s.flows.run(s, s.done) }()
+	}
 }
 
 // Close stops the workers and closes every port.
@@ -201,6 +211,7 @@ func (s *Switch) Close() error {
 		w.poller.Wake()
 	}
 	s.bg.Wait()
+	s.flows.flush(s, func(*flowRow) bool { return true })
 	s.closeCaptures()
 	var errs []error
 	for id := range s.ports {
@@ -280,6 +291,7 @@ func (s *Switch) unlink(id frame.PortID) (*portEntry, error) {
 	}
 	e.owner.poller.Remove(e.port.FD())
 	e.owner.portCount--
+	s.flows.flush(s, func(r *flowRow) bool { return r.in == id || r.out == id })
 	s.grace()
 	s.fdb.flushPort(id)
 	for r, n := range e.stats(id).Drops {
@@ -308,20 +320,12 @@ func (s *Switch) Install(sn *Snapshot) {
 	s.fdb.setStatic(sn)
 	s.groups.setNetworks(sn)
 	s.snapshot.Store(sn)
+	s.flows.flush(s, func(*flowRow) bool { return true })
 }
 
 // SetBusyPorts tells masquerade which ports programs of the host hold; b is
 // not changed afterwards.
 func (s *Switch) SetBusyPorts(b *BusyPorts) { s.busy.Store(b) }
-
-// SetNeighbors replaces the table of next hops and sends what waited for one.
-func (s *Switch) SetNeighbors(macs map[NeighborKey]header.MAC) {
-	t := newNeighborTable(macs)
-	s.neigh.Store(t)
-	if s.waiting.release(t) {
-		s.workers[0].poller.Wake()
-	}
-}
 
 // housekeeping ages the tables once a second and reports vanished devices.
 func (s *Switch) housekeeping() {
@@ -382,17 +386,7 @@ func (s *Switch) Tick() {
 		w.flows.sweep(now, &s.ended)
 	}
 	s.frags.expire(now, s.workers[0])
+	s.flows.sweep(s, now)
 	s.waiting.expire(now, s)
 	s.report()
-}
-
-// Step runs one turn of every port on the calling goroutine and returns the
-// number of frames that came in. It is for tests and simulations of a switch
-// that was not started.
-func (s *Switch) Step() int {
-	n := 0
-	for _, w := range s.workers {
-		n += w.step()
-	}
-	return n
 }

@@ -30,6 +30,8 @@ func (c *conn) trackTCP(t *conntrack, r connRef, l *header.Layers, b []byte, rep
 	seg := header.ReadSegment(b, l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.recall(t.rows)
+	defer c.relend(t.rows)
 	s, o := &c.win[0], &c.win[1]
 	if reply {
 		s, o = o, s

@@ -111,6 +111,7 @@ func (w *worker) turn() {
 	w.storm(s)
 	w.prerouting(s)
 	w.route(s)
+	w.offer(s)
 	w.postrouting(s)
 	w.account(s)
 	w.egress(s)

@@ -48,6 +48,7 @@ type worker struct {
 	reply  replier
 	flows  bridgedFlows
 	mirror mirror
+	offers flowCounter
 	hot    [hotPorts]frame.PortID
 	spin   time.Duration // how long polling has been worth it lately
 	load   workerLoad    // its counters may be read by anybody
@@ -189,4 +190,15 @@ func (w *worker) warm(id frame.PortID) {
 		}
 		prev = h
 	}
+}
+
+// Step runs one turn of every port on the calling goroutine and returns the
+// number of frames that came in. It is for tests and simulations of a switch
+// that was not started.
+func (s *Switch) Step() int {
+	n := 0
+	for _, w := range s.workers {
+		n += w.step()
+	}
+	return n
 }

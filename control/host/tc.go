@@ -54,11 +54,20 @@ func (c *conn) delClsact(index int) error {
 
 // addFilter attaches a direct-action program.
 func (c *conn) addFilter(f filter, prog int) error {
+	return c.setFilter(unix.NLM_F_CREATE|unix.NLM_F_EXCL, f, prog)
+}
+
+// replaceFilter gives an attached filter another program, in one step.
+func (c *conn) replaceFilter(f filter, prog int) error {
+	return c.setFilter(unix.NLM_F_CREATE, f, prog)
+}
+
+func (c *conn) setFilter(flags int, f filter, prog int) error {
 	options := attr(nl.TCA_OPTIONS, nil)
 	options.AddRtAttr(nl.TCA_BPF_FD, nl.Uint32Attr(uint32(prog)))
 	options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(f.name))
 	options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
-	return c.do(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, f.msg(), attrString(nl.TCA_KIND, "bpf"), options)
+	return c.do(unix.RTM_NEWTFILTER, flags, f.msg(), attrString(nl.TCA_KIND, "bpf"), options)
 }
 
 func (c *conn) delFilter(f filter) error {

@@ -168,6 +168,25 @@ func (h *Host) seal(index int, s VethSpec) error {
 	return nil
 }
 
+// Reseal gives a sealed host end the program of this process in place of that of
+// the one before. It is sealed all the while.
+func (h *Host) Reseal(index, prog int) error {
+	list, err := h.route.filters(index, tcIngress)
+	if err != nil {
+		return fmt.Errorf("seal of interface %d: %w", index, err)
+	}
+	for _, f := range list {
+		// A dump also has a line for the priority as such.
+		if f.kind == "bpf" && f.name == sealName && f.handle != 0 {
+			if err := h.route.replaceFilter(f, prog); err != nil {
+				return fmt.Errorf("seal of interface %d: %w", index, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("interface %d is not sealed", index)
+}
+
 // configure gives the container's end its addresses and routes. The kernel
 // generates a link-local address when the interface comes up, so the choice not to
 // comes before.

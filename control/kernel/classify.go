@@ -44,7 +44,7 @@ var families = []family{
 	},
 }
 
-// classify jumps to ours, to fragment for a later fragment of a packet to an
+// classify, with the context in R6, jumps to ours, to fragment for a later fragment of a packet to an
 // address with a slot (it bears no ports, so whose it is cannot be seen here),
 // and to other. The frame starts with an untagged Ethernet header.
 //
@@ -52,8 +52,6 @@ var families = []family{
 // dropped as malformed by whoever gets it, and IPv4 super-packets of more than
 // 64 KiB have total length 0.
 func (c *code) classify(p *planes, ours, fragment, other string) {
-	c.emit(asm.Mov.Reg(asm.R6, asm.R1))
-
 	// The tap also sees what the host sends, and what a promiscuous interface
 	// receives for others.
 	c.emit(

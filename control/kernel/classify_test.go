@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 func open(t testing.TB) *Kernel {
 	t.Helper()
 	labtest.NeedBPF(t)
-	k, err := Open()
+	k, err := Open(Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (k *Kernel) GuardFD() (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.beat == nil {
-		b, err := newHeartbeat(k.planes)
+		b, err := newHeartbeat(k.planes, k.flows)
 		if err != nil {
 			return -1, fmt.Errorf("guard: %w", err)
 		}
@@ -67,7 +67,7 @@ type heartbeat struct {
 	stop, done chan struct{}
 }
 
-func newHeartbeat(p *planes) (*heartbeat, error) {
+func newHeartbeat(p *planes, f *flows) (*heartbeat, error) {
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: "vsw_deadline", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
 	})
@@ -75,7 +75,7 @@ func newHeartbeat(p *planes) (*heartbeat, error) {
 		return nil, err
 	}
 	defer m.Close() // the program and the mapping hold it
-	guard, err := ebpf.NewProgram(guardProgram(p, m))
+	guard, err := ebpf.NewProgram(guardProgram(p, f, m))
 	if err != nil {
 		return nil, err
 	}

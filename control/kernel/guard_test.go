@@ -355,7 +355,7 @@ func guardian(env string) {
 		if _, err := fmt.Sscan(env, &way, &index); err != nil {
 			return err
 		}
-		k, err := Open()
+		k, err := Open(Config{})
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,10 @@ type Kernel struct {
 	planes              *planes
 	masquerade, publish dataplane.ClaimPlane
 	memory              [][]byte
+	flows               *flows // nil: no flow table
+	flowTableError      error
 	seal, filter, guard *ebpf.Program
+	decide              *ebpf.Program
 
 	mu    sync.Mutex // guards what follows
 	slots map[header.Addr]int
@@ -39,13 +42,26 @@ func (notPermitted) Error() string {
 
 func (notPermitted) Unwrap() error { return os.ErrPermission }
 
-// Open loads maps and programs. Without the right to use BPF (CAP_BPF and
+// Config says what Open loads.
+type Config struct {
+	// NoFlowTable leaves the flow table out: every frame is the daemon's.
+	NoFlowTable bool
+}
+
+// Open loads maps and programs. The flow table is left out where the kernel cannot
+// load it, too; FlowTableError then says why. Without the right to use BPF (CAP_BPF and
 // CAP_NET_ADMIN of the initial user namespace) the error is os.ErrPermission.
-func Open() (*Kernel, error) {
+func Open(cfg Config) (*Kernel, error) {
 	// Before Linux 5.11 maps count as locked memory. A failure shows below.
 	_ = rlimit.RemoveMemlock()
 	k := &Kernel{slots: make(map[header.Addr]int)}
-	if err := k.load(); err != nil {
+	err := k.load(!cfg.NoFlowTable)
+	if err != nil && !cfg.NoFlowTable && !errors.Is(err, os.ErrPermission) {
+		_ = k.Close()
+		k = &Kernel{slots: make(map[header.Addr]int), flowTableError: err}
+		err = k.load(false)
+	}
+	if err != nil {
 		_ = k.Close()
 		if errors.Is(err, os.ErrPermission) {
 			return nil, errNotPermitted
@@ -55,11 +71,21 @@ func Open() (*Kernel, error) {
 	return k, nil
 }
 
-func (k *Kernel) load() (err error) {
+func (k *Kernel) load(withFlows bool) (err error) {
 	// The seal first: unlike maps and socket filters, tc programs need
 	// privileges everywhere, so a lack of them shows as such.
-	if k.seal, err = ebpf.NewProgram(sealProgram()); err != nil {
+	if withFlows {
+		if k.flows, err = newFlows(); err != nil {
+			return err
+		}
+	}
+	if k.seal, err = ebpf.NewProgram(sealProgram(k.flows)); err != nil {
 		return err
+	}
+	if k.flows != nil {
+		if k.decide, err = ebpf.NewProgram(decideProgram(k.flows)); err != nil {
+			return err
+		}
 	}
 	if k.planes, err = newPlanes(); err != nil {
 		return err
@@ -70,10 +96,10 @@ func (k *Kernel) load() (err error) {
 	if k.publish, err = k.mapWords(k.planes.published); err != nil {
 		return err
 	}
-	if k.filter, err = ebpf.NewProgram(filterProgram(k.planes)); err != nil {
+	if k.filter, err = ebpf.NewProgram(filterProgram(k.planes, k.flows)); err != nil {
 		return err
 	}
-	k.guard, err = ebpf.NewProgram(guardProgram(k.planes, nil))
+	k.guard, err = ebpf.NewProgram(guardProgram(k.planes, k.flows, nil))
 	return err
 }
 
@@ -95,11 +121,14 @@ func (k *Kernel) Close() error {
 		k.beat.close()
 		k.beat = nil
 	}
-	for _, p := range []*ebpf.Program{k.seal, k.filter, k.guard} {
+	for _, p := range []*ebpf.Program{k.seal, k.decide, k.filter, k.guard} {
 		p.Close() // a nil program is allowed
 	}
 	if k.planes != nil {
 		k.planes.close()
+	}
+	if k.flows != nil {
+		k.flows.close()
 	}
 	var err error
 	for _, mem := range k.memory {
@@ -109,8 +138,12 @@ func (k *Kernel) Close() error {
 	return err
 }
 
-// SealFD is the tc program (direct action) that drops every packet. It is
-// borrowed until Close.
+// FlowTableError is why the kernel could not load the flow table, nil when it did or
+// was not asked to.
+func (k *Kernel) FlowTableError() error { return k.flowTableError }
+
+// SealFD is the tc program (direct action) that keeps every packet from the host's
+// stack. It is borrowed until Close.
 func (k *Kernel) SealFD() int { return k.seal.FD() }
 
 // FilterFD is the socket filter (SO_ATTACH_BPF) that accepts what is ours and

@@ -116,7 +116,7 @@ const forbiddenEnv = "KERNEL_TEST_FORBIDDEN"
 // TestForbidden opens in a user namespace, where BPF is not permitted.
 func TestForbidden(t *testing.T) {
 	if os.Getenv(forbiddenEnv) != "" {
-		k, err := Open()
+		k, err := Open(Config{})
 		if err == nil {
 			k.Close()
 		}

@@ -66,7 +66,7 @@ func newLab(t testing.TB, cfg relay.Config) *lab {
 		l.await(addr)
 	}
 	var err error
-	if l.k, err = kernel.Open(); err != nil {
+	if l.k, err = kernel.Open(kernel.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.k.Close() })

@@ -21,7 +21,7 @@ func TestWithoutIPv6(t *testing.T) {
 	if err := host.Sysctl("ipv6.conf.all.disable_ipv6", "1"); err != nil {
 		t.Fatal(err)
 	}
-	k, err := kernel.Open()
+	k, err := kernel.Open(kernel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,9 @@ type PacketConfig struct {
 	// port sees, by returning all ones or zero. It may be closed after OpenPacket.
 	// 0 or less: no filter, the port sees all.
 	FilterFD int
+
+	// Account, unless nil, is kept for the filter.
+	Account *Account
 }
 
 // Packet is an AF_PACKET socket on one device. It takes frames as the device
@@ -45,9 +48,10 @@ type PacketConfig struct {
 // segmentation offload; PACKET_QDISC_BYPASS would drop such frames
 // (__dev_direct_xmit) and gained nothing on a veth.
 type Packet struct {
-	name string
-	fd   int
-	ring ring
+	name    string
+	fd      int
+	ring    ring
+	account *Account // nil: nobody looks
 
 	invalid   atomic.Uint64
 	truncated atomic.Uint64 // the receive buffer had no room for a large frame
@@ -118,7 +122,7 @@ func (p *Packet) setup(slots int) error {
 
 // bind starts reception from a device.
 func (p *Packet) bind(cfg PacketConfig) error {
-	p.name = cfg.Name
+	p.name, p.account = cfg.Name, cfg.Account
 	if cfg.FilterFD > 0 {
 		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, cfg.FilterFD); err != nil {
 			return fmt.Errorf("port %s: attach filter: %w", p.name, err)
@@ -202,7 +206,12 @@ func (p *Packet) KernelDrops() uint64 {
 	if st, err := unix.GetsockoptTpacketStats(p.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 		p.kernelDrops += uint64(st.Drops)
 	}
-	return p.kernelDrops + p.truncated.Load()
+	lost := p.kernelDrops
+	if p.account != nil {
+		atomic.StoreUint64(&p.account.Lost, lost)
+		lost += atomic.LoadUint64(&p.account.Drained)
+	}
+	return lost + p.truncated.Load()
 }
 
 // InvalidDrops implements Port.

@@ -27,10 +27,11 @@ const (
 // TP_STATUS_USER, and owns it again when it is marked TP_STATUS_KERNEL. See
 // Documentation/networking/packet_mmap.rst.
 type ring struct {
-	mem  []byte
-	mask uint32
-	tail uint32 // first slot handed out, modulo 2^32
-	head uint32 // next slot to look at
+	mem   []byte
+	mask  uint32
+	tail  uint32 // first slot handed out, modulo 2^32
+	head  uint32 // next slot to look at
+	taken uint64 // slots given back
 }
 
 func (r *ring) open(fd, slots int) error {
@@ -195,7 +196,12 @@ func (a *Arena) fetch(fd, n int) [][]byte {
 
 // Release implements Port.
 func (p *Packet) Release() {
-	for r := &p.ring; r.tail != r.head; r.tail++ {
+	r := &p.ring
+	if n := r.head - r.tail; n > 0 && p.account != nil {
+		r.taken += uint64(n)
+		atomic.StoreUint64(&p.account.Taken, r.taken)
+	}
+	for ; r.tail != r.head; r.tail++ {
 		atomic.StoreUint32(&r.header(r.tail).Status, unix.TP_STATUS_KERNEL)
 	}
 }
