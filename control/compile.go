@@ -78,7 +78,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 		Timeouts:        c.cfg.timeouts,
 	}
 	for _, up := range c.world.uplinks {
-		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.port, Kind: dataplane.PortUplink})
+		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.port, Kind: dataplane.PortUplink, Ifindex: uint32(up.link.Index)})
 	}
 	for _, n := range c.networks {
 		if !n.ready {
@@ -93,7 +93,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 			if !e.live {
 				continue
 			}
-			p := dataplane.PortConfig{ID: e.port, Kind: dataplane.PortContainer, Network: e.net.id, MAC: e.mac}
+			p := dataplane.PortConfig{ID: e.port, Kind: dataplane.PortContainer, Network: e.net.id, MAC: e.mac, Ifindex: uint32(e.index)}
 			e.layer2.apply(&p)
 			p.Quota = e.quota.compile()
 			cfg.Ports = append(cfg.Ports, p)

@@ -49,6 +49,9 @@ type DaemonConfig struct {
 	// Pool6 is the same for IPv6, of which networks take a /64; default a unique
 	// local /48 (RFC 4193) of the state directory's own.
 	Pool6 netip.Prefix
+	// NoFlowTable keeps every frame in the daemon; otherwise the kernel carries on
+	// the flows that were decided here.
+	NoFlowTable bool
 	// IPv6 gives the default network IPv6 beside IPv4 when it is made, with the
 	// first start of a state directory.
 	IPv6 bool

@@ -205,8 +205,13 @@ func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
 
 // plug opens the host end of an endpoint's cable.
 func (c *Controller) plug(e *endpoint) error {
-	p, err := c.sockets.Open(port.PacketConfig{Ifindex: e.index, Name: e.veth, FilterFD: -1})
+	account, err := c.kernel.AddFlowPort(e.index)
 	if err != nil {
+		return err
+	}
+	p, err := c.sockets.Open(port.PacketConfig{Ifindex: e.index, Name: e.veth, FilterFD: c.kernel.DecideFD(), Account: account})
+	if err != nil {
+		c.kernel.RemoveFlowPort(e.index)
 		return err
 	}
 	id, err := c.sw.AddPort(p)
@@ -234,5 +239,7 @@ func (c *Controller) unplug(e *endpoint) error {
 		return nil
 	}
 	c.sw.FlushConns(func(i dataplane.ConnInfo) bool { return i.Port == id })
-	return c.sw.RemovePort(id)
+	err := c.sw.RemovePort(id)
+	c.kernel.RemoveFlowPort(e.index)
+	return err
 }

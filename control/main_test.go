@@ -30,6 +30,7 @@ type daemonSpec struct {
 	Uplinks          []string
 	NoTCX, IPv6      bool
 	FlowLog, IPFIX   string
+	NoFlowTable      bool
 }
 
 func beDaemon(env string) int {
@@ -38,7 +39,7 @@ func beDaemon(env string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	cfg := DaemonConfig{RunDir: spec.RunDir, FlowLog: spec.FlowLog, IPFIX: spec.IPFIX, StateDir: spec.StateDir, Uplinks: spec.Uplinks, Version: "test", noTCX: spec.NoTCX, IPv6: spec.IPv6}
+	cfg := DaemonConfig{RunDir: spec.RunDir, FlowLog: spec.FlowLog, IPFIX: spec.IPFIX, StateDir: spec.StateDir, Uplinks: spec.Uplinks, Version: "test", noTCX: spec.NoTCX, IPv6: spec.IPv6, NoFlowTable: spec.NoFlowTable}
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

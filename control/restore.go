@@ -225,7 +225,13 @@ func (c *Controller) restoreEndpoint(u *undo, ct *container, er state.Endpoint, 
 	if rec := ct.rec; rec.Handover {
 		c.followHandover(e)
 	}
-	return u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
+	return u.do("port", func() error {
+		// The seal there is of the process before, and so are the flows that it knows.
+		if err := c.host.Reseal(e.index, c.kernel.SealFD()); err != nil {
+			return err
+		}
+		return c.plug(e)
+	}, func() error { return c.unplug(e) })
 }
 
 func byFamilyOf(list []netip.Addr) (ips [2]netip.Addr) {

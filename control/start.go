@@ -53,8 +53,11 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 			return nil, err
 		}
 	}
-	if c.kernel, err = kernel.Open(); err != nil {
+	if c.kernel, err = kernel.Open(kernel.Config{NoFlowTable: cfg.NoFlowTable}); err != nil {
 		return nil, err
+	}
+	if err := c.kernel.FlowTableError(); err != nil {
+		c.log.Warn("the kernel takes no flow table: every frame passes through the daemon", "err", err)
 	}
 	store, contents, err := state.Open(cfg.StateDir)
 	if err != nil {
@@ -75,7 +78,8 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 		return c.store.PutReserved(rec)
 	}})
 	c.sw, err = dataplane.New(dataplane.Config{
-		Workers: cfg.Workers, MaxConns: cfg.MaxFlows, Masquerade: c.kernel.Masquerade(), Peers: c.kernel, Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
+		Workers: cfg.Workers, MaxConns: cfg.MaxFlows, Masquerade: c.kernel.Masquerade(), Peers: c.kernel, Flows: c.kernel.Flows(),
+		Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
 		Pressure: c.pressureLog(), PortKey: portKey(store.Identity()),
 	})
 	if err != nil {

@@ -129,8 +129,15 @@ func (c *Controller) openUplink(l host.Link) (*uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uplink %s: %w", l.Name, err)
 	}
-	p, err := port.OpenPacket(port.PacketConfig{Ifindex: l.Index, Name: l.Name, FilterFD: c.kernel.FilterFD(), Slots: 1024})
+	account, err := c.kernel.AddFlowPort(l.Index)
 	if err != nil {
+		return nil, errors.Join(fmt.Errorf("uplink %s: %w", l.Name, err), guard.Close())
+	}
+	p, err := port.OpenPacket(port.PacketConfig{
+		Ifindex: l.Index, Name: l.Name, FilterFD: c.kernel.FilterFD(), Account: account, Slots: 1024,
+	})
+	if err != nil {
+		c.kernel.RemoveFlowPort(l.Index)
 		return nil, errors.Join(fmt.Errorf("uplink %s: %w", l.Name, err), guard.Close())
 	}
 	id, err := c.sw.AddPort(p)
@@ -179,7 +186,9 @@ func (c *Controller) closeUplink(u *uplink) error {
 	c.mu.Unlock()
 	c.log.Info("uplink closed", "interface", u.link.Name)
 	c.emit(api.Event{Type: api.EventUplinkChanged, Interface: u.link.Name, Message: "uplink " + u.link.Name + " closed: it leads nowhere any more"})
-	return errors.Join(c.sw.RemovePort(u.port), u.guard.Close())
+	err := errors.Join(c.sw.RemovePort(u.port), u.guard.Close())
+	c.kernel.RemoveFlowPort(u.link.Index)
+	return err
 }
 
 // placeWorld turns addresses and routes into what a snapshot holds.

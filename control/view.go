@@ -308,7 +308,8 @@ func (c *Controller) Stats(context.Context) (api.Stats, error) {
 	st := c.sw.Stats()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := api.Stats{Drops: make(map[string]uint64), Connections: st.Conns}
+	out := api.Stats{Drops: make(map[string]uint64), Connections: st.Conns,
+		Flows: api.FlowStats{Rows: st.Flows.Rows, Active: st.Flows.Active, Frames: st.Flows.Frames}}
 	for r, count := range st.Drops {
 		if count > 0 {
 			out.Drops[dataplane.DropReason(r).String()] = count

@@ -13,13 +13,14 @@ import (
 
 func newDaemon(c *cli) *cobra.Command {
 	var (
-		cfg    control.DaemonConfig
-		pool   string
-		file   string
-		pool6  string
-		ring   string
-		level  slog.Level
-		logFmt string
+		cfg       control.DaemonConfig
+		pool      string
+		file      string
+		pool6     string
+		ring      string
+		flowTable bool
+		level     slog.Level
+		logFmt    string
 
 		timeouts []string
 	)
@@ -43,6 +44,7 @@ a socket unit.`,
 					return err
 				}
 			}
+			cfg.NoFlowTable = !flowTable
 			if pool != "" {
 				p, err := netip.ParsePrefix(pool)
 				if err != nil {
@@ -107,6 +109,7 @@ a socket unit.`,
 	flags.StringVar(&cfg.IPFIX, "ipfix", "", "IPFIX collector (ADDRESS[:PORT], UDP) that gets the connections")
 	flags.StringVar(&cfg.HTTP, "http", "", "serve the page and the metrics there, such as at 127.0.0.1:9595 (default nowhere)")
 	flags.StringVar(&cfg.HTTPTokenFile, "http-token-file", "", "file with the token that clients of --http have to show; needed beyond loopback")
+	flags.BoolVar(&flowTable, "flow-table", true, "let the kernel carry long flows on that the switch has decided")
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd

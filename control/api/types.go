@@ -299,6 +299,15 @@ type Stats struct {
 	Drops map[string]uint64 `json:"drops"` // by reason, whole switch
 	// Connections is the number of tracked flows now.
 	Connections int `json:"connections"`
+	// Flows is what the kernel's flow table carries past the daemon.
+	Flows FlowStats `json:"flows"`
+}
+
+// FlowStats are counters of the flow table.
+type FlowStats struct {
+	Rows   int    `json:"rows"`   // flows in the table
+	Active int    `json:"active"` // of them, carried by the kernel now
+	Frames uint64 `json:"frames"` // carried by the kernel since the start
 }
 
 // PortStats are the counters of one port, seen from the switch: Rx is what
