@@ -22,6 +22,7 @@ type Link struct {
 	MTU      int
 	Up       bool // set up by its administrator
 	Running  bool // and has a carrier
+	XDP      bool // an XDP program is attached
 	Ethernet bool // speaks Ethernet (ARPHRD_ETHER); lo does not
 
 	peer int // IFLA_LINK: the other end of a veth, in the other end's namespace
@@ -100,6 +101,12 @@ func parseLink(m []byte) (Link, bool) {
 			l.MTU = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_LINK:
 			l.peer = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_XDP:
+			_ = attrs(v, 0, func(typ uint16, v []byte) {
+				if typ == nl.IFLA_XDP_ATTACHED && len(v) > 0 {
+					l.XDP = v[0] != nl.XDP_ATTACHED_NONE
+				}
+			})
 		case unix.IFLA_LINKINFO:
 			_ = attrs(v, 0, func(typ uint16, v []byte) {
 				if typ == nl.IFLA_INFO_KIND {

@@ -1,0 +1,66 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	leastSpace = 16 << 20 // bytes: the state file grows in steps of that order
+	leastFiles = 4096
+)
+
+// daemon says whether one runs, and the same program.
+func (x *exam) daemon() {
+	switch {
+	case x.Daemon != nil && x.Version != "" && x.Daemon.Info.Version != x.Version:
+		x.add(Warn, "daemon", "restart it: attached containers stay", "the daemon is version %s, this program %s", x.Daemon.Info.Version, x.Version)
+	case x.Daemon != nil:
+		x.add(OK, "daemon", "", "version %s, pid %d", x.Daemon.Info.Version, x.Daemon.Info.PID)
+	case x.DaemonErr != nil:
+		x.add(Fail, "daemon", "", "%v", x.DaemonErr)
+	default:
+		x.add(Warn, "daemon", "sudo vswitch daemon", "no daemon answers: only what does not need one is checked")
+	}
+}
+
+// limits looks at disk space and descriptors.
+func (x *exam) limits() {
+	before := len(x.list)
+	if x.Daemon != nil {
+		x.StateDir = x.Daemon.Info.StateDir
+		x.files(fmt.Sprintf("/proc/%d/limits", x.Daemon.Info.PID))
+	}
+	var fs unix.Statfs_t
+	switch err := unix.Statfs(x.StateDir, &fs); {
+	case errors.Is(err, unix.ENOENT): // made by the first start
+	case err != nil:
+		x.add(Note, "limits", "", "%s: %v", x.StateDir, err)
+	default:
+		if free := fs.Bavail * uint64(fs.Bsize); free < leastSpace {
+			x.add(Fail, "limits", "make room: df "+x.StateDir, "%d KiB are free for %s: nothing can be attached on a full disk", free>>10, x.stateFile())
+		}
+	}
+	x.fine(before, "limits", "disk space and open files suffice")
+}
+
+// files looks at how many descriptors a process may have.
+func (x *exam) files(path string) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		x.add(Note, "limits", "", "the daemon's limits: %v", err)
+		return
+	}
+	_, text, _ := strings.Cut(string(b), "Max open files")
+	var soft uint64
+	if _, err := fmt.Sscan(text, &soft); err != nil { // "unlimited"
+		return
+	}
+	if soft < leastFiles {
+		x.add(Warn, "limits", "start the daemon with ulimit -n 65536, or LimitNOFILE=65536 in its unit", "the daemon may have %d open files; each container takes two and each published port one", soft)
+	}
+}
