@@ -81,7 +81,7 @@ func (x *exam) capabilities(caps uint64) {
 // own.
 func (x *exam) features() {
 	before := len(x.list)
-	k, err := kernel.Open()
+	k, err := kernel.Open(kernel.Config{})
 	if err != nil {
 		fix := "the kernel needs CONFIG_BPF_SYSCALL"
 		if errors.Is(err, os.ErrPermission) {
