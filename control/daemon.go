@@ -85,7 +85,8 @@ type DaemonConfig struct {
 
 	timeouts dataplane.Timeouts // of Timeouts
 
-	noTCX bool // for tests: guard uplinks as on a kernel before 6.6
+	kept  []uint32 // inodes of listeners whose ports nobody may publish
+	noTCX bool     // for tests: guard uplinks as on a kernel before 6.6
 }
 
 func (cfg *DaemonConfig) fill() error {

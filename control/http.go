@@ -3,8 +3,10 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 
 	"github.com/vswitch/vswitch/control/metrics"
 	"github.com/vswitch/vswitch/control/server"
@@ -13,7 +15,7 @@ import (
 
 // listenPage opens the page's listener, nil when there is to be none. What is wrong
 // with it is found before anything else is changed.
-func listenPage(cfg *DaemonConfig) (l net.Listener, token string, err error) {
+func listenPage(cfg *DaemonConfig) (page net.Listener, token string, err error) {
 	if cfg.HTTPTokenFile != "" {
 		if token, err = web.ReadToken(cfg.HTTPTokenFile); err != nil {
 			return nil, "", err
@@ -22,8 +24,31 @@ func listenPage(cfg *DaemonConfig) (l net.Listener, token string, err error) {
 	if cfg.HTTP == "" {
 		return nil, "", nil
 	}
-	l, err = web.Listen(cfg.HTTP, token)
-	return l, token, err
+	l, err := web.Listen(cfg.HTTP, token)
+	if err != nil {
+		return nil, "", err
+	}
+	// Were its port published, loopback would lead to a container (sk_lookup comes
+	// before the kernel's own search), which could then speak as the page.
+	inode, err := inodeOf(l)
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("page at %s: %w", cfg.HTTP, err), l.Close())
+	}
+	cfg.kept = append(cfg.kept, inode)
+	return web.Limit(l), token, nil
+}
+
+// inodeOf names a socket as sock_diag does.
+func inodeOf(c syscall.Conn) (inode uint32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var st syscall.Stat_t
+	if cerr := raw.Control(func(fd uintptr) { err = syscall.Fstat(int(fd), &st) }); cerr != nil {
+		return 0, cerr
+	}
+	return uint32(st.Ino), err
 }
 
 // handlers are what the two listeners of a daemon serve: the unix socket the API

@@ -70,7 +70,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	if err := errors.Join(c.restoreReserved(contents.Reserved), c.removeGuards()); err != nil {
 		return nil, err
 	}
-	c.ports = reserve.New(c.host, reserve.Config{Reserved: func(list []reserve.Range) error {
+	c.ports = reserve.New(c.host, reserve.Config{Kept: cfg.kept, Reserved: func(list []reserve.Range) error {
 		rec := make([]state.PortRange, 0, len(list))
 		for _, r := range list {
 			rec = append(rec, state.PortRange{First: r.First, Last: r.Last})

@@ -30,6 +30,9 @@ type Config struct {
 	// whole before ports are entered, where an error refuses the change, and
 	// after some were taken out: what is stored is never too little.
 	Reserved func([]Range) error
+	// Kept are the inodes of sockets of this process that keep their ports, as a
+	// program's do. What is not named is the relay's, see ours.
+	Kept []uint32
 	// Rand returns a number in [0, n); nil is math/rand/v2.
 	Rand func(n int) int
 }
@@ -175,7 +178,7 @@ func (h *Hold) check() error {
 		if !h.conflicts(s) || h.ports.holds.has(s.Inode) {
 			continue
 		}
-		if !ours(s.Inode) && !h.holder(s) {
+		if !ours(s.Inode) && !h.holder(s) || slices.Contains(h.ports.cfg.Kept, s.Inode) {
 			return h.heldBy(s)
 		}
 		if h.relayed == nil {

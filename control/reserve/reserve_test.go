@@ -3,6 +3,7 @@ package reserve
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -337,6 +338,43 @@ func TestTheDaemonsOwnSocketIsNotInTheWay(t *testing.T) {
 				if err := h.Release(); err != nil {
 					t.Error(err)
 				}
+			}
+		})
+	}
+}
+
+// A socket of our own is the relay's and in nobody's way, unless it is named.
+func TestKeptSocketsKeepTheirPorts(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
+			l, err := n.Listen("tcp", "127.0.0.1:9595")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			f, err := l.(*net.TCPListener).File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			fi, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept {
+				p.cfg.Kept = []uint32{uint32(fi.Sys().(*syscall.Stat_t).Ino)}
+			}
+			h, err := p.Take(tcp, everywhere, 9595, 9595)
+			if errors.Is(err, ErrTaken) != kept {
+				t.Errorf("kept %v: %v", kept, err)
+			}
+			if err == nil {
+				if err := h.Release(); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := p.Take(tcp, netip.MustParseAddr("198.51.100.1"), 9595, 9595); err != nil {
+				t.Errorf("another address than its own: %v", err)
 			}
 		})
 	}

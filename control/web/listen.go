@@ -26,8 +26,8 @@ const (
 // Listen opens the listener of a page at addr, an address in numbers with a port;
 // ":9595" is on loopback. Another address than loopback is refused without a token.
 // It works in the network namespace of the calling thread.
-func Listen(addr, token string) (net.Listener, error) {
-	fail := func(format string, a ...any) (net.Listener, error) {
+func Listen(addr, token string) (*net.TCPListener, error) {
+	fail := func(format string, a ...any) (*net.TCPListener, error) {
 		return nil, fmt.Errorf("page at %s: %w", addr, fmt.Errorf(format, a...))
 	}
 	host, port, err := net.SplitHostPort(addr)
@@ -55,8 +55,11 @@ func Listen(addr, token string) (net.Listener, error) {
 	case err != nil:
 		return fail("%w", err)
 	}
-	return netutil.LimitListener(l, maxConns), nil
+	return l.(*net.TCPListener), nil
 }
+
+// Limit serves so many connections at a time; others wait.
+func Limit(l net.Listener) net.Listener { return netutil.LimitListener(l, maxConns) }
 
 // ReadToken reads the secret of a page from the first line of a file that nobody
 // but its owner and group may read.

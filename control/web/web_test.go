@@ -2,7 +2,6 @@ package web
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -115,39 +114,6 @@ func TestAssetsNameNoOtherHost(t *testing.T) {
 	}
 }
 
-func TestListenRefuses(t *testing.T) {
-	for _, tc := range []struct{ addr, token, want string }{
-		{"0.0.0.0:9595", "", "--http-token-file"},
-		{"[::]:9595", "", "--http-token-file"},
-		{"192.0.2.1:9595", "", "--http-token-file"},
-		{"192.0.2.1:0", token, "no such address"},
-		{"example.org:80", "", "in numbers"},
-		{"9595", "", "ADDRESS:PORT"},
-		{"127.0.0.1:x", "", "page at 127.0.0.1:x"},
-	} {
-		l, err := Listen(tc.addr, tc.token)
-		if err == nil {
-			l.Close()
-		}
-		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: got %v, want %q", tc.addr, err, tc.want)
-		}
-	}
-	for _, addr := range []string{":0", "localhost:0", "127.0.0.1:0"} {
-		l, err := Listen(addr, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := l.Addr().String(); !strings.HasPrefix(got, "127.0.0.1:") {
-			t.Errorf("%s listens on %s, want loopback", addr, got)
-		}
-		if _, err := Listen(l.Addr().String(), ""); err == nil || !strings.Contains(err.Error(), "another program") {
-			t.Errorf("a port that is taken: %v", err)
-		}
-		l.Close()
-	}
-}
-
 func TestReadToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if _, err := ReadToken(file); err == nil || !strings.Contains(err.Error(), "make one") {
@@ -175,25 +141,5 @@ func TestReadToken(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), token) {
 			t.Error("the message gives the token away")
 		}
-	}
-}
-
-// The streams survive what wraps them.
-func TestLiveThroughTheGuard(t *testing.T) {
-	l, err := Listen("127.0.0.1:0", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := New(handlerOf(newFake(1, 0), ""), quiet)
-	go srv.Serve(l)
-	defer srv.Close()
-	resp, err := http.Get("http://" + l.Addr().String() + "/page/live")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b := make([]byte, 12)
-	if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != "event: world" {
-		t.Errorf("got %q, %v", b, err)
 	}
 }

@@ -124,7 +124,7 @@ function newCard(name) {
       }
       if (cellBox.firstChild && !cellBox.querySelector('[tabindex="0"]')) cellBox.firstChild.setAttribute('tabindex', '0');
     }
-    card.age = 0;
+    card.age = keepRows - 2; // the first rates are there in two seconds
     card.pick();
     card.draw();
   };

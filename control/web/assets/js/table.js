@@ -64,7 +64,8 @@ export function table(root, spec) {
     next.disabled = last >= matched;
   }
 
-  search.addEventListener('input', () => { q = search.value; offset = 0; load(); });
+  let soon = 0; // a person types faster than a large table is searched
+  search.addEventListener('input', () => { clearTimeout(soon); soon = setTimeout(() => { q = search.value; offset = 0; load(); }, 120); });
   prev.addEventListener('click', () => { offset = Math.max(0, offset - pageSize); frame.scrollTop = 0; load(); });
   next.addEventListener('click', () => { offset += pageSize; frame.scrollTop = 0; load(); });
   pause.addEventListener('click', () => { paused = !paused; pause.setAttribute('aria-pressed', String(paused)); text(pause, paused ? 'Resume' : 'Pause'); });

@@ -1,0 +1,290 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/control"
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// daemonEnv holds the configuration of a process of this binary that is to be a
+// daemon.
+const daemonEnv = "VSWITCH_TEST_DAEMON"
+
+func TestMain(m *testing.M) {
+	if env := os.Getenv(daemonEnv); env != "" {
+		os.Exit(beDaemon(env))
+	}
+	labtest.Main(m)
+}
+
+type daemonSpec struct{ Dir, HTTP, TokenFile string }
+
+func beDaemon(env string) int {
+	var spec daemonSpec
+	if err := json.Unmarshal([]byte(env), &spec); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	err := control.Run(ctx, control.DaemonConfig{
+		RunDir: filepath.Join(spec.Dir, "run"), StateDir: filepath.Join(spec.Dir, "state"), Version: "test",
+		HTTP: spec.HTTP, HTTPTokenFile: spec.TokenFile, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// rig is a world with a daemon, and a page, in its host.
+type rig struct {
+	*client.Client
+	t     *testing.T
+	world *netlab.World
+	cmd   *exec.Cmd
+	log   *logBuffer
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+const pageAt = "127.0.0.1:9595"
+
+// newRig starts a daemon and waits until it answers.
+func newRig(t *testing.T, spec daemonSpec) *rig {
+	t.Helper()
+	labtest.NeedBPF(t)
+	r := &rig{t: t, world: labtest.NewWorld(t), log: new(logBuffer)}
+	r.cmd = r.command(&spec)
+	if err := r.world.Host.Start(r.cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.cmd.Process.Signal(syscall.SIGTERM)
+		timer := time.AfterFunc(10*time.Second, func() { r.cmd.Process.Kill() })
+		err := r.cmd.Wait()
+		if !timer.Stop() || err != nil {
+			t.Errorf("the daemon did not end by itself: %v", err)
+		}
+		if t.Failed() || strings.Contains(r.log.String(), "level=ERROR") {
+			t.Errorf("daemon's log:\n%s", r.log)
+		}
+	})
+	r.Client = client.New(filepath.Join(spec.Dir, "run", control.SocketName))
+	t.Cleanup(r.Client.Close)
+	eventually(t, "the daemon answers", func() bool { _, err := r.Info(t.Context()); return err == nil })
+	return r
+}
+
+func (r *rig) command(spec *daemonSpec) *exec.Cmd {
+	r.t.Helper()
+	dir, err := os.MkdirTemp("", "vs") // a socket's path is short
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { os.RemoveAll(dir) })
+	spec.Dir = dir
+	env, err := json.Marshal(spec)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), daemonEnv+"="+string(env))
+	cmd.Stdout, cmd.Stderr = r.log, r.log
+	return cmd
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not so: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// attach makes a namespace a container.
+func (r *rig) attach(name string, publish ...string) *netlab.NS {
+	r.t.Helper()
+	ns := labtest.New(r.t, name)
+	if _, err := r.Attach(r.t.Context(), api.Attach{Name: name, Netns: ns.Path(), Publish: publish}); err != nil {
+		r.t.Fatal(err)
+	}
+	return ns
+}
+
+// get asks from a namespace as curl would. host, when not "", is what Host says.
+func get(ns *netlab.NS, url, host string, header ...string) (int, string, error) {
+	tr := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			return ns.Dial(network, addr, 2*time.Second)
+		},
+	}
+	c := http.Client{Transport: tr, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	req.Host = host
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// Only the host reaches the page: containers have other loopbacks, and nobody
+// listens at the gateway's or the host's address.
+func TestPageIsOnTheHostsLoopbackOnly(t *testing.T) {
+	r := newRig(t, daemonSpec{HTTP: ":9595"})
+	web := r.attach("web")
+	if code, _, err := get(r.world.Host, "http://"+pageAt+"/v1/info", ""); code != 200 || err != nil {
+		t.Fatalf("from the host: status %d, %v", code, err)
+	}
+	if code, _, err := get(r.world.Host, "http://localhost:9595/", "evil.example:9595"); err == nil && code != http.StatusMisdirectedRequest {
+		t.Errorf("a rebound name: status %d, want 421", code)
+	}
+	for ns, addrs := range map[*netlab.NS][]string{
+		web:             {"10.88.0.1", netlab.HostAddr, "127.0.0.1", "10.88.0.2"},
+		r.world.Outside: {netlab.HostAddr},
+		r.world.Host:    {netlab.HostAddr, "10.88.0.1"},
+	} {
+		for _, a := range addrs {
+			if code, _, err := get(ns, "http://"+a+":9595/", ""); err == nil {
+				t.Errorf("from %s the page at %s answers with %d", ns.Name(), a, code)
+			}
+		}
+	}
+	// Nor with the way round that NAT offers: a port that leads back to the host.
+	if _, err := r.Publish(t.Context(), "web", []string{"9595:9595"}); err == nil {
+		t.Error("the page's own port was published")
+	}
+}
+
+func TestPageBeyondLoopbackWantsItsToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	const token = "0123456789abcdef"
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, daemonSpec{HTTP: netlab.HostAddr + ":9595", TokenFile: file})
+	url := "http://" + netlab.HostAddr + ":9595"
+	for _, tc := range []struct {
+		path, auth string
+		want       int
+	}{
+		{"/", "", 401}, {"/v1/info", "", 401}, {"/metrics", "", 401}, {"/v1/info", "Bearer nosuch", 401},
+		{"/v1/info", "Bearer " + token, 200}, {"/metrics", "Bearer " + token, 200}, {"/?token=" + token, "", 303},
+	} {
+		if code, _, err := get(r.world.Outside, url+tc.path, "", "Authorization", tc.auth); code != tc.want || err != nil {
+			t.Errorf("%s with %q: status %d, %v; want %d", tc.path, tc.auth, code, err, tc.want)
+		}
+	}
+	// Without a token the daemon does not start, and nothing is left of it.
+	before, err := r.world.Host.Links()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := new(logBuffer)
+	other := r.command(&daemonSpec{HTTP: "0.0.0.0:9596"})
+	other.Stdout, other.Stderr = out, out
+	if err := r.world.Host.Start(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Wait(); err == nil || !strings.Contains(out.String(), "--http-token-file") {
+		t.Errorf("ended with %v and said %s", err, out)
+	}
+	if after, err := r.world.Host.Links(); err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("links %v, were %v (%v)", after, before, err)
+	}
+}
+
+// A whole daemon tells its metrics, on both listeners, and they are about what
+// happened.
+func TestMetricsOfADaemon(t *testing.T) {
+	r := newRig(t, daemonSpec{HTTP: pageAt})
+	web, db := r.attach("web", "8080:80", "5000-5009:5000-5009/udp"), r.attach("db")
+	serve(t, web, "10.88.0.2:80")
+	if code, _, err := get(r.world.Outside, "http://"+netlab.HostAddr+":8080/", ""); code != 200 || err != nil {
+		t.Fatalf("the published port: %d, %v", code, err)
+	}
+	if code, _, err := get(db, "http://10.88.0.2/", ""); code != 200 || err != nil {
+		t.Fatalf("the neighbour: %d, %v", code, err)
+	}
+	_, body, err := get(r.world.Host, "http://"+pageAt+"/metrics", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"vswitch_containers 2", "vswitch_networks 1",
+		`vswitch_published_ports{container="web",proto="tcp"} 1`, `vswitch_published_ports{container="web",proto="udp"} 10`,
+		`vswitch_conntrack_entries{proto="tcp"} 1`, `vswitch_nat_ports_used{address="198.51.100.1",proto="tcp"} 0`,
+		`vswitch_relay_sessions_limit{proto="tcp"} `, `vswitch_worker_seconds_total{state="asleep",worker="0"} `,
+		`vswitch_port_receive_frames_total{container="web",interface="",kind="container",network="bridge"} `,
+		`vswitch_port_receive_frames_total{container="",interface="eth0",kind="uplink",network=""} `,
+		`vswitch_api_request_duration_seconds_count{code="201",method="POST",path="/v1/containers"} 2`,
+		`vswitch_build_info{`,
+	} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("no line %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+}
+
+// serve answers GETs in a namespace with a text until the end of the test.
+func serve(t *testing.T, ns *netlab.NS, addr string) {
+	t.Helper()
+	l, err := ns.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello\n") })}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+}
