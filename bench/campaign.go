@@ -99,8 +99,11 @@ func (c *campaign) compare(ctx context.Context, s scenario.Scenario) error {
 	}
 	c.progress.begin(s.Title)
 	subject := c.opt.rival
-	if subject == kernel {
+	switch {
+	case subject == kernel:
 		subject = s.Baseline
+	case s.Subject != "":
+		subject = s.Subject
 	}
 	var rigs []*rig.Rig // baseline, subject, others
 	for i, system := range append([]string{s.Baseline, subject}, c.others(s, loads)...) {

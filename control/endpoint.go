@@ -209,6 +209,7 @@ func (c *Controller) plug(e *endpoint) error {
 	if err != nil {
 		return err
 	}
+	c.sockets.SetSlots(c.ringSlots())
 	p, err := c.sockets.Open(port.PacketConfig{Ifindex: e.index, Name: e.veth, FilterFD: c.kernel.DecideFD(), Account: account})
 	if err != nil {
 		c.kernel.RemoveFlowPort(e.index)
@@ -223,6 +224,23 @@ func (c *Controller) plug(e *endpoint) error {
 	e.port, e.hasPort = id, true
 	c.setPortLocked(id, portOwner{ep: e})
 	return nil
+}
+
+// Slots of the rings of containers' ports. 256 ride out a burst that is four batches
+// long; for thousands of ports that would be gigabytes, and so 2,000 fit in one.
+const (
+	ringSlots      = 256
+	ringSlotsMany  = 128
+	manyContainers = 512
+)
+
+func (c *Controller) ringSlots() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.byPort) >= manyContainers {
+		return ringSlotsMany
+	}
+	return ringSlots
 }
 
 // unplug takes an endpoint out of the switch, with the connections it had: its

@@ -85,7 +85,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	if err != nil {
 		return nil, err
 	}
-	c.sockets = port.NewPool(spareSockets, 0)
+	c.sockets = port.NewPool(spareSockets, ringSlots)
 	c.builder.done = make(chan struct{})
 	go c.runBuilder()
 	if cfg.CaptureRing > 0 {

@@ -5,6 +5,10 @@ import "github.com/vswitch/vswitch/dataplane/frame"
 const (
 	stormRate  = 1000 // flooded frames a second from one port
 	stormBurst = 2000
+	// stormPorts is in how many ports a flooded frame may end at that rate. In a
+	// larger network each costs as much more: with 2,000 ports 1000 frames would be
+	// two million a second.
+	stormPorts = 64
 )
 
 // stormBucket is a port's credit with one worker, which is the only one to touch
@@ -41,6 +45,9 @@ func (w *worker) mayFlood(f *frame.Frame, in *portConfig) bool {
 	cost := in.storm
 	if size := int(f.Offload.GSOSize); size > 0 {
 		cost *= int64(1 + f.Len()/size)
+	}
+	if n := len(in.network.members); n > stormPorts {
+		cost = cost * int64(n) / stormPorts
 	}
 	b := &e.storms[w.id]
 	b.spent = max(0, b.spent-(w.now-b.last))

@@ -8,6 +8,7 @@ import (
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/port/porttest"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
@@ -175,5 +176,35 @@ func TestL09LoopIsCappedByStormControl(t *testing.T) {
 	}
 	if seen > 2*(2000+10_000) {
 		t.Errorf("c1 saw %d frames of the loop in 10 s, want at most what two ports may flood", seen)
+	}
+}
+
+// In a network of more than 64 ports a flooded frame costs as much more as it has
+// more receivers.
+func TestL08StormLimitOfALargeNetwork(t *testing.T) {
+	l := guarded(t)
+	members := 0
+	for _, p := range l.Config.Ports {
+		if p.Network == 1 {
+			members++
+		}
+	}
+	for ; members < 256; members++ {
+		id, err := l.Switch.AddPort(porttest.New(fmt.Sprintf("x%d", members)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Config.Ports = append(l.Config.Ports, dataplane.PortConfig{ID: id, Network: 1})
+	}
+	l.Install()
+	flooded := 0
+	l.Memory("c1").SetSink(func([]byte, frame.Offload) { flooded++ })
+	for range 1500 {
+		l.Memory("c2").Inject(l2(header.Broadcast, MAC("c2"), "x"), noOffload)
+	}
+	for l.Switch.Step() > 0 {
+	}
+	if flooded != 500 { // a quarter of the burst of a small network
+		t.Errorf("%d of 1500 frames were flooded to 256 ports, want 500", flooded)
 	}
 }

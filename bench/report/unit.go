@@ -19,6 +19,7 @@ const (
 	SecondsPerMillion Unit = "s/Mframes"
 	Bytes             Unit = "B"
 	Cores             Unit = "cores" // CPU seconds per second
+	Lost              Unit = "frames lost"
 )
 
 // Format writes v for people, with three significant digits.

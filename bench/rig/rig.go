@@ -20,7 +20,8 @@ const (
 	Bridge      = "bridge"
 	BridgeNFT   = "bridge+nft"
 	VSwitch     = "vswitch"
-	Unguarded   = "vswitch, guards off"
+	Userspace   = "vswitch, no flow table"
+	Unguarded   = "vswitch, no flow table, guards off"
 	OVS         = "Open vSwitch"
 	VDE         = "VDE"
 	DockerProxy = "docker-proxy"
@@ -96,7 +97,7 @@ var needs = map[string][][2]string{
 // nor vswitch.
 func IsOther(system string) bool {
 	switch system {
-	case Bridge, BridgeNFT, VSwitch, Unguarded:
+	case Bridge, BridgeNFT, VSwitch, Userspace, Unguarded:
 		return false
 	}
 	return true
@@ -133,7 +134,7 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 		if err = r.buildBridge(); err == nil {
 			err = r.addNFT(published)
 		}
-	case VSwitch, Unguarded:
+	case VSwitch, Userspace, Unguarded:
 		err = r.buildVSwitch(ctx, opt.Binary)
 	case OVS:
 		err = r.buildOVS(ctx)

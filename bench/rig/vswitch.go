@@ -108,7 +108,11 @@ func (r *Rig) startDaemon(ctx context.Context, binary string) error {
 		return err
 	}
 	run := filepath.Join(dir, "run")
-	p, err := r.start(r.World.Host, binary, "daemon", "--run-dir", run, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0")
+	args := []string{"daemon", "--run-dir", run, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0"}
+	if r.System != VSwitch {
+		args = append(args, "--flow-table=false")
+	}
+	p, err := r.start(r.World.Host, binary, args...)
 	if err != nil {
 		return err
 	}

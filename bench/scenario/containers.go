@@ -14,7 +14,7 @@ func containers() Scenario {
 		Name:     "containers",
 		Title:    "container to container",
 		Baseline: rig.Bridge,
-		Others:   []string{rig.OVS, rig.VDE},
+		Others:   []string{rig.Userspace, rig.OVS, rig.VDE},
 		Loads: append(b.loads(),
 			withOthers(frameRate(64, b.frames64)), frameRate(512, 0), frameRate(1500, 0),
 			lossless(64), lossless(512), lossless(1500),

@@ -4,14 +4,15 @@ import "github.com/vswitch/vswitch/bench/rig"
 
 // guards are two paths with the guards of both containers on, against the same
 // with them off: what it costs to look at the source of each frame, beside
-// bridging and beside NAT.
+// bridging and beside NAT. The flow table is off on both sides: it would carry the
+// flows of guarded containers only, and nothing looks at their frames then.
 func guards() []Scenario {
 	b := bounds{bulk: 0.9, frames64: 0.9}
 	list := []Scenario{containers(), masquerade()}
 	for i := range list {
 		s := &list[i]
 		s.Name, s.Title = s.Name+", guards", s.Title+": guards on and off"
-		s.Baseline, s.Others = rig.Unguarded, nil
+		s.Subject, s.Baseline, s.Others = rig.Userspace, rig.Unguarded, nil
 		s.Loads = []Load{bulk(1, false, b), frameRate(64, b.frames64)}
 	}
 	return list

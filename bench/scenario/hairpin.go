@@ -15,7 +15,7 @@ func hairpin() Scenario {
 		Name:     "hairpin",
 		Title:    "container to published port",
 		Baseline: rig.BridgeNFT,
-		Others:   []string{rig.DockerProxy},
+		Others:   []string{rig.Userspace, rig.DockerProxy},
 		Loads:    append(natBounds.loads(), frameRate(64, natBounds.frames64)),
 		ends: func(r *rig.Rig) (ends, error) {
 			e := ends{

@@ -18,7 +18,7 @@ func masquerade() Scenario {
 		Name:     "masquerade",
 		Title:    "container to outside",
 		Baseline: rig.BridgeNFT,
-		Others:   []string{rig.Pasta, rig.Slirp},
+		Others:   []string{rig.Userspace, rig.Pasta, rig.Slirp},
 		Loads:    append(natBounds.loads(), frameRate(64, natBounds.frames64), lossless(64)),
 		ends: func(r *rig.Rig) (ends, error) {
 			e := ends{client: r.A.NS, server: netip.MustParseAddr(netlab.FarAddr), serverNS: r.World.Outside}

@@ -14,7 +14,7 @@ func published() Scenario {
 		Name:     "published",
 		Title:    "outside to published port",
 		Baseline: rig.BridgeNFT,
-		Others:   []string{rig.DockerProxy, rig.Pasta, rig.Slirp},
+		Others:   []string{rig.Userspace, rig.DockerProxy, rig.Pasta, rig.Slirp},
 		Loads:    append(natBounds.loads(), frameRate(64, natBounds.frames64), lossless(64)),
 		ends: func(r *rig.Rig) (ends, error) {
 			e := ends{

@@ -17,6 +17,8 @@ type Scenario struct {
 	// Baseline is the kernel's way to do the same, or vswitch without its guards:
 	// the name of a rig.
 	Baseline string
+	// Subject is the rig that is compared, where it is not vswitch as it comes.
+	Subject string
 	// Others are rigs of programs that do it too.
 	Others []string
 	Loads  []Load
@@ -121,5 +123,6 @@ func Alones() []Alone {
 		{Name: "by-flows", Run: byFlows},
 		{Name: "by-published", Run: byPublished},
 		{Name: "by-ports", Run: byPorts},
+		{Name: "blocking", Run: blocking},
 	}
 }

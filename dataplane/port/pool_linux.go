@@ -12,11 +12,12 @@ import (
 // Sockets belong to the network namespace of the process, not to that of a
 // thread which left it.
 type Pool struct {
-	size, slots int
-	fillers     sync.WaitGroup
+	size    int
+	fillers sync.WaitGroup
 
 	mu      sync.Mutex
 	ready   []*Packet // guarded by mu, like all below
+	slots   int
 	filling int
 	closed  bool
 }
@@ -31,11 +32,19 @@ func NewPool(size, slots int) *Pool {
 	return p
 }
 
-// Open is OpenPacket with a prepared socket, or without when none is ready or
-// cfg asks for other slots than the pool has.
+// SetSlots changes what is prepared from now on; what is ready stays.
+func (p *Pool) SetSlots(slots int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slots = slots
+}
+
+// Open is OpenPacket with a prepared socket, or without when none is ready; the ring
+// has the slots of the pool, whatever cfg says.
 func (p *Pool) Open(cfg PacketConfig) (*Packet, error) {
-	k := p.take(cfg.Slots)
+	k, slots := p.take()
 	if k == nil {
+		cfg.Slots = slots
 		return OpenPacket(cfg)
 	}
 	if err := k.bind(cfg); err != nil {
@@ -44,18 +53,19 @@ func (p *Pool) Open(cfg PacketConfig) (*Packet, error) {
 	return k, nil
 }
 
-func (p *Pool) take(slots int) *Packet {
+// take returns a prepared socket, if there is one, and the slots that one would have.
+func (p *Pool) take() (*Packet, int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if slots != p.slots || p.closed {
-		return nil
+	if p.closed {
+		return nil, p.slots
 	}
 	var k *Packet
 	if n := len(p.ready); n > 0 {
 		k, p.ready = p.ready[n-1], p.ready[:n-1]
 	}
 	p.fillLocked()
-	return k
+	return k, p.slots
 }
 
 // fillLocked starts what is missing. A socket that could not be made (too many
@@ -68,7 +78,10 @@ func (p *Pool) fillLocked() {
 }
 
 func (p *Pool) fill() {
-	k, err := prepare(p.slots)
+	p.mu.Lock()
+	slots := p.slots
+	p.mu.Unlock()
+	k, err := prepare(slots)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.filling--
