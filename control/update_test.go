@@ -169,3 +169,32 @@ func TestQuotaOfAContainer(t *testing.T) {
 	r.start()
 	check()
 }
+
+// RFC 6888 REQ-12: who a container talks to is not in the log,
+// also when something is refused.
+func TestN80LogNamesNoDestination(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	a, _ := r.attach("a", api.Attach{Networks: []api.Connect{{MaxFlows: 3}}, Publish: []string{"8080:80"}})
+	serve(t, a, ":80", "a")
+	serve(t, r.world.Outside, ":9000", "outside")
+	for range 6 {
+		if c, err := a.Dial("tcp", netlab.FarAddr+":9000", time.Second); err == nil {
+			defer c.Close()
+		}
+	}
+	wantFetch(t, r.world.Outside, netlab.HostAddr+":8080", "a", netlab.OutsideAddr)
+	if _, err := fetchFast(a, netlab.FarAddr+":9001"); err == nil {
+		t.Error("the quota lets everything through")
+	}
+	stats, err := r.Stats(t.Context())
+	if err != nil || stats.Drops["postrouting-quota"] == 0 {
+		t.Errorf("nothing was refused: %+v, %v", stats.Drops, err)
+	}
+	r.stop()
+	for _, secret := range []string{netlab.FarAddr, netlab.OutsideAddr + ":", ":9000"} {
+		if strings.Contains(r.log.String(), secret) {
+			t.Errorf("%s is in the log:\n%s", secret, r.log.String())
+		}
+	}
+}

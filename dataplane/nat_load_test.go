@@ -91,7 +91,7 @@ func spread(t *testing.T) (chi float64, neighbours int) {
 // RFC 6888 REQ-13: every port of the ranges is used, 64,512 of an address that
 // is the switch's alone and 36,280 beside the host's own range; then the flow
 // is refused, and other protocols and containers are not.
-func TestN29N80EveryPortIsUsed(t *testing.T) {
+func TestN80EveryPortIsUsed(t *testing.T) {
 	wholeOnly(t)
 	for _, tc := range []struct {
 		ranges []dataplane.PortRange

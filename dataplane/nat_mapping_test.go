@@ -267,6 +267,27 @@ func TestN67OnlyTheContainerKeepsAMappingAlive(t *testing.T) {
 	}
 }
 
+// One stranger was answered once: for the rest of the time it speaks alone, and
+// what it says keeps nothing alive.
+func TestN67AnAnsweredStranger(t *testing.T) {
+	l := New(t)
+	eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterEIF })
+	l.Advance(121 * time.Second)
+	e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, header.ProtoUDP, "c1", 5000, web))
+	stranger := Inbound(header.ProtoUDP, "203.0.113.10:80", e, 0, "x")
+	l.Send("up", stranger)
+	l.Expect("c1")
+	l.Send("c1", UDP("c1", 5000, "203.0.113.10:80", "answer"))
+	l.Expect("up")
+	for at := 30; at <= 330; at += 30 {
+		l.Advance(30 * time.Second)
+		l.Send("up", stranger)
+		if got := len(l.Got("c1")); (got == 1) != (at < 300) {
+			t.Fatalf("%d s after the answer %d packets arrived; drops %s", at, got, l.Drops())
+		}
+	}
+}
+
 // RFC 6888 REQ-8: a UDP port that was open to strangers rests 120 s before it is
 // another's, also after the switch has lost its memory; ports with filtering by
 // address and port, and those of tracked TCP, may be reused at once.

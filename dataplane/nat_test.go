@@ -287,7 +287,7 @@ func TestN24TCPTimers(t *testing.T) {
 	}
 }
 
-func TestN29PortsRunOut(t *testing.T) {
+func TestN80PortsRunOut(t *testing.T) {
 	l := New(t)
 	l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61010, Last: 61019}, {First: 20000, Last: 20004}}
 	l.Config.Publish = []dataplane.PublishConfig{{Proto: header.ProtoUDP, First: 61015, Last: 61016, Addr: netip.MustParseAddr("10.1.0.12"), Target: 80}}
