@@ -92,6 +92,15 @@ func TestL02AgeingAfter300Seconds(t *testing.T) {
 	if known() {
 		t.Error("known after 301 s, want it forgotten")
 	}
+	// A station that speaks now and then stays known.
+	for range 5 {
+		l.Send("c1", l2(MAC("c2"), stranger, "still here"))
+		l.Expect("c2")
+		l.Advance(299 * time.Second)
+		if !known() {
+			t.Fatal("forgotten 299 s after its last frame")
+		}
+	}
 	l.Advance(time.Hour)
 	for _, c := range []string{"c1", "c2", "host1"} {
 		found := false
