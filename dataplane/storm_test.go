@@ -157,6 +157,22 @@ func TestL09Loop(t *testing.T) {
 	}
 }
 
+// The gateway's own frame that comes in at a container's port has gone round.
+func TestL09OwnAddressComesBack(t *testing.T) {
+	for _, guarded := range []bool{true, false} {
+		l := New(t)
+		if guarded {
+			l.Guard()
+		}
+		l.Send("c2", l2(header.Broadcast, MAC("host1"), "round"))
+		l.ExpectDrop("c2", dataplane.DropSpoofedMAC, 1)
+		l.Advance(time.Second)
+		if len(l.Events) != 1 || l.Events[0].Kind != dataplane.EventLoop || l.Events[0].Port != l.Port("c2") {
+			t.Errorf("guarded %v: events %+v, want a loop at c2", guarded, l.Events)
+		}
+	}
+}
+
 // A loop of stations that nobody knows, fed all the time, is held by storm
 // control within a second.
 func TestL09LoopIsCappedByStormControl(t *testing.T) {
