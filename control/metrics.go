@@ -20,6 +20,7 @@ func (c *Controller) reading() metrics.Reading {
 		},
 		MaxFlows: st.Conntrack.Max, HalfOpen: st.HalfOpen,
 		TableFull: st.Pressure.TableFull, PortsExhausted: st.Pressure.PortsExhausted, Evicted: st.Pressure.Evicted,
+		FlowRows: st.Flows.Rows, FlowActive: st.Flows.Active, FlowFrames: st.Flows.Frames,
 		Captures: st.Captures.Running, CaptureLost: st.Captures.Lost,
 	}
 	for why := dataplane.NotDropped + 1; why < dataplane.NumDropReasons; why++ {

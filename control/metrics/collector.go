@@ -40,6 +40,9 @@ var (
 	tableFull = desc("conntrack_refused_total", "Flows that were refused because conntrack was full.")
 	evicted   = desc("conntrack_evicted_total", "Half-open and closed flows that made room for others.")
 
+	flowRows   = desc("flow_table_flows", "Flows in the kernel's flow table: carried by the kernel now, or waiting.", "state")
+	flowFrames = desc("flow_table_frames_total", "Frames that the kernel carried by its flow table. A super-frame counts once.")
+
 	natUsed      = desc("nat_ports_used", "Masquerade ports in use, of ICMP identifiers, by address of the host.", "address", "proto")
 	natFree      = desc("nat_ports_free", "Masquerade ports that a new flow may take, by address of the host.", "address", "proto")
 	natExhausted = desc("nat_ports_exhausted_total", "Flows that were refused because no masquerade port was free.")
@@ -61,7 +64,7 @@ var (
 var all = []*prometheus.Desc{
 	networks, containers,
 	portRxFrames, portRxBytes, portTxFrames, portTxBytes, portKernelDrops, portDrops, drops,
-	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted,
+	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted, flowRows, flowFrames,
 	natUsed, natFree, natExhausted, published, captures, captureLost,
 	workerTime, workerTurns, workerSpins, workerSleeps, workerBatch, relays, relayLimit,
 }
@@ -110,6 +113,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(halfOpen, r.HalfOpen)
 	count(tableFull, r.TableFull)
 	count(evicted, r.Evicted)
+	gauge(flowRows, r.FlowActive, "active")
+	gauge(flowRows, r.FlowRows-r.FlowActive, "waiting")
+	count(flowFrames, r.FlowFrames)
 	for _, n := range r.NAT {
 		gauge(natUsed, n.Used, n.Address, n.Proto)
 		gauge(natFree, n.Free, n.Address, n.Proto)

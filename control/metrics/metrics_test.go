@@ -36,6 +36,7 @@ func sample() Reading {
 		Drops:      map[string]uint64{"guard-spoofed-ip": 5, "egress-nobody": 0},
 		FDBLearned: 20, FDBStatic: 21, FDBMax: 22, FDBMoves: 23,
 		Flows: map[string]int{"tcp": 30, "udp": 31, "icmp": 32, "other": 33}, MaxFlows: 34, HalfOpen: 35, TableFull: 36, PortsExhausted: 37, Evicted: 38,
+		FlowRows: 39, FlowActive: 9, FlowFrames: 390,
 		NAT:       []NATPorts{{"198.51.100.1", "tcp", 40, 41}, {"2001:db8::1", "tcp", 42, 43}},
 		Published: []Published{{"web", "tcp", 50}},
 		Captures:  60, CaptureLost: 61,
@@ -77,6 +78,8 @@ func TestScrape(t *testing.T) {
 		`vswitch_dropped_frames_total{reason="egress-nobody"} 0`,
 		`vswitch_fdb_entries{type="static"} 21`,
 		`vswitch_conntrack_entries{proto="icmp"} 32`,
+		`vswitch_flow_table_flows{state="waiting"} 30`,
+		`vswitch_flow_table_frames_total 390`,
 		`vswitch_nat_ports_free{address="2001:db8::1",proto="tcp"} 43`,
 		`vswitch_published_ports{container="web",proto="tcp"} 50`,
 		`vswitch_worker_seconds_total{state="asleep",worker="0"} 75`,
@@ -242,4 +245,21 @@ func ExampleMetrics() {
 		}
 	}
 	// Output: vswitch_containers 3
+}
+
+// A scrape of a host with 500 containers.
+func BenchmarkScrape(b *testing.B) {
+	r := sample()
+	r.Ports = nil
+	for i := range 500 {
+		r.Ports = append(r.Ports, api.PortStats{Kind: "container", Network: "bridge", Container: fmt.Sprint("c", i), Drops: map[string]uint64{"guard-spoofed-ip": 1}})
+	}
+	m := New("v1", func() Reading { return r }, quiet)
+	size := 0
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		m.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		size = w.Body.Len()
+	}
+	b.ReportMetric(float64(size), "bytes")
 }

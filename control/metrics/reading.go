@@ -26,6 +26,11 @@ type Reading struct {
 	// half-open or closed ones that made room.
 	TableFull, PortsExhausted, Evicted uint64
 
+	// The kernel's flow table: flows in it, those whose frames the kernel carries
+	// now, and the frames that it has carried.
+	FlowRows, FlowActive int
+	FlowFrames           uint64
+
 	NAT       []NATPorts
 	Published []Published
 

@@ -322,3 +322,30 @@ func traffic(t *testing.T, r *rig, from *netlab.NS) {
 }
 
 var quiet = slog.New(slog.DiscardHandler)
+
+// With a token a browser is asked for it once, and the address keeps no trace of it.
+func TestPageWithAToken(t *testing.T) {
+	ns := labtest.New(t, "host")
+	l, err := ns.Listen("tcp", pageAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := web.New(web.HandlerOf(web.NewFake(2, 3), web.Token), quiet)
+	go srv.Serve(l)
+	defer srv.Close()
+	b := openTab(t, ns)
+	b.open("http://" + pageAt + "/")
+	if got := js[string](b, "document.body.textContent"); !strings.Contains(got, "--http-token-file") {
+		t.Errorf("without a token the page says %q", got)
+	}
+	b.typed("input", "not the token"+kb.Enter)
+	b.until("document.body.textContent.includes('This is not the token.')")
+	b.typed("input", web.Token+kb.Enter)
+	b.until("document.querySelectorAll('.row:not(.host)').length === 2")
+	b.until("document.querySelector('#state').dataset.state === 'live'")
+	if got := js[string](b, "location.href + ' ' + document.cookie"); got != "http://"+pageAt+"/ " {
+		t.Errorf("the address and what scripts see of cookies: %q", got)
+	}
+	b.open("http://" + pageAt + "/#flows")
+	b.until("document.querySelectorAll('#v-flows tbody tr').length === 3")
+}

@@ -8,6 +8,9 @@ const rowHeight = 26;
 const mostPackets = 50000;
 const mostBytes = 64 << 20;
 
+// where is the port and the point; rx and tx say no more than the direction.
+const where = (p) => `${p.dir} ${p.iface.replace(/ (rx|tx)$/, '')}`.trim();
+
 export function capture(root) {
   let packets = [], chunks = [], size = 0, running = null, follow = true, chosen = -1, first = 0, dropped = 0;
 
@@ -150,7 +153,7 @@ export function capture(root) {
         r.dataset.at = at;
         r.shown = p;
         text(r.children[0], clock(p.time));
-        text(r.children[1], `${p.dir} ${p.iface}`.trim());
+        text(r.children[1], where(p));
         text(r.children[2], p.words.line + (p.comments.length ? `  # ${p.comments.join(' ')}` : ''));
         r.dataset.proto = p.words.proto;
         r.classList.toggle('dropped', p.comments.some((c) => c.startsWith('dropped')));
@@ -179,7 +182,7 @@ export function capture(root) {
     const d = p.words || decode(p);
     detail.hidden = false;
     detail.replaceChildren(
-      el('h2', {}, `Frame ${whole(i + 1)}`, el('span', { class: 'muted' }, ` ${p.dir} ${p.iface}, ${p.size} bytes`)),
+      el('h2', {}, `Frame ${whole(i + 1)}`, el('span', { class: 'muted' }, ` ${where(p)}, ${p.size} bytes`)),
       ...p.comments.map((c) => el('p', { class: 'comment' }, c)),
       el('div', { class: 'layers' },
         el('div', {}, ...d.layers.map((l) => el('details', { open: true }, el('summary', {}, l.name),
