@@ -69,11 +69,9 @@ func (c *Controller) onContainer(name string, fn func(*undo, *container) error) 
 	if err != nil {
 		return err
 	}
-	defer c.names.lock(ofContainer(ct.rec.Name))()
-	c.mu.Lock()
-	same := c.containers[ct.rec.Name] == ct && ct.ready
-	c.mu.Unlock()
-	if !same { // detached while we waited
+	unlock, ok := c.holdContainer(ct)
+	defer unlock()
+	if !ok { // detached while we waited
 		return notFoundf("container %s is not attached: see vswitch ps", name)
 	}
 	u := &undo{fault: c.fault}

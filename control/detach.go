@@ -28,19 +28,18 @@ func (c *Controller) Detach(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return c.releaseIf(ct.rec.Name, "detach", func(*container) bool { return true })
+	return c.releaseHeld(ct, "detach")
 }
 
-// releaseIf releases a container once no other operation on it runs, if it is
-// still there and still says yes.
-func (c *Controller) releaseIf(name, why string, still func(*container) bool) error {
-	defer c.names.lock(ofContainer(name))()
-	c.mu.Lock()
-	ct := c.containers[name]
-	c.mu.Unlock()
-	if ct == nil || !still(ct) {
+// releaseHeld releases a container once no other operation on it runs, if it is
+// still there.
+func (c *Controller) releaseHeld(ct *container, why string) error {
+	unlock, ok := c.holdContainer(ct)
+	defer unlock()
+	if !ok {
 		return nil
 	}
+	name := ct.rec.Name
 	err := c.release(ct)
 	c.log.Info("released", "container", name, "reason", why)
 	c.emitDetach(name, why)
@@ -61,7 +60,11 @@ func (c *Controller) release(ct *container) error {
 	}
 	errs = append(errs, c.store.DeleteContainer(ct.rec.ID))
 	for _, e := range endpoints {
-		errs = append(errs, c.unplug(e), c.host.DelLink(e.veth, e.index))
+		if ct.rec.Handover {
+			c.dropCable(e)
+		} else {
+			errs = append(errs, c.unplug(e), c.host.DelLink(e.veth, e.index))
+		}
 	}
 	for _, m := range mappings {
 		errs = append(errs, c.releasePorts(m))
@@ -97,7 +100,7 @@ func (c *Controller) watchProcess(ct *container) {
 		case <-ct.proc.Done():
 		}
 		c.background(func() error {
-			return c.releaseIf(ct.rec.Name, "process ended", func(now *container) bool { return now == ct })
+			return c.releaseHeld(ct, "process ended")
 		})
 	})
 }
@@ -118,14 +121,12 @@ func (c *Controller) background(fn func() error) {
 // deleted, or somebody removed an interface.
 func (c *Controller) linkGone(ct *container) {
 	c.background(func() error {
-		name := ct.rec.Name
-		defer c.names.lock(ofContainer(name))()
-		c.mu.Lock()
-		same := c.containers[name] == ct
-		c.mu.Unlock()
-		if !same {
+		unlock, ok := c.holdContainer(ct)
+		defer unlock()
+		if !ok {
 			return nil
 		}
+		name := ct.rec.Name
 		var lost []*endpoint
 		for _, e := range ct.endpoints {
 			if l, err := c.host.Link(e.veth); err != nil || l.Index != e.index {

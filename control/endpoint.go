@@ -7,6 +7,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/port"
 )
 
@@ -83,7 +84,7 @@ func (e *endpoint) takeAddrs(ips [2]netip.Addr) error {
 		a := ips[familyOf(n.rec.Subnets[i].Prefix.Addr())]
 		var err error
 		if a.IsValid() {
-			err = p.take(a, owner)
+			err = p.take(a, owner, e.ct.rec.Runtime)
 		} else {
 			a, err = p.next(owner)
 		}
@@ -246,18 +247,30 @@ func (c *Controller) ringSlots() int {
 // unplug takes an endpoint out of the switch, with the connections it had: its
 // address may soon be another container's.
 func (c *Controller) unplug(e *endpoint) error {
+	if id, had := c.forgetPort(e); had {
+		return c.removePort(e, id)
+	}
+	return nil
+}
+
+func (c *Controller) removePort(e *endpoint, id frame.PortID) error {
+	err := c.sw.RemovePort(id)
+	c.kernel.RemoveFlowPort(e.index)
+	return err
+}
+
+// forgetPort is the first half of it: nothing knows the port any more but the
+// switch.
+func (c *Controller) forgetPort(e *endpoint) (id frame.PortID, had bool) {
 	c.mu.Lock()
-	id, had := e.port, e.hasPort
+	id, had = e.port, e.hasPort
 	e.hasPort = false
 	if had {
 		c.dropPortLocked(id)
 	}
 	c.mu.Unlock()
-	if !had {
-		return nil
+	if had {
+		c.sw.FlushConns(func(i dataplane.ConnInfo) bool { return i.Port == id })
 	}
-	c.sw.FlushConns(func(i dataplane.ConnInfo) bool { return i.Port == id })
-	err := c.sw.RemovePort(id)
-	c.kernel.RemoveFlowPort(e.index)
-	return err
+	return id, had
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/vswitch/vswitch/control/host"
@@ -30,19 +31,33 @@ func (c *Controller) isWaiting(l host.Link) bool {
 		strings.HasPrefix(l.Name, waitPrefix+strings.TrimPrefix(c.vethPrefix(), "veth"))
 }
 
+// dropCable is unplug and the cable's end. The kernel takes tens of milliseconds
+// for each of the two, and the runtime holds up other containers while it waits for
+// us: they are left to the kernel. What is still there when the daemon ends is found
+// by the next.
+func (c *Controller) dropCable(e *endpoint) {
+	id, had := c.forgetPort(e)
+	c.spawn(func() {
+		var err error
+		if had {
+			err = c.removePort(e, id)
+		}
+		if err = errors.Join(err, c.host.DelLink(e.veth, e.index)); err != nil {
+			c.log.Error("remove interface", "interface", e.veth, "err", joined(err))
+		}
+	})
+}
+
 // handedOver learns what the ends of a container are called since its runtime has
 // moved them.
 func (c *Controller) handedOver(ct *container) {
 	c.background(func() error {
-		defer c.names.lock(ofContainer(ct.rec.Name))()
-		c.mu.Lock()
-		same := c.containers[ct.rec.Name] == ct
-		list := ct.endpoints
-		c.mu.Unlock()
-		if !same {
+		unlock, ok := c.holdContainer(ct)
+		defer unlock()
+		if !ok {
 			return nil
 		}
-		for _, e := range list {
+		for _, e := range ct.endpoints {
 			c.followHandover(e)
 		}
 		return nil

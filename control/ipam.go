@@ -15,6 +15,7 @@ type addressPool struct {
 	// reserved are addresses never handed out, by address.
 	reserved map[netip.Addr]string
 	taken    map[netip.Addr]string // container by address
+	leased   map[netip.Addr]lease  // what runtimes were promised
 	// last was handed out last; the search goes on behind it.
 	last netip.Addr
 }
@@ -35,17 +36,19 @@ func newAddressPool(network string, subnet, rng netip.Prefix, gateway netip.Addr
 }
 
 // next gives the next free address of the range to owner.
-func (p *addressPool) next(owner string) (netip.Addr, error) {
+func (p *addressPool) next(owner string) (netip.Addr, error) { return p.nextIn(p.rng, owner) }
+
+func (p *addressPool) nextIn(rng netip.Prefix, owner string) (netip.Addr, error) {
 	a := p.last
-	if !a.IsValid() || !p.rng.Contains(a) {
-		a = p.rng.Addr().Prev() // invalid at 0.0.0.0 or ::
+	if !a.IsValid() || !rng.Contains(a) {
+		a = rng.Addr().Prev() // invalid at 0.0.0.0 or ::
 	}
 	// Among one more address than there are obstacles one is free, unless the
 	// walk came round first.
-	obstacles := len(p.taken) + len(p.reserved) + 4
+	obstacles := len(p.taken) + len(p.reserved) + len(p.leased) + 4
 	for range obstacles {
-		if a = a.Next(); !a.IsValid() || !p.rng.Contains(a) {
-			a = p.rng.Addr()
+		if a = a.Next(); !a.IsValid() || !rng.Contains(a) {
+			a = rng.Addr()
 		}
 		if p.why(a) == "" {
 			p.taken[a], p.last = owner, a
@@ -53,16 +56,23 @@ func (p *addressPool) next(owner string) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fullf("network %s is full: no free address in %s: detach a container or make a network with a larger subnet",
-		p.network, p.rng)
+		p.network, rng)
 }
 
-// take gives owner the address it asks for.
-func (p *addressPool) take(a netip.Addr, owner string) error {
+// take gives owner the address it asks for. One that is leased goes to a container
+// of the runtime that holds the lease.
+func (p *addressPool) take(a netip.Addr, owner, runtime string) error {
 	if !p.subnet.Contains(a) {
 		return invalidf("address %s is outside subnet %s of network %s: choose one inside", a, p.subnet, p.network)
 	}
 	if who := p.taken[a]; who != "" {
 		return conflictf("address %s of network %s is in use by container %s: choose another", a, p.network, who)
+	}
+	if who := p.leasedTo(a); who != "" {
+		if who != runtime {
+			return conflictf("address %s of network %s is kept for a container of %s: choose another", a, p.network, who)
+		}
+		delete(p.leased, a)
 	}
 	if why := p.why(a); why != "" {
 		return invalidf("address %s of network %s %s: choose another", a, p.network, why)
@@ -78,6 +88,9 @@ func (p *addressPool) release(a netip.Addr) { delete(p.taken, a) }
 func (p *addressPool) why(a netip.Addr) string {
 	if p.taken[a] != "" {
 		return "is in use"
+	}
+	if p.leasedTo(a) != "" {
+		return "is kept for a container to come"
 	}
 	if a == p.gateway {
 		return "is the gateway"

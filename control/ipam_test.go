@@ -87,7 +87,7 @@ func TestPoolSizes(t *testing.T) {
 
 func TestPoolTake(t *testing.T) {
 	p := pool("10.1.0.0/24", "10.1.0.128/25", map[string]netip.Addr{"printer": netip.MustParseAddr("10.1.0.4")})
-	if err := p.take(netip.MustParseAddr("10.1.0.9"), "web"); err != nil {
+	if err := p.take(netip.MustParseAddr("10.1.0.9"), "web", ""); err != nil {
 		t.Errorf("outside the range, inside the subnet: %v", err)
 	}
 	for _, tc := range []struct {
@@ -102,7 +102,7 @@ func TestPoolTake(t *testing.T) {
 		{"10.1.0.0", "subnet itself", api.ErrInvalid},
 		{"10.1.0.255", "broadcast", api.ErrInvalid},
 	} {
-		err := p.take(netip.MustParseAddr(tc.addr), "db")
+		err := p.take(netip.MustParseAddr(tc.addr), "db", "")
 		if !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.say) {
 			t.Errorf("take %s: %v, want %v that says %q", tc.addr, err, tc.kind, tc.say)
 		}

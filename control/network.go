@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -46,7 +47,11 @@ func (c *Controller) createNetwork(u *undo, rec state.Network) (*network, error)
 		rec: rec, port: frame.NoPort,
 		macs: make(map[header.MAC]string), members: make(map[*endpoint]bool),
 	}
-	n.rec.TAP = "vs-" + rec.ID[:10]
+	if n.rec.TAP == "" {
+		n.rec.TAP = "vs-" + rec.ID[:10]
+	} else if _, err := c.host.Link(n.rec.TAP); err == nil {
+		return nil, conflictf("network %s: interface %s exists on the host already: choose another name", rec.Name, n.rec.TAP)
+	}
 	if n.rec.MTU == 0 {
 		n.rec.MTU = c.defaultMTU(hasFamily(n.rec, ipv6))
 	}
@@ -109,7 +114,11 @@ func (n *network) fill() {
 	n.mac = gatewayMAC(n.rec.Subnets[0].Gateway)
 	n.pools = nil
 	for _, s := range n.rec.Subnets {
-		n.pools = append(n.pools, newAddressPool(n.rec.Name, s.Prefix, s.IPRange, s.Gateway, s.Reserved))
+		gw := s.Gateway
+		if s.Mode == api.GatewayIsolated {
+			gw = netip.Addr{} // nobody has it
+		}
+		n.pools = append(n.pools, newAddressPool(n.rec.Name, s.Prefix, s.IPRange, gw, s.Reserved))
 	}
 	n.macs[n.mac] = "the gateway"
 }
@@ -279,7 +288,18 @@ func (n *network) memberNames() []string {
 	return names
 }
 
-// PruneNetworks deletes every network without containers but the default one.
+// used reports whether a runtime relies on a network, with or without containers.
+func (n *network) used() bool {
+	for key := range n.rec.Labels {
+		if strings.HasPrefix(key, api.UsedBy) {
+			return true
+		}
+	}
+	return false
+}
+
+// PruneNetworks deletes every network without containers but the default one and
+// those that a runtime relies on.
 func (c *Controller) PruneNetworks(_ context.Context) (api.Pruned, error) {
 	out := api.Pruned{Networks: []string{}}
 	leave, err := c.enter()
@@ -290,7 +310,7 @@ func (c *Controller) PruneNetworks(_ context.Context) (api.Pruned, error) {
 	c.mu.Lock()
 	var names []string
 	for _, n := range c.sortedNetworksLocked() {
-		if n.rec.Name != DefaultNetwork && len(n.members) == 0 {
+		if n.rec.Name != DefaultNetwork && len(n.members) == 0 && !n.used() {
 			names = append(names, n.rec.Name)
 		}
 	}

@@ -224,14 +224,12 @@ func (c *Controller) releaseOf(in api.Release, gone func(*endpoint) bool) error 
 	if ct == nil {
 		return nil
 	}
-	name := ct.rec.Name
-	defer c.names.lock(ofContainer(name))()
-	c.mu.Lock()
-	same := c.containers[name] == ct
-	c.mu.Unlock()
-	if !same {
+	unlock, ok := c.holdContainer(ct)
+	defer unlock()
+	if !ok {
 		return nil
 	}
+	name := ct.rec.Name
 	var list []*endpoint
 	for _, e := range ct.endpoints {
 		if (in.Ifname == "" || e.ifname == in.Ifname) && gone(e) {

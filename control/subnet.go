@@ -58,6 +58,11 @@ func checkNetwork(in api.NetworkCreate) (rec state.Network, err error) {
 	if err := checkLabels("network "+in.Name, in.Labels); err != nil {
 		return rec, err
 	}
+	if rec.TAP = in.Interface; rec.TAP != "" {
+		if err := checkIfname(rec.TAP); err != nil {
+			return rec, err
+		}
+	}
 	if rec.Subnets, err = checkSubnets(in); err == nil {
 		err = checkMTU(rec)
 	}

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -71,19 +70,7 @@ func updated(rec state.Network, in api.NetworkUpdate) (state.Network, error) {
 			return rec, err
 		}
 	}
-	if len(in.Labels) == 0 {
-		return rec, nil
-	}
-	labels := maps.Clone(rec.Labels)
-	if labels == nil {
-		labels = make(map[string]string)
-	}
-	for k, v := range in.Labels {
-		if labels[k] = v; v == "" {
-			delete(labels, k)
-		}
-	}
-	rec.Labels = labels
+	rec.Labels = merged(rec.Labels, in.Labels)
 	return rec, checkLabels("network "+rec.Name, in.Labels)
 }
 

@@ -14,6 +14,16 @@ var (
 	ErrFull     = errors.New("full")      // 507
 )
 
+// Kind is the kind of refusal that an HTTP status says, nil when it says none.
+func Kind(status int) error {
+	for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrFull} {
+		if Status(kind) == status {
+			return kind
+		}
+	}
+	return nil
+}
+
 // Status is the HTTP status that says err.
 func Status(err error) int {
 	switch {

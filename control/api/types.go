@@ -66,7 +66,14 @@ type NetworkCreate struct {
 	// Exempt are destinations that see the containers' own addresses, CIDR.
 	Exempt []string          `json:"exempt,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
+	// Interface names the device towards the host. Missing: chosen.
+	Interface string `json:"interface,omitempty"`
 }
+
+// UsedBy begins the keys of labels by which a runtime says that it relies on a
+// network: prune leaves such a network alone. Behind it stand the runtime's word,
+// a dot and what the runtime calls the network.
+const UsedBy = "org.vswitch.used-by."
 
 // Modes of a network's gateway, as Docker has them.
 const (

@@ -19,3 +19,11 @@ const (
 	FilterAPDF = "apdf" // the address and port that was written to
 	FilterEIF  = "eif"  // everybody, 120 s after the start of the daemon
 )
+
+// ContainerUpdate is the body of PATCH /v1/containers/{name}: what is to be changed
+// of a container that stands.
+type ContainerUpdate struct {
+	Name string `json:"name,omitempty"` // another one; "": as it is
+	// Labels are set one by one; an empty value takes the label away.
+	Labels map[string]string `json:"labels,omitempty"`
+}

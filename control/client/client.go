@@ -31,6 +31,10 @@ type Error struct {
 // Error returns the daemon's line.
 func (e *Error) Error() string { return e.Message }
 
+// Unwrap is the kind of refusal, one of the errors of package api, so that it is
+// recognised as those of the controller are.
+func (e *Error) Unwrap() error { return api.Kind(e.Status) }
+
 // IsNotFound reports whether err says that the named object does not exist.
 func IsNotFound(err error) bool {
 	var e *Error

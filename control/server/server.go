@@ -25,10 +25,14 @@ type Backend interface {
 	UpdateNetwork(ctx context.Context, name string, in api.NetworkUpdate) (api.Network, error)
 	RemoveNetwork(ctx context.Context, name string) error
 	PruneNetworks(context.Context) (api.Pruned, error)
+	FreeSubnet(context.Context, api.SubnetRequest) (api.FreeSubnet, error)
+	LeaseAddress(ctx context.Context, network string, in api.LeaseRequest) (api.Lease, error)
+	EndLease(ctx context.Context, network, address string) error
 
 	Containers(context.Context, api.ContainerFilter) ([]api.Container, error)
 	Container(ctx context.Context, name string) (api.Container, error)
 	Attach(context.Context, api.Attach) (api.Container, error)
+	UpdateContainer(ctx context.Context, name string, in api.ContainerUpdate) (api.Container, error)
 	Detach(ctx context.Context, name string) error
 	Check(ctx context.Context, name string) error
 	Release(context.Context, api.Release) error
@@ -99,6 +103,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /v1/capture", s.capture)
 	mux.HandleFunc("DELETE /v1/capture/{id}", s.endCapture)
 	s.runtime(mux)
+	s.leases(mux)
 
 	mux.Handle("POST /v1/networks", s.answer(func(r *http.Request) (any, error) {
 		var in api.NetworkCreate
