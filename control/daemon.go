@@ -75,6 +75,11 @@ type DaemonConfig struct {
 	// Socket, when not nil, is the API's listening socket, made by a service
 	// manager that keeps it; otherwise it is made in RunDir.
 	Socket *net.UnixListener
+	// DockerSocket, when not empty, is where Docker's plugin protocol is served, on
+	// Docker when a service manager made the socket. DockerAPI is dockerd's own
+	// socket, to learn containers' names from; empty: they are not learned.
+	DockerSocket, DockerAPI string
+	Docker                  *net.UnixListener
 	// Ready, when not nil, is called once requests are answered, and Stopping when
 	// the end begins.
 	Ready, Stopping func()
@@ -135,8 +140,11 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 	if err := cfg.fill(); err != nil {
 		return err
 	}
-	if cfg.Socket != nil {
-		if err := server.Inherit(cfg.Socket); err != nil {
+	for _, l := range []*net.UnixListener{cfg.Socket, cfg.Docker} {
+		if l == nil {
+			continue
+		}
+		if err := server.Inherit(l); err != nil {
 			return err
 		}
 	}
@@ -201,6 +209,11 @@ func Run(ctx context.Context, cfg DaemonConfig) (err error) {
 		cleanup = append(cleanup, end)
 		cfg.Log.Info("page ready", "url", "http://"+page.Addr().String()+"/", "token", token != "")
 	}
+	stopDocker, err := c.serveDocker(cfg.Docker, cfg.DockerSocket, cfg.DockerAPI)
+	if err != nil {
+		return err
+	}
+	cleanup = append(cleanup, stopDocker)
 	if cfg.Stopping != nil {
 		cleanup = append(cleanup, func() error { cfg.Stopping(); return nil })
 	}

@@ -35,8 +35,8 @@ attached it removes every trace. Several daemons run side by side when each has
 its own --run-dir and --state-dir.
 
 Under systemd it says when it is ready (Type=notify), feeds the watchdog for as
-long as each of its threads makes progress, and takes the socket named api from
-a socket unit.`,
+long as each of its threads makes progress, and takes the sockets named api and
+docker from socket units.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file != "" {
@@ -85,6 +85,12 @@ a socket unit.`,
 			}
 			cfg.CaptureRing = int(size)
 			cfg.RunDir, cfg.Version = c.runDir, versionString()
+			if cfg.DockerSocket == "on" {
+				cfg.DockerSocket = control.DockerSocket
+			}
+			if cfg.DockerAPI == "off" {
+				cfg.DockerAPI = ""
+			}
 			if err := supervised(&cfg); err != nil {
 				return err
 			}
@@ -110,6 +116,10 @@ a socket unit.`,
 	flags.StringVar(&cfg.HTTP, "http", "", "serve the page and the metrics there, such as at 127.0.0.1:9595 (default nowhere)")
 	flags.StringVar(&cfg.HTTPTokenFile, "http-token-file", "", "file with the token that clients of --http have to show; needed beyond loopback")
 	flags.BoolVar(&flowTable, "flow-table", true, "let the kernel carry long flows on that the switch has decided")
+	flags.StringVar(&cfg.DockerSocket, "docker-socket", "",
+		`serve Docker's plugin protocol at this path; "on": `+control.DockerSocket+`, which dockerd knows as driver vswitch`)
+	flags.StringVar(&cfg.DockerAPI, "docker-api", control.DockerAPI,
+		`dockerd's socket, to learn the names of its containers from; "off": they are called by their endpoints' IDs`)
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd

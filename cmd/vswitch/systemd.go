@@ -12,18 +12,20 @@ import (
 	"github.com/vswitch/vswitch/control"
 )
 
-// apiSocket is the name (FileDescriptorName=) of the API's socket among those
-// that a service manager passes.
-const apiSocket = "api"
+// Names (FileDescriptorName=) of the sockets that a service manager may pass.
+const (
+	apiSocket    = "api"
+	dockerSocket = "docker" // for Docker's plugin protocol
+)
 
 // supervised connects a daemon with the service manager that started it, by
 // sd_listen_fds(3) and sd_notify(3). Without one it changes nothing.
 func supervised(cfg *control.DaemonConfig) error {
-	sockets, err := inherited(apiSocket, "docker")
+	sockets, err := inherited(apiSocket, dockerSocket)
 	if err != nil {
 		return err
 	}
-	cfg.Socket = sockets[apiSocket]
+	cfg.Socket, cfg.Docker = sockets[apiSocket], sockets[dockerSocket]
 	notify := func(state ...string) {
 		if _, err := daemon.SdNotify(false, strings.Join(state, "\n")); err != nil {
 			cfg.Log.Warn("the service manager does not listen", "err", err)

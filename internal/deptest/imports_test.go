@@ -53,6 +53,10 @@ var rules = []rule{
 		in: []string{"control/api"}, forbids: []string{"module/..."},
 		reason: "the wire types change by themselves: neither the controller's records nor the snapshot leak into them",
 	}, {
+		in: []string{"control/docker"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api"},
+		reason: "Docker's plugin is a front end: it does what any program can do over the interface, and keeps nothing",
+	}, {
 		in: []string{"control/client", "control/server"}, forbids: []string{"module/..."},
 		but:    []string{"module/control/api", "module/control/pcapng"},
 		reason: "who speaks the interface, on either side, does not link the data path",
@@ -232,6 +236,9 @@ func TestRulesRefuse(t *testing.T) {
 		{"control/kernel", module + "dataplane", false},
 		{"control/relay", module + "dataplane", true},
 		{"control/client", module + "control/state", true},
+		{"control/docker", module + "control/state", true},
+		{"control/docker", module + "control/client", true},
+		{"control/docker", module + "control/api", false},
 		{"control/client", module + "control/api", false},
 		{"control/cni", module + "control/client", false},
 		{"control/cni", module + "control", true},
