@@ -59,3 +59,27 @@ func TestDocumentCNI(t *testing.T) { document(t, "cni.md") }
 func TestDocumentRunc(t *testing.T) {
 	document(t, "runc.md", "runc", "crun", "busybox", "curl", "python3")
 }
+
+// TestDocumentDocker has dockerd beside the daemon, and the page's image.
+func TestDocumentDocker(t *testing.T) {
+	for _, program := range []string{"curl", "unshare", "bash", "ip"} {
+		labtest.NeedProgram(t, program)
+	}
+	l := newDockerLab(t)
+	if err := l.world.Host.Sysctl("ipv4.ip_forward", "1"); err != nil { // or docker run warns
+		t.Fatal(err)
+	}
+	l.docker("tag", dockerImage, "busybox")
+	bin := t.TempDir()
+	tools(t, bin)
+	cli, err := exec.LookPath(dockerCLI())
+	if err == nil {
+		err = os.Symlink(cli, filepath.Join(bin, "docker"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := doctest.Start(t, l.world.Host)
+	s.Must(fmt.Sprintf("export HOME=/root TERM=dumb PATH=%s:$PATH VSWITCH_SOCKET=%s", bin, socketIn(l.runDir())))
+	s.Document(filepath.Join("..", "..", "docs", "integrations", "docker.md"))
+}

@@ -28,14 +28,15 @@ type rig struct {
 	t      *testing.T
 	world  *netlab.World
 	dir    string
+	args   []string // of the daemon, beside those for its directories and the uplink
 	daemon *exec.Cmd
 	log    lockedBuffer
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, args ...string) *rig {
 	t.Helper()
 	labtest.NeedBPF(t)
-	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir()}
+	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir(), args: args}
 	t.Setenv("VSWITCH_SOCKET", "")
 	r.start()
 	t.Cleanup(func() {
@@ -59,7 +60,7 @@ func (r *rig) command(args ...string) *exec.Cmd {
 
 func (r *rig) start() {
 	r.t.Helper()
-	r.daemon = r.command("daemon", "--state-dir", filepath.Join(r.dir, "state"), "--uplink", "eth0")
+	r.daemon = r.command(append([]string{"daemon", "--state-dir", filepath.Join(r.dir, "state"), "--uplink", "eth0"}, r.args...)...)
 	r.daemon.Stdout, r.daemon.Stderr = &r.log, &r.log
 	if err := r.world.Host.Start(r.daemon); err != nil {
 		r.t.Fatal(err)
