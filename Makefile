@@ -20,7 +20,7 @@ RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
 FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-cni race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install deb test-runtimes clean
+.PHONY: help build demo test test-cni race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install deb docker-plugin test-runtimes clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,10 +70,10 @@ fuzz: ## run the fuzz targets that match FUZZ (all) and not FUZZNOT, for FUZZTIM
 test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-system-x86, busybox-static)
 	internal/oldkernel/run bookworm
 
-test-runtimes: build ## with the runtimes of a newer Debian, and the .deb on a fresh one (root, debootstrap)
+test-runtimes: build docker-plugin ## with the runtimes of a newer Debian, and the .deb on a fresh one (root, debootstrap)
 	go run ./internal/debroot/make
 	cd internal/runtimetest/cri && CGO_ENABLED=0 go build -o $(CURDIR)/bin/cri .
-	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) VSWITCH_CRI=$(CURDIR)/bin/cri go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
+	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) VSWITCH_CRI=$(CURDIR)/bin/cri VSWITCH_DOCKER_PLUGIN=$(CURDIR)/bin/docker-plugin go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
 
 test-cni: build ## the suites of containernetworking with vswitch as their plugin (root, iptables)
 	internal/cnisuite/run $(BIN)
@@ -99,6 +99,12 @@ install: build ## install program, units, completions, manual and docs below PRE
 
 deb: build ## build bin/vswitch_VERSION_ARCH.deb (dpkg-deb)
 	VERSION=$(VERSION) packaging/deb/build $(BIN) bin
+
+docker-plugin: ## build the directory bin/docker-plugin for docker plugin create
+	rm -rf bin/docker-plugin
+	mkdir -p bin/docker-plugin/rootfs/bin
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/docker-plugin/rootfs/bin/ ./packaging/docker-plugin
+	cp packaging/docker-plugin/config.json bin/docker-plugin
 
 clean: ## remove what was built
 	rm -rf bin
