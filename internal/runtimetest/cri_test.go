@@ -16,7 +16,7 @@ func (s *stack) containerd() {
 
 func newContainerd(t *testing.T) *stack {
 	t.Helper()
-	s := newStack(t)
+	s := newStack(t, "")
 	s.put(built(t, "VSWITCH_CRI"), "/usr/bin/cri", 0o755)
 	// The example of our package, as an administrator copies it; containerd 2 speaks
 	// CNI 1.1.0, which has STATUS.

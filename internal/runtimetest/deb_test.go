@@ -1,6 +1,8 @@
 package runtimetest
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vswitch/vswitch/internal/debroot"
+	"github.com/vswitch/vswitch/internal/doctest"
 )
 
 // newSystem is a fresh Debian as an administrator has it, with systemd.
@@ -167,5 +170,33 @@ func TestCNIDirectoryComesLater(t *testing.T) {
 		dpkg-deb -b /tmp/cni /tmp/cni.deb; dpkg -i /tmp/cni.deb`)
 	if got := m.must("readlink /opt/cni/bin/vswitch"); got != "/usr/bin/vswitch" {
 		t.Errorf("the link leads to %s", got)
+	}
+}
+
+// What docs/integrations/install.md tells its reader to type.
+func TestInstallDocument(t *testing.T) {
+	file := deb(t, "v1.0.0")
+	m := newSystem(t)
+	m.put(file, "/root/"+filepath.Base(file), 0o644)
+	b, err := os.ReadFile("../../docs/integrations/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := doctest.Parse(string(b))
+	if err != nil || len(steps) == 0 {
+		t.Fatalf("%d steps, %v", len(steps), err)
+	}
+	for _, s := range steps {
+		prelude := "cd /root\n"
+		if !s.Script {
+			prelude += "set +e\nset +o pipefail\n" // the output is what counts
+		}
+		out, err := m.bash(prelude + s.Command)
+		switch {
+		case s.Script && err != nil:
+			t.Fatalf("line %d: %s: %v\n%s", s.Line, s.Command, err, out)
+		case !s.Script && !doctest.Matches(s.Output, out):
+			t.Errorf("line %d: %s\n%s\nthe document has\n%s", s.Line, s.Command, out, s.Output)
+		}
 	}
 }

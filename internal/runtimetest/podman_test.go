@@ -7,7 +7,7 @@ import (
 
 func newPodman(t *testing.T) *stack {
 	t.Helper()
-	s := newStack(t)
+	s := newStack(t, "")
 	// Nothing here concerns vswitch: cgroups as the test has them, and no right to
 	// raise limits.
 	s.must(`cat > /etc/containers/containers.conf <<'EOF'

@@ -8,11 +8,14 @@ import (
 
 // stack is a newer Debian with its container runtimes, our package and a running
 // daemon. There is no systemd: the test is what starts and ends daemons.
-type stack struct{ *machine }
+type stack struct {
+	*machine
+	flags string // of our daemon
+}
 
-func newStack(t *testing.T) *stack {
+func newStack(t *testing.T, flags string) *stack {
 	t.Helper()
-	s := &stack{newMachine(t, debroot.Runtimes, false)}
+	s := &stack{newMachine(t, debroot.Runtimes, false), flags}
 	s.put(deb(t, "v1.0.0"), "/tmp/vswitch.deb", 0o644)
 	s.must("dpkg -i /tmp/vswitch.deb")
 	s.vswitch()
@@ -28,7 +31,7 @@ func newStack(t *testing.T) *stack {
 // vswitch starts our daemon and waits for it.
 func (s *stack) vswitch() {
 	s.t.Helper()
-	s.daemon("vswitch", "vswitch daemon --config /etc/vswitch/vswitch.toml")
+	s.daemon("vswitch", "vswitch daemon --config /etc/vswitch/vswitch.toml "+s.flags)
 	s.await("vswitch", "vswitch ps")
 }
 
