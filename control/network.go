@@ -141,12 +141,15 @@ func (c *Controller) raiseNetwork(u *undo, n *network) error {
 	if err != nil {
 		return err
 	}
-	err = u.do("tap address", func() (err error) {
-		n.tapIndex, err = c.host.SetupTAP(n.rec.TAP, c.aliasPrefix()+"network "+n.rec.Name,
+	err = u.do("tap address", func() error {
+		index, err := c.host.SetupTAP(n.rec.TAP, c.aliasPrefix()+"network "+n.rec.Name,
 			net.HardwareAddr(n.mac[:]), n.rec.MTU, gatewayPrefixes(n.rec))
 		if err != nil {
 			return fmt.Errorf("network %s: %w", n.rec.Name, err)
 		}
+		c.mu.Lock()
+		n.tapIndex = index // who looks at the host's routes meanwhile wants to know ours
+		c.mu.Unlock()
 		// Only now that its alias says whose it is may the device outlive us.
 		if err := n.tap.SetPersist(true); err != nil {
 			return fmt.Errorf("network %s: device %s: %w", n.rec.Name, n.rec.TAP, err)

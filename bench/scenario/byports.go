@@ -102,6 +102,10 @@ func vswitchByPorts(ctx context.Context, g *growth, r *rig.Rig, counts []int, x 
 				}
 			}
 		}
+		// A thousand new kernels solicit neighbours and join groups for a while.
+		if err := sleep(ctx, time.Duration(len(took))*5*time.Millisecond); err != nil {
+			return nil, err
+		}
 		// Of the way to n only the end is what one more costs there.
 		took = took[max(0, len(took)-20):]
 		g.add(r.System, timeToAttach, n, report.Quantile(took, 0.5))
