@@ -53,7 +53,12 @@ func (w *worker) account(*Snapshot) {
 type bridgedFlows struct {
 	mu   sync.Mutex
 	keys hashKeys
-	sets [accountSets][accountWays]bridgedFlow
+	sets [accountSets]bridgedSet
+}
+
+type bridgedSet struct {
+	tags  [accountWays]uint32 // hashes: most of the flows need not be looked at
+	flows [accountWays]bridgedFlow
 }
 
 type bridgedFlow struct {
@@ -65,25 +70,43 @@ type bridgedFlow struct {
 	meter          meter
 }
 
-// find returns the flow of a frame and the direction that the frame goes in.
-func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
-	t := &b.f.Layers.Tuple
-	set := &a.sets[a.keys.pair(t)%accountSets]
-	victim := &set[0]
-	for i := range set {
-		e := &set[i]
-		switch {
-		case e.tuple == *t && e.created != 0:
+// lookup returns the flow of a tuple and the direction that the tuple goes in, nil
+// when it is not there.
+func (a *bridgedFlows) lookup(t *header.Tuple, hash uint32) (*bridgedFlow, int) {
+	set := &a.sets[hash%accountSets]
+	for i, tag := range set.tags {
+		if tag != hash {
+			continue
+		}
+		switch e := &set.flows[i]; {
+		case e.created == 0:
+		case e.tuple == *t:
 			return e, 0
-		case e.tuple.Src == t.Dst && e.tuple == t.Reverse() && e.created != 0:
+		case e.tuple == t.Reverse():
 			return e, 1
-		case e.seen < victim.seen:
-			victim = e
 		}
 	}
-	w.sw.ended.bridged(victim)
-	*victim = bridgedFlow{tuple: *t, ports: [2]frame.PortID{b.f.In, b.out}, created: w.now}
-	return victim, 0
+	return nil, 0
+}
+
+// find is lookup of a frame's flow, which is entered when it is new.
+func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
+	t := &b.f.Layers.Tuple
+	hash := a.keys.pair(t)
+	if e, dir := a.lookup(t, hash); e != nil {
+		return e, dir
+	}
+	set, victim := &a.sets[hash%accountSets], 0
+	for i := range set.flows {
+		if set.flows[i].seen < set.flows[victim].seen {
+			victim = i
+		}
+	}
+	e := &set.flows[victim]
+	w.sw.ended.bridged(e)
+	set.tags[victim] = hash
+	*e = bridgedFlow{tuple: *t, ports: [2]frame.PortID{b.f.In, b.out}, created: w.now}
+	return e, 0
 }
 
 // carried adds what the kernel's flow table carried of a flow that was bridged here
@@ -91,21 +114,10 @@ func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
 func (a *bridgedFlows) carried(r *flowRow, packets, bytes uint64, now int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	set := &a.sets[a.keys.pair(&r.tuple)%accountSets]
-	for i := range set {
-		e, dir := &set[i], 0
-		switch {
-		case e.created == 0:
-			continue
-		case e.tuple == r.tuple.Reverse():
-			dir = 1
-		case e.tuple != r.tuple:
-			continue
-		}
+	if e, dir := a.lookup(&r.tuple, a.keys.pair(&r.tuple)); e != nil {
 		e.packets[dir] += packets
 		e.bytes[dir] += bytes
 		e.seen = now
-		return
 	}
 }
 
@@ -124,8 +136,8 @@ func (a *bridgedFlows) each(f func(*bridgedFlow)) {
 	for from := 0; from < accountSets; from += accountChunk {
 		a.mu.Lock()
 		for i := range a.sets[from : from+accountChunk] {
-			for j := range a.sets[from+i] {
-				if e := &a.sets[from+i][j]; e.created != 0 {
+			for j := range a.sets[from+i].flows {
+				if e := &a.sets[from+i].flows[j]; e.created != 0 {
 					f(e)
 				}
 			}
