@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector has nothing to say about a browser: what it asks for is asked
+// for without one in the other tests.
+
 package web_test
 
 import (
@@ -45,6 +50,8 @@ func openTab(t *testing.T, ns *netlab.NS) *tab {
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.UserDataDir(dir),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		// A name that somebody has made to point here.
+		chromedp.Flag("host-resolver-rules", "MAP evil.example 127.0.0.1"),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
 			in := ns.Command(cmd.Path, cmd.Args[1:]...)
 			cmd.Path, cmd.Args = in.Path, in.Args

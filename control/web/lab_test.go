@@ -85,6 +85,8 @@ func (l *logBuffer) String() string {
 
 const pageAt = "127.0.0.1:9595"
 
+var quiet = slog.New(slog.DiscardHandler)
+
 // newRig starts a daemon and waits until it answers.
 func newRig(t *testing.T, spec daemonSpec) *rig {
 	t.Helper()

@@ -8,8 +8,11 @@ export class Reader {
   constructor() {
     this.rest = new Uint8Array(0);
     this.interfaces = []; // {name, resolution}
-    this.dropped = 0;
+    this.lost = []; // frames, by interface, as last told
   }
+
+  // dropped is how many frames the capture has lost so far.
+  get dropped() { return this.lost.reduce((a, b) => a + (b || 0), 0); }
 
   // push takes bytes and returns what became whole: {blocks: bytes, packets}.
   // A packet is {time (ms), iface, dir, data, size, comments}.
@@ -38,6 +41,7 @@ export class Reader {
     if (type === SECTION) {
       if (v.getUint32(0, true) !== 0x1a2b3c4d) throw new Error('the stream is not pcapng in little endian');
       this.interfaces = [];
+      this.lost = [];
     } else if (type === INTERFACE) {
       const i = { name: '', resolution: 6 };
       for (const [code, val] of options(v, 8)) {
@@ -54,12 +58,11 @@ export class Reader {
       for (const [code, val] of options(v, 20 + ((length + 3) & ~3))) {
         if (code === 1) p.comments.push(utf8(val));
         if (code === 2 && val.length >= 4) p.dir = ['', 'from', 'to'][val[0] & 3] || '';
-        if (code === 4 && val.length === 8) this.dropped += Number(new DataView(val.buffer, val.byteOffset, 8).getBigUint64(0, true));
       }
       packets.push(p);
     } else if (type === STATISTICS) {
       for (const [code, val] of options(v, 12)) {
-        if (code === 5 && val.length === 8) this.dropped = Math.max(this.dropped, Number(new DataView(val.buffer, val.byteOffset, 8).getBigUint64(0, true)));
+        if (code === 5 && val.length === 8) this.lost[v.getUint32(0, true)] = Number(new DataView(val.buffer, val.byteOffset, 8).getBigUint64(0, true));
       }
     }
   }
