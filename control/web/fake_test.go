@@ -74,6 +74,11 @@ func (f *fake) Flows(context.Context, api.FlowQuery) ([]api.Flow, error) {
 			Address: fmt.Sprintf("10.88.0.2:%d", i), PeerAddress: fmt.Sprintf("203.0.113.%d:443", i%250), Rate: float64(i),
 		}
 	}
+	if f.n > 1 && f.flows > 1 { // two that came by c1's published port
+		for i := range 2 {
+			list[i] = api.Flow{Proto: "tcp", Kind: "publish", State: "established", Container: "c1", Direction: "in", Address: "10.88.0.3:80", Outside: "198.51.100.1:8080", Rate: 1000}
+		}
+	}
 	return list, nil
 }
 

@@ -64,6 +64,8 @@ type rig struct {
 	world *netlab.World
 	cmd   *exec.Cmd
 	log   *logBuffer
+
+	socket string
 }
 
 type logBuffer struct {
@@ -107,7 +109,8 @@ func newRig(t *testing.T, spec daemonSpec) *rig {
 			t.Errorf("daemon's log:\n%s", r.log)
 		}
 	})
-	r.Client = client.New(filepath.Join(spec.Dir, "run", control.SocketName))
+	r.socket = filepath.Join(spec.Dir, "run", control.SocketName)
+	r.Client = client.New(r.socket)
 	t.Cleanup(r.Client.Close)
 	eventually(t, "the daemon answers", func() bool { _, err := r.Info(t.Context()); return err == nil })
 	return r
@@ -276,6 +279,16 @@ func TestMetricsOfADaemon(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(body)
+	}
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", r.socket) }, DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: tr}).Get("http://vswitch/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 || !strings.Contains(string(b), "\nvswitch_containers 2\n") {
+		t.Errorf("the unix socket: status %d, %v", resp.StatusCode, err)
 	}
 }
 

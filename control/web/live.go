@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	maxViewers = 32
 	// maxEvents is how many of the last events a page begins with.
 	maxEvents = 200
+	// maxFlows is up to how many connections the hub looks at each of them, every
+	// other period.
+	maxFlows = 20_000
 	// maxWaiting is how many messages wait for a slow viewer.
 	maxWaiting = 64
 )
@@ -50,6 +54,10 @@ type counts struct {
 	Ports       map[string]portCounts `json:"ports"` // that have changed; all when Full
 	Drops       map[string]uint64     `json:"drops"`
 	Connections int                   `json:"connections"`
+	// Published are the rates of published ports that carry something, bytes a
+	// second of both directions, by container, protocol and port of the host: "web
+	// tcp 8080". Missing while there are more than maxFlows connections.
+	Published map[string]float64 `json:"published,omitempty"`
 }
 
 type portCounts struct {
@@ -81,6 +89,9 @@ type hub struct {
 	world   []byte            // message, as last sent
 	last    map[string]uint64 // what the counters of a port came to
 	events  [][]byte          // messages, the last maxEvents
+
+	published map[string]float64 // as last read; belongs to read
+	reads     int                // likewise
 }
 
 // viewer is one open stream. What it does not take in time is replaced by the
@@ -188,11 +199,38 @@ func (h *hub) read() error {
 		w.Networks[i].Containers = nil // the containers say where they are
 	}
 	now := counts{At: time.Now().UnixMilli(), Drops: st.Drops, Connections: st.Connections, Ports: make(map[string]portCounts, len(st.Ports))}
+	if h.reads++; st.Connections > maxFlows {
+		h.published = nil
+	} else if h.reads%2 == 1 {
+		if h.published, err = h.readPublished(ctx); err != nil {
+			return err
+		}
+	}
+	now.Published = h.published
 	for _, p := range st.Ports {
 		w.Ports = append(w.Ports, portOf{p.Port, p.Kind, p.Network, p.Container})
 		now.Ports[p.Port] = portCounts{p.RxBytes, p.TxBytes, p.RxFrames, p.TxFrames, p.KernelDrops, p.Drops}
 	}
 	return h.tell(w, now)
+}
+
+// readPublished adds the rates of the flows that came in by published ports.
+func (h *hub) readPublished(ctx context.Context) (map[string]float64, error) {
+	flows, err := h.backend.Flows(ctx, api.FlowQuery{})
+	if err != nil {
+		return nil, err
+	}
+	rates := make(map[string]float64)
+	for i := range flows {
+		f := &flows[i]
+		if f.Rate <= 0 || f.Outside == "" || f.Container == "" || f.Direction != api.FlowIn {
+			continue
+		}
+		if port := f.Outside[strings.LastIndexByte(f.Outside, ':')+1:]; port != "" {
+			rates[f.Container+" "+f.Proto+" "+port] += f.Rate
+		}
+	}
+	return rates, nil
 }
 
 func (h *hub) tell(w world, now counts) error {

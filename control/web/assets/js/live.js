@@ -7,6 +7,7 @@ export const live = {
   ports: new Map(), // interface -> {kind, network, container, rx, tx, rxf, txf, drop, drops, history}
   drops: new Map(), // reason -> {total, rate}
   connections: 0,
+  published: {}, // "web tcp 8080" -> bytes a second
   events: [], // newest first
   history: [], // of the uplinks and the whole, one a second
 };
@@ -93,6 +94,7 @@ function takeCounts(c) {
     live.drops.set(reason, d);
   }
   live.connections = c.connections;
+  live.published = c.published || {};
   all.connections = c.connections;
   push(live.history, all);
   say('counts');

@@ -175,7 +175,7 @@ function newRow() {
   const who = el('span', { class: 'row-who' }, name, addr);
   const mark = el('span', { class: 'row-icon' });
   const node = el('button', { type: 'button', class: 'row' }, el('span', { class: 'row-wire' }, pic, rate), mark, who, ports);
-  let m = null;
+  let m = null, chips = [];
   node.addEventListener('click', () => { if (m?.c) openDrawer(m.c.name); });
   return {
     node,
@@ -188,7 +188,8 @@ function newRow() {
       text(addr, m.host ? net.subnets.map((s) => s.gateway).filter(Boolean).join(' · ') || 'no gateway'
         : m.e.addresses.map((a) => a.split('/')[0]).join(' · '));
       const list = m.host ? [] : m.c.ports;
-      ports.replaceChildren(...list.slice(0, 6).map((p) => el('span', { class: 'port', title: `published: ${portText(p)}` }, portText(p))),
+      chips = list.slice(0, 6).map((p) => ({ p, rate: el('b', { class: 'port-rate num' }) }));
+      ports.replaceChildren(...chips.map(({ p, rate }) => el('span', { class: 'port', title: `published: ${portText(p)}` }, portText(p), rate)),
         ...(list.length > 6 ? [el('span', { class: 'port' }, `+${list.length - 6}`)] : []));
       attr(bus, 'd', last ? 'M10 0V20' : 'M10 0V44');
       const d = (y) => `M10 ${y - 12}Q10 ${y} 22 ${y}H128`;
@@ -204,8 +205,23 @@ function newRow() {
       loud(inn, innFlow, p.tx);
       loud(out, outFlow, p.rx);
       node.classList.toggle('dropping', p.drop > 0);
+      for (const c of chips) {
+        const rate = publishedRate(m.c.name, c.p);
+        text(c.rate, rate > 0 ? bitsShort(rate) : '');
+        c.rate.parentNode.classList.toggle('busy', rate > 0);
+      }
     },
   };
+}
+
+// publishedRate adds what the ports of a range carry.
+export function publishedRate(name, p) {
+  let sum = 0;
+  for (const [key, rate] of Object.entries(live.published)) {
+    const [who, proto, port] = key.split(' ');
+    if (who === name && proto === p.proto && port >= p.host_port && port <= p.host_port_end) sum += rate;
+  }
+  return sum;
 }
 
 // loud sets how a line looks by its rate.
