@@ -176,6 +176,11 @@ func TestUnits(t *testing.T) {
 	if err != nil || len(ours) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// What the unit allows may not grow unnoticed: 100 is all, and 96 what a unit
+	// without a word about it gets.
+	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=46", dir+"/vswitch.service").CombinedOutput(); err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
 	// A misspelt option is what it is there to find.
 	service := dir + "/vswitch.service"
 	b, err := os.ReadFile(service)

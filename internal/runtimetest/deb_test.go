@@ -69,6 +69,9 @@ func TestCleanRoot(t *testing.T) {
 		"750 /run/vswitch\n660 /run/vswitch/vswitch.sock\n600 /run/docker/plugins/vswitch.sock\n750 /var/lib/vswitch" {
 		t.Errorf("modes:\n%s", got)
 	}
+	if got := m.must("curl -sS -X POST --unix-socket /run/docker/plugins/vswitch.sock http://plugin/Plugin.Activate"); !strings.Contains(got, "NetworkDriver") {
+		t.Errorf("Docker's socket answers %s", got)
+	}
 	m.must(". /usr/share/bash-completion/completions/vswitch && complete -p vswitch")
 
 	// A container with a port below 1024 and a range, whose namespace is made after

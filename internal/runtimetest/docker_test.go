@@ -17,13 +17,13 @@ func (s *stack) docker() {
 	s.await("dockerd", "docker version")
 }
 
-func newDocker(t *testing.T) *stack {
+func newDocker(t *testing.T, liveRestore bool) *stack {
 	t.Helper()
 	s := newStack(t, "--docker-socket on")
 	// No bridge and no rule of its own: all that containers have is ours.
-	s.must(`mkdir -p /etc/docker; cat > /etc/docker/daemon.json <<'EOF'
-{"bridge": "none", "iptables": false, "ip6tables": false, "userland-proxy": false, "live-restore": true}
-EOF`)
+	s.must(fmt.Sprintf(`mkdir -p /etc/docker; cat > /etc/docker/daemon.json <<'EOF'
+{"bridge": "none", "iptables": false, "ip6tables": false, "userland-proxy": false, "live-restore": %v}
+EOF`, liveRestore))
 	s.docker()
 	s.must("docker import /tmp/image.tar bb:1")
 	return s
@@ -31,7 +31,7 @@ EOF`)
 
 // With Docker 28, whose GwAllocCheck and options Debian 12's does not have.
 func TestDocker(t *testing.T) {
-	s := newDocker(t)
+	s := newDocker(t, true)
 	run := func(args string) { t.Helper(); s.must("docker run -d --restart unless-stopped " + args) }
 	s.must("docker network create -d vswitch --ipam-driver vswitch --subnet 10.99.0.0/24 net1")
 	s.must("docker network create -d vswitch --ipam-driver vswitch net2")
@@ -104,9 +104,34 @@ func TestDocker(t *testing.T) {
 	}
 }
 
+// Without live-restore containers end with dockerd and come back with it, on new
+// endpoints in networks that dockerd never speaks of again.
+func TestDockerRestart(t *testing.T) {
+	s := newDocker(t, false)
+	s.must("docker network create -d vswitch --subnet 10.95.0.0/24 net1")
+	s.must("docker run -d --restart always --name web --network net1 -p 8081:80 bb:1 " + httpd("web"))
+	s.published(8081, "web")
+	for _, signal := range []string{"TERM", "9"} {
+		s.end(signal, "dockerd")
+		s.docker()
+		s.published(8081, "web")
+		if got := s.must("vswitch ps | tail -n +2 | wc -l"); got != "1" {
+			t.Errorf("after SIG%s %s containers are attached:\n%s", signal, got, s.run("vswitch ps"))
+		}
+	}
+	// Both end, both come back, the network's driver first.
+	s.end("TERM", "dockerd")
+	s.end("TERM", "vswitch")
+	s.vswitch()
+	s.docker()
+	s.published(8081, "web")
+	s.must("docker rm -f web && docker network rm net1")
+	s.empty("after docker rm")
+}
+
 // The managed plugin forwards to the daemon, and may go and come back.
 func TestDockerPlugin(t *testing.T) {
-	s := newDocker(t)
+	s := newDocker(t, true)
 	dir := built(t, "VSWITCH_DOCKER_PLUGIN")
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -143,7 +168,7 @@ func TestDockerPlugin(t *testing.T) {
 
 // Twenty containers at once, and each start measured.
 func TestDockerMany(t *testing.T) {
-	s := newDocker(t)
+	s := newDocker(t, true)
 	s.must("docker network create -d vswitch --subnet 10.96.0.0/24 many")
 	s.must(`for i in $(seq 20); do docker run -d --name c$i --network many -p $((9000+i)):80 bb:1 ` + httpd("c'$i'") + ` & done; wait`)
 	for i := 1; i <= 20; i += 7 {
