@@ -176,7 +176,7 @@ func TestC42WithoutCapabilities(t *testing.T) {
 	}
 	dial := func(at string) func() error {
 		return func() error {
-			c, err := net.DialTimeout("tcp", at, time.Second)
+			c, err := net.DialTimeout("tcp", at, 10*time.Second)
 			if err == nil {
 				c.Close()
 			}

@@ -183,6 +183,24 @@ func TestC27FragmentsThatAreDropped(t *testing.T) {
 		l.Send("up", f)
 		l.ExpectDrop("up", dataplane.DropMalformed, n)
 	}
+	// Overlapping by a little, wholly, or beyond the end that is known (RFC 1858, RFC
+	// 5722): it and all that follows of the packet.
+	n = 0
+	for i, second := range [][]byte{
+		fragment(udp, 1472, true, 1480), fragment(udp, 8, true, 800), fragment(udp, 720, false, 800), fragment(udp, 0, true, 800),
+	} {
+		for _, f := range [][]byte{fragment(udp, 0, true, 1480), second, fragment(udp, 2960, false, 48)} {
+			binary.BigEndian.PutUint16(f[header.EthernetLen+4:], uint16(100+i))
+			SumIPv4(f)
+			l.Send("up", f)
+		}
+		if got := l.Got("c1"); len(got) != 1 {
+			t.Errorf("overlap %d: %d fragments passed, want the first alone", i, len(got))
+		}
+		if n += 2; l.Dropped("up", dataplane.DropOverlap) != n {
+			t.Errorf("overlap %d: %s", i, l.Drops())
+		}
+	}
 	pieces := Fragment(udp, 1480)
 	l.Send("up", pieces[0])
 	l.Expect("c1")

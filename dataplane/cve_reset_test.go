@@ -33,7 +33,13 @@ func TestC26ForgedRST(t *testing.T) {
 		seq := 7001 + uint32(1<<20) + rng.Uint32()>>1 // outside the window of 65535
 		l.Send("up", tcp(e, RST, seq, 0, ""))
 		l.Send("up", tcp(e, RST|ACK, seq, 1001, ""))
+		near := 7001 + 1 + rng.Uint32()%65534 // inside, and not the number that is due
+		l.Send("up", tcp(e, RST, near, 0, ""))
+		l.Send("up", tcp(e, RST|ACK, near, 1001, ""))
 		l.Got("c1")
+	}
+	if c := l.Switch.Conns(); len(c) != 1 || c[0].State != "established" {
+		t.Errorf("after forged RST: %+v", c)
 	}
 	for range 10 {
 		l.Advance(10 * time.Minute) // a closed connection is forgotten after four

@@ -81,7 +81,8 @@ func TestL20Padding(t *testing.T) {
 			l.Publish(8080, "c2", 80)
 			ping := UDP("c1", 5000, World+":9999", "ping")
 			l.Send("c1", pad(ping, n))
-			e := See(t, l.Expect("up"))
+			out := l.Expect("up")
+			e := See(t, out)
 			l.Send("c1", ping)
 			if again := See(t, l.Expect("up")); again.From() != e.From() {
 				t.Errorf("with padding from %s, without from %s: two flows", e.From(), again.From())
@@ -91,10 +92,13 @@ func TestL20Padding(t *testing.T) {
 				t.Errorf("payload %q", s.Payload)
 			}
 			// Bridged frames keep theirs; an MTU of packet and padding is the packet's.
-			small := pad(ipFrame(60), n)
+			small := pad(ipFrame(1514), n)
 			l.Send("c1", small)
 			if got := l.Got("c2"); len(got) != 1 || !bytes.Equal(got[0], small) {
 				t.Errorf("c2 got %d frames", len(got))
+			}
+			if l.Send("up", pad(fromRouter(3, 1, out), n)); len(l.Got("c1")) != 1 {
+				t.Errorf("an ICMP error: %s", l.Drops())
 			}
 			// The guards read the packet, not the padding: an ARP, a DHCP offer.
 			l.Send("c1", pad(WhoHas("c1", "10.1.0.12"), n))

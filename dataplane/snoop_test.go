@@ -81,6 +81,8 @@ func TestL18IGMPSnooping(t *testing.T) {
 	for _, link := range []string{"224.0.0.1", "224.0.0.5", "224.0.0.251"} {
 		wantReach(l, link, "c1", stream("c1", link), "c2 c3 host1 ")
 	}
+	wantReach(l, "report of a link-local group", "c2", v3("c2", "224.0.0.251", 4), "host1 ")
+	wantReach(l, "a link-local group with a member", "c1", stream("c1", "224.0.0.251"), "c2 c3 host1 ")
 	wantReach(l, "leave", "c2", igmp("c2", "224.0.0.2", 0x17, ip4(group)), "host1 ")
 	wantReach(l, "just left", "c1", stream("c1", group), "c2 c3 host1 ")
 	l.Advance(2 * time.Second)
