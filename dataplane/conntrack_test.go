@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -116,6 +117,17 @@ func TestConntrackHashSpreads(t *testing.T) {
 	}
 	if mean := float64(sum) / float64(n); mean > 3 || longest > 300 {
 		t.Errorf("searches take %.1f steps on average, %d at most", mean, longest)
+	}
+}
+
+// Sizes that docs/operations.md and ADR 3 and 4 name.
+func TestDocumentedSizes(t *testing.T) {
+	if got := unsafe.Sizeof(conn{}); got != 256 {
+		t.Errorf("a flow takes %d bytes, documented are 256", got)
+	}
+	f := newFDB(16384)
+	if got := len(f.slots) * int(unsafe.Sizeof(f.slots[0])); got != 2560<<10 {
+		t.Errorf("the FDB takes %d KiB, documented are 2560", got>>10)
 	}
 }
 
