@@ -38,7 +38,7 @@ type dockerLab struct {
 // dockerImage has busybox and a page to serve.
 const dockerImage = "busybox:vswitch"
 
-func newDockerLab(t *testing.T) *dockerLab {
+func newDockerLab(t *testing.T, flags ...string) *dockerLab {
 	t.Helper()
 	for _, program := range []string{"dockerd", "containerd", "runc", "docker", "busybox", "nsenter"} {
 		labtest.NeedProgram(t, program)
@@ -46,12 +46,14 @@ func newDockerLab(t *testing.T) *dockerLab {
 	if os.Geteuid() != 0 {
 		t.Skip("dockerd needs root")
 	}
-	l := &dockerLab{rig: newRig(t, "--docker-socket", "on", "--log-level", "debug"), root: t.TempDir(),
+	l := &dockerLab{rig: newRig(t, "--docker-socket", "on", "--log-level", "debug"), root: t.TempDir(), flags: flags,
 		cgroup: fmt.Sprintf("/vswitch-test-%d", os.Getpid())}
 	t.Setenv("DOCKER_HOST", "")
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
-	// dockerd writes a key into /etc/docker.
-	l.box = exec.Command("sh", "-c", `set -e
+	// dockerd writes a key into /etc/docker. bash, unlike dash, takes the children of
+	// a killed dockerd off the kernel's hands while it reads: the next would wait for
+	// a containerd that is dead.
+	l.box = exec.Command("bash", "-c", `set -e
 mount -t proc proc /proc
 mkdir -p /run/etc/upper /run/etc/work
 mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
@@ -209,10 +211,11 @@ func (l *dockerLab) docker(args ...string) string {
 	return out
 }
 
-// up starts a container that serves its page.
+// up starts a container that serves its page. As first process busybox does not
+// hear SIGTERM.
 func (l *dockerLab) up(name, network string, args ...string) {
 	l.t.Helper()
-	l.docker(append(append([]string{"run", "-d", "--name", name, "--network", network}, args...), dockerImage)...)
+	l.docker(append(append([]string{"run", "-d", "--stop-signal", "KILL", "--name", name, "--network", network}, args...), dockerImage)...)
 }
 
 // get fetches a page in a container.
