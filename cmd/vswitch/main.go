@@ -39,6 +39,9 @@ func main() {
 // run executes one command line and returns its exit code. It reads the
 // environment, but neither os.Args nor the process's own streams.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if calledByWireshark(args) {
+		args = append([]string{"extcap"}, args...)
+	}
 	root := newRoot(&cli{stdin: stdin, stdout: stdout, stderr: stderr})
 	root.SetArgs(args)
 	root.SetIn(stdin)
