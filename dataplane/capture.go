@@ -121,8 +121,9 @@ type captureCounts struct{ taken, lost [NumPoints]atomic.Uint64 }
 // mirrorTable says which captures copy a port's frames; nil where there are
 // none at all, which is all that a turn without a capture looks at.
 type mirrorTable struct {
-	ports [MaxPorts][]tap
-	all   []*Capture
+	ports  [MaxPorts][]tap
+	all    []*Capture
+	points Points // that some capture wants
 }
 
 // tap is a capture at a port.
@@ -185,6 +186,7 @@ func (s *Switch) setMirrorsLocked(all []*Capture) {
 	}
 	m := &mirrorTable{all: all}
 	for _, c := range all {
+		m.points |= c.cfg.Points
 		for _, p := range c.cfg.Ports {
 			n := c.counts[p]
 			if n == nil {

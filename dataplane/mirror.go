@@ -14,6 +14,7 @@ type mirror struct {
 	stories [frame.BatchSize]Verdict
 	open    []ticket // records of this turn that want their verdict
 	vec     [frame.BatchSize]*frame.Frame
+	other   Verdict     // of a frame without a story
 	tagged  frame.Frame // a frame with its tag put back
 }
 
@@ -39,7 +40,8 @@ func (w *worker) watch() {
 	for i := range w.batch.Frames[:w.batch.N] {
 		f := &w.batch.Frames[i]
 		f.Note, f.VLAN = uint8(i+1), 0
-		m.stories[i] = Verdict{In: f.In, Out: frame.NoPort, Fate: FateHeld}
+		v := &m.stories[i] // the tuples may stay: Translated says that they hold
+		v.In, v.Out, v.Copies, v.Reason, v.Fate, v.Translated = f.In, frame.NoPort, 0, NotDropped, FateHeld, false
 	}
 }
 
@@ -106,8 +108,7 @@ func (w *worker) take(t tap, id frame.PortID, point Point, frames []*frame.Frame
 			w.mirror.open = append(w.mirror.open, ticket{c, at, f.Note - 1})
 			continue
 		}
-		v := w.verdict(f)
-		c.ring.settle(at, &v)
+		c.ring.settle(at, w.verdict(f))
 	}
 	if c.waiting && point != PointRx {
 		c.tellLocked()
@@ -120,15 +121,19 @@ func (w *worker) take(t tap, id frame.PortID, point Point, frames []*frame.Frame
 	}
 }
 
-// verdict is the story of a frame so far.
-func (w *worker) verdict(f *frame.Frame) Verdict {
+// verdict is the story of a frame so far. What is returned is valid until the
+// next call.
+func (w *worker) verdict(f *frame.Frame) *Verdict {
+	m := &w.mirror
 	switch {
 	case f.Note == noteOwn:
-		return Verdict{In: frame.NoPort, Out: f.In, Fate: FateOwn}
+		m.other = Verdict{In: frame.NoPort, Out: f.In, Fate: FateOwn}
 	case f.Note == 0: // a fragment that was held
-		return Verdict{In: f.In, Out: frame.NoPort}
+		m.other = Verdict{In: f.In, Out: frame.NoPort}
+	default:
+		return &m.stories[f.Note-1]
 	}
-	return w.mirror.stories[f.Note-1]
+	return &m.other
 }
 
 // tellLocked wakes the reader.
@@ -189,17 +194,15 @@ func (w *worker) mirrorDrop(f *frame.Frame, id frame.PortID, why DropReason) {
 	if v.Copies == 0 || v.Copies == 1 && (why == DropDeviceFull || why == DropPortGone) {
 		v.Fate, v.Reason = FateDropped, why
 	}
-	if f.Note != 0 && f.Note != noteOwn {
-		w.mirror.stories[f.Note-1] = v
-	}
-	v.Fate, v.Reason = FateDropped, why
-	if taps := w.mirror.table.ports[id]; len(taps) > 0 {
-		w.sw.record(taps, nil, w.wireForm(f), id, PointDrop, &v, w.now)
+	if m := &w.mirror; m.table.points.Has(PointDrop) && len(m.table.ports[id]) > 0 {
+		ended := *v
+		ended.Fate, ended.Reason = FateDropped, why
+		w.sw.record(m.table.ports[id], nil, w.wireForm(f), id, PointDrop, &ended, w.now)
 	}
 }
 
-// mirrorNAT copies a routed frame to the captures of the ports it comes from and
-// goes to, once to each.
+// mirrorNAT notes how a routed frame is translated, and copies it to the captures
+// of the ports it comes from and goes to.
 func (w *worker) mirrorNAT(r *routed, point Point) {
 	m := &w.mirror
 	from, to := m.table.ports[r.in.ID], m.table.ports[r.out]
@@ -208,21 +211,23 @@ func (w *worker) mirrorNAT(r *routed, point Point) {
 	}
 	v := w.verdict(r.f)
 	if point == PointPreNAT {
-		v.Kind, v.Translated = r.kind, r.to != r.f.Layers.Tuple
-		v.From, v.To = r.f.Layers.Tuple, r.to
-		if r.f.Note != 0 {
-			m.stories[r.f.Note-1] = v
+		if v.Translated = r.to != r.f.Layers.Tuple; v.Translated {
+			v.Kind, v.From, v.To = r.kind, r.f.Layers.Tuple, r.to
 		}
 	}
-	v.Out, v.Copies, v.Fate = r.out, 1, FateSent
+	if !m.table.points.Has(point) {
+		return
+	}
+	here := *v
+	here.Out, here.Copies, here.Fate = r.out, 1, FateSent
 	// At the side it is seen from; a capture of both ports has it once.
 	f, near, far := w.wireForm(r.f), r.in.ID, r.out
 	if point == PointPostNAT {
 		near, far, from, to = far, near, to, from
 	}
-	w.sw.record(from, nil, f, near, point, &v, w.now)
+	w.sw.record(from, nil, f, near, point, &here, w.now)
 	if near != far {
-		w.sw.record(to, from, f, far, point, &v, w.now)
+		w.sw.record(to, from, f, far, point, &here, w.now)
 	}
 }
 
