@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/server"
@@ -21,6 +22,7 @@ type fake struct {
 	server.Backend
 	n, flows int
 	reads    atomic.Int64
+	asked    atomic.Uint64 // for flows
 
 	mu     sync.Mutex
 	events []api.Event
@@ -75,8 +77,9 @@ func (f *fake) Flows(context.Context, api.FlowQuery) ([]api.Flow, error) {
 		}
 	}
 	if f.n > 1 && f.flows > 1 { // two that came by c1's published port
+		n := f.asked.Add(1) * 1000
 		for i := range 2 {
-			list[i] = api.Flow{Proto: "tcp", Kind: "publish", State: "established", Container: "c1", Direction: "in", Address: "10.88.0.3:80", Outside: "198.51.100.1:8080", Rate: 1000}
+			list[i] = api.Flow{PeerAddress: fmt.Sprintf("203.0.113.9:%d", i), SentBytes: n, Age: 60, Start: time.Unix(1_700_000_000, 0), Proto: "tcp", Kind: "publish", State: "established", Container: "c1", Direction: "in", Address: "10.88.0.3:80", Outside: "198.51.100.1:8080", Rate: 1000}
 		}
 	}
 	return list, nil

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -90,8 +89,8 @@ type hub struct {
 	last    map[string]uint64 // what the counters of a port came to
 	events  [][]byte          // messages, the last maxEvents
 
-	published map[string]float64 // as last read; belongs to read
-	reads     int                // likewise
+	reads     int       // belongs to read
+	published published // likewise
 }
 
 // viewer is one open stream. What it does not take in time is replaced by the
@@ -200,37 +199,20 @@ func (h *hub) read() error {
 	}
 	now := counts{At: time.Now().UnixMilli(), Drops: st.Drops, Connections: st.Connections, Ports: make(map[string]portCounts, len(st.Ports))}
 	if h.reads++; st.Connections > maxFlows {
-		h.published = nil
+		h.published = published{}
 	} else if h.reads%2 == 1 {
-		if h.published, err = h.readPublished(ctx); err != nil {
+		flows, err := h.backend.Flows(ctx, api.FlowQuery{})
+		if err != nil {
 			return err
 		}
+		h.published.take(flows, time.Now())
 	}
-	now.Published = h.published
+	now.Published = h.published.rates
 	for _, p := range st.Ports {
 		w.Ports = append(w.Ports, portOf{p.Port, p.Kind, p.Network, p.Container})
 		now.Ports[p.Port] = portCounts{p.RxBytes, p.TxBytes, p.RxFrames, p.TxFrames, p.KernelDrops, p.Drops}
 	}
 	return h.tell(w, now)
-}
-
-// readPublished adds the rates of the flows that came in by published ports.
-func (h *hub) readPublished(ctx context.Context) (map[string]float64, error) {
-	flows, err := h.backend.Flows(ctx, api.FlowQuery{})
-	if err != nil {
-		return nil, err
-	}
-	rates := make(map[string]float64)
-	for i := range flows {
-		f := &flows[i]
-		if f.Rate <= 0 || f.Outside == "" || f.Container == "" || f.Direction != api.FlowIn {
-			continue
-		}
-		if port := f.Outside[strings.LastIndexByte(f.Outside, ':')+1:]; port != "" {
-			rates[f.Container+" "+f.Proto+" "+port] += f.Rate
-		}
-	}
-	return rates, nil
 }
 
 func (h *hub) tell(w world, now counts) error {

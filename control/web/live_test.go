@@ -206,19 +206,3 @@ func BenchmarkLive(b *testing.B) {
 		})
 	}
 }
-
-// Flows that came by a published port give it a rate, as long as there are not too
-// many to look at.
-func TestLivePublishedRates(t *testing.T) {
-	f := newFake(2, 10)
-	c, leave := watch(t, newHub(f, quiet))
-	defer leave()
-	if got := next[counts](t, c, "counts").Published; len(got) != 1 || got["c1 tcp 8080"] != 2000 {
-		t.Errorf("got %v, want 2000 bytes a second by c1's port", got)
-	}
-	many, leave2 := watch(t, newHub(newFake(2, maxFlows+1), quiet))
-	defer leave2()
-	if got := next[counts](t, many, "counts").Published; got != nil {
-		t.Errorf("with too many flows: %v", got)
-	}
-}

@@ -56,7 +56,7 @@ func pageTests(t *testing.T, r *rig, b *tab) {
 		b.t = t
 		b.until("[...document.querySelectorAll('.row:not(.host) .line.in')].some((l) => Number(l.dataset.level) > 0)")
 		b.until("document.querySelector('.uplink .in-text').textContent !== '0 bit/s'")
-		b.until("document.querySelector('.port-rate').textContent !== ''")
+		b.until("document.querySelector('.port.busy .port-rate')")
 		b.until("document.querySelectorAll('.drop-list li').length > 0")
 	})
 	t.Run("quiet", func(t *testing.T) {

@@ -54,6 +54,8 @@ byId('theme').addEventListener('click', () => {
 });
 sayTheme();
 
+const many = (n, what) => `${n} ${what}${n === 1 ? '' : 's'}`;
+
 const words = { live: 'live', lost: 'the daemon does not answer', refused: 'refused: open the page anew' };
 on('state', (s) => {
   byId('state').dataset.state = s;
@@ -61,6 +63,6 @@ on('state', (s) => {
 });
 on('world', () => {
   const { info } = live.world;
-  text(byId('where'), `${info.version} · ${live.world.containers.length} containers · ${live.world.networks.length} networks`);
+  text(byId('where'), [info.version, many(live.world.containers.length, 'container'), many(live.world.networks.length, 'network')].join(' · '));
 });
 start();

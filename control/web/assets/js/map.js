@@ -207,7 +207,7 @@ function newRow() {
       node.classList.toggle('dropping', p.drop > 0);
       for (const c of chips) {
         const rate = publishedRate(m.c.name, c.p);
-        text(c.rate, rate > 0 ? bitsShort(rate) : '');
+        text(c.rate, rate > 0 ? bitsShort(rate) : '–');
         c.rate.parentNode.classList.toggle('busy', rate > 0);
       }
     },
