@@ -12,8 +12,9 @@ import (
 )
 
 // document carries out a page of docs/integrations on a host of its own, where
-// the daemon runs with its default directories and vswitch is installed.
-func document(t *testing.T, page string, programs ...string) {
+// the daemon runs with its default directories and vswitch is installed, after the
+// script prepare.
+func document(t *testing.T, page, prepare string, programs ...string) {
 	t.Helper()
 	labtest.NeedBPF(t)
 	for _, p := range append(programs, "unshare", "bash", "ip") {
@@ -32,6 +33,7 @@ func document(t *testing.T, page string, programs ...string) {
 		}
 	})
 	s.Must("for i in $(seq 200); do [ -S /run/vswitch/vswitch.sock ] && break; sleep 0.05; done; vswitch version")
+	s.Must(prepare)
 	s.Document(filepath.Join("..", "..", "docs", "integrations", page))
 }
 
@@ -55,9 +57,49 @@ func tools(t *testing.T, dir string) {
 	}
 }
 
-func TestDocumentCNI(t *testing.T) { document(t, "cni.md") }
+// engines is what a machine for containers has, and one for tests may lack:
+// limits that the lab's own rights allow, storage that works upon an overlay, and a
+// containerd that serves nothing but ctr.
+const engines = `
+mkdir -p /etc/containers/containers.conf.d /run/containerd
+cat > /etc/containers/containers.conf.d/99-lab.conf <<'END'
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+END
+cat > /etc/containers/storage.conf <<'END'
+[storage]
+driver = "vfs"
+graphroot = "/var/lib/containers/storage"
+runroot = "/run/containers/storage"
+END
+cat > /etc/containers/policy.json <<'END'
+{"default": [{"type": "insecureAcceptAnything"}]}
+END
+cat > /run/containerd/config.toml <<'END'
+version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+END
+`
+
+func TestDocumentContainerd(t *testing.T) {
+	document(t, "containerd.md", engines+`
+containerd --config /run/containerd/config.toml >/run/containerd/log 2>&1 &
+for i in $(seq 200); do ctr version >/dev/null 2>&1 && break; sleep 0.05; done
+ctr version >/dev/null
+`, "containerd", "ctr", "busybox")
+}
+
+func TestDocumentPodman(t *testing.T) {
+	document(t, "podman.md", engines, "podman", "runc", "busybox", "curl")
+}
+
+func TestDocumentCNI(t *testing.T) { document(t, "cni.md", "true") }
 func TestDocumentRunc(t *testing.T) {
-	document(t, "runc.md", "runc", "crun", "busybox", "curl", "python3")
+	document(t, "runc.md", "true", "runc", "crun", "busybox", "curl", "python3")
 }
 
 // TestDocumentDocker has dockerd beside the daemon, and the page's image.

@@ -39,11 +39,15 @@ func Start(t testing.TB, ns *netlab.NS, private ...string) *Shell {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &Shell{t: t, lines: make(chan string, 1024)}
-	s.cmd = ns.Command("unshare", "--mount", "--propagation", "private", "bash", "--norc", "--noprofile")
+	s.cmd = ns.Command("unshare", "--mount", "--propagation", "private", "bash", "--norc", "--noprofile", "/dev/fd/3")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if s.in, err = s.cmd.StdinPipe(); err != nil {
+	// Not by standard input, which is the commands'.
+	script, in, err := os.Pipe()
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer script.Close()
+	s.cmd.ExtraFiles, s.in = []*os.File{script}, in
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
