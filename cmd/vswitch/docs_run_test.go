@@ -22,7 +22,7 @@ func document(t *testing.T, page, prepare string, programs ...string) {
 	}
 	bin := t.TempDir()
 	tools(t, bin)
-	s := doctest.Start(t, labtest.NewWorld(t).Host, "/etc", "/opt", "/var/lib", "/usr/local")
+	s := doctest.Start(t, labtest.NewWorld(t).Host, "/etc", "/opt", "/var/lib", "/usr/local", "/run")
 	s.Must(fmt.Sprintf("export HOME=/root TERM=dumb PATH=%s:/usr/local/bin:$PATH; unset VSWITCH_SOCKET", bin))
 	s.Must("install -D -m 755 $(command -v vswitch) /usr/local/bin/vswitch")
 	s.Must("mkdir -p /run/daemon; vswitch daemon 2>/run/daemon/log & daemon=$!")

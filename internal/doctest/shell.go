@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,9 +29,11 @@ type Shell struct {
 
 // Start starts a shell that ends with the test. Its mount namespace is a copy of
 // the test's; of each directory in private it has a version of its own, which
-// begins with what is there and goes with the shell: what a document installs
-// never reaches the machine. The test has to run in labtest's namespaces, where
-// /run is its own, and as root.
+// begins with what is there (/run with nothing) and goes with the shell: what a
+// document installs never reaches the machine. The test has to run in labtest's namespaces, where
+// /run is its own, and as root. With private directories it also has processes of
+// its own, which all end with it: a daemon that is told their numbers has to be one
+// of them.
 func Start(t testing.TB, ns *netlab.NS, private ...string) *Shell {
 	t.Helper()
 	dir, err := os.MkdirTemp("/run", "doc")
@@ -39,7 +42,11 @@ func Start(t testing.TB, ns *netlab.NS, private ...string) *Shell {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &Shell{t: t, lines: make(chan string, 1024)}
-	s.cmd = ns.Command("unshare", "--mount", "--propagation", "private", "bash", "--norc", "--noprofile", "/dev/fd/3")
+	args := []string{"--mount", "--propagation", "private"}
+	if len(private) > 0 {
+		args = append(args, "--pid", "--fork", "--kill-child", "--mount-proc")
+	}
+	s.cmd = ns.Command("unshare", append(args, "bash", "--norc", "--noprofile", "/dev/fd/3")...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	// Not by standard input, which is the commands'.
 	script, in, err := os.Pipe()
@@ -71,13 +78,20 @@ func Start(t testing.TB, ns *netlab.NS, private ...string) *Shell {
 	}()
 	t.Cleanup(s.end)
 	for i, path := range private {
+		if path == "/run" {
+			continue
+		}
 		at := fmt.Sprintf("%s/%d", dir, i)
 		s.Must(fmt.Sprintf("mkdir -p %[2]s && mkdir -p %[1]s/upper %[1]s/work && mount -t overlay overlay -o lowerdir=%[2]s,upperdir=%[1]s/upper,workdir=%[1]s/work %[2]s", at, path))
+	}
+	if slices.Contains(private, "/run") { // last: what the others are kept in is below
+		s.Must("mount -t tmpfs -o mode=755 tmpfs /run")
 	}
 	return s
 }
 
-// end ends the shell and everything it started that is still in its session.
+// end ends the shell, and with its process namespace everything that it started;
+// without one, what is still in its session.
 func (s *Shell) end() {
 	s.in.Close()
 	syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
