@@ -1,13 +1,21 @@
 package main
 
 import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // killDaemon ends the switch by SIGKILL; start begins the next.
@@ -100,4 +108,34 @@ func TestDockerLiveRestore(t *testing.T) {
 	l.docker("rm", "-f", "web", "dies")
 	l.docker("network", "rm", "net")
 	l.nothingLeft()
+}
+
+// TestDockerSocketActivation: dockerd's first call finds a socket without a daemon
+// and waits for it.
+func TestDockerSocketActivation(t *testing.T) {
+	labtest.NeedBPF(t)
+	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir()}
+	socket := filepath.Join(r.dir, "docker.sock")
+	r.activate(socket, "docker")
+	if err := os.Chmod(socket, 0o660); err != nil { // SocketMode=
+		t.Fatal(err)
+	}
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	cl := &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	resp, err := cl.Post("http://plugin/Plugin.Activate", "", nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r.log.String())
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), `"NetworkDriver","IpamDriver"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, r.log.String())
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("the service manager's socket is gone: %v", err)
+	}
 }
