@@ -91,6 +91,9 @@ func (x *exam) features() {
 		return
 	}
 	defer k.Close()
+	if err := k.FlowTableError(); err != nil {
+		x.add(Note, "features", "", "the kernel cannot hold the flow table, and bulk traffic stays in the daemon: %v", err)
+	}
 	err = apart(func() error { x.try(k); return nil })
 	if err != nil {
 		x.add(Note, "features", "run as root: sudo vswitch doctor", "veth, TAP and filters were not tried: %v", err)
