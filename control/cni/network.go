@@ -106,12 +106,15 @@ func (r ipRange) addTo(in *api.NetworkCreate) error {
 		return nil
 	}
 	first, last := p.Masked().Addr(), lastOf(p.Masked())
-	for s, a := range map[string]*netip.Addr{r.RangeStart: &first, r.RangeEnd: &last} {
-		if s == "" {
+	for _, end := range []struct {
+		text string
+		addr *netip.Addr
+	}{{r.RangeStart, &first}, {r.RangeEnd, &last}} {
+		if end.text == "" {
 			continue
 		}
-		if *a, err = netip.ParseAddr(s); err != nil || !p.Contains(*a) {
-			return badConfig("ipRanges: address %q is not in subnet %s", s, p)
+		if *end.addr, err = netip.ParseAddr(end.text); err != nil || !p.Contains(*end.addr) {
+			return badConfig("ipRanges: address %q is not in subnet %s", end.text, p)
 		}
 	}
 	for bits := p.Bits(); bits <= first.BitLen(); bits++ {
