@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -219,13 +220,31 @@ type shared struct {
 func (s *shared) Networks(ctx context.Context) ([]api.Network, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Backend.Networks(ctx)
+	list, err := s.Backend.Networks(ctx)
+	for i := range list {
+		list[i].Labels = maps.Clone(list[i].Labels)
+	}
+	return list, err
+}
+
+func (s *shared) Network(ctx context.Context, name string) (api.Network, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := s.Backend.Network(ctx, name)
+	n.Labels = maps.Clone(n.Labels)
+	return n, err
 }
 
 func (s *shared) Container(ctx context.Context, name string) (api.Container, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Backend.Container(ctx, name)
+}
+
+func (s *shared) UpdateNetwork(ctx context.Context, name string, in api.NetworkUpdate) (api.Network, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Backend.UpdateNetwork(ctx, name, in)
 }
 
 func (s *shared) UpdateContainer(ctx context.Context, name string, in api.ContainerUpdate) (api.Container, error) {
@@ -277,6 +296,9 @@ func TestNames(t *testing.T) {
 	want(map[string]string{"e1": "web", "e2": "e2", "e3": "old"})
 	if ct, _ := s.Container(ctx, "web"); ct.Labels[containerLabel] != "c1" {
 		t.Errorf("labels %v", ct.Labels)
+	}
+	if n, _ := s.Network(ctx, madeName("a1")); n.Labels[networkLabel] != "front" {
+		t.Errorf("labels of the network %v", n.Labels)
 	}
 	// A second network of a container, and one that dockerd does not know.
 	d.set("b2", `{"Name":"back","Containers":{"c1":{"Name":"web","EndpointID":"e2"}}}`)
