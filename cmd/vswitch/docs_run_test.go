@@ -5,6 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vswitch/vswitch/internal/doctest"
@@ -20,6 +23,7 @@ func document(t *testing.T, page, prepare string, programs ...string) {
 	for _, p := range append(programs, "unshare", "bash", "ip") {
 		labtest.NeedProgram(t, p)
 	}
+	keepCgroups(t)
 	bin := t.TempDir()
 	tools(t, bin)
 	s := doctest.Start(t, labtest.NewWorld(t).Host, "/etc", "/opt", "/var/lib", "/usr/local", "/run")
@@ -35,6 +39,26 @@ func document(t *testing.T, page, prepare string, programs ...string) {
 	s.Must("for i in $(seq 200); do [ -S /run/vswitch/vswitch.sock ] && break; sleep 0.05; done; vswitch version")
 	s.Must(prepare)
 	s.Document(filepath.Join("..", "..", "docs", "integrations", page))
+}
+
+// keepCgroups removes at the end the groups that engines make and leave: these are
+// the machine's, whatever namespace one is in.
+func keepCgroups(t *testing.T) {
+	list := func() (dirs []string) {
+		for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*"} {
+			found, _ := filepath.Glob(pattern)
+			dirs = append(dirs, found...)
+		}
+		return dirs
+	}
+	before := list()
+	t.Cleanup(func() {
+		for _, dir := range slices.Backward(list()) { // the inner ones first
+			if !slices.Contains(before, dir) && (strings.Contains(dir, "/libpod_parent") || strings.Contains(dir+"/", "/default/")) {
+				syscall.Rmdir(dir) // files and groups in use refuse
+			}
+		}
+	})
 }
 
 // tools puts vswitch, and cnitool as the go command builds it, into a directory.
