@@ -24,7 +24,7 @@ func (w *worker) account(*Snapshot) {
 	if len(w.bridge) == 0 {
 		return
 	}
-	a := &w.flows
+	a := &w.accounts
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var e *bridgedFlow

@@ -58,7 +58,7 @@ func (s *Switch) FlowParts() []ConnInfo {
 	now := s.cfg.Now()
 	list := s.Conns()
 	for _, w := range s.workers {
-		w.flows.each(func(e *bridgedFlow) { list = append(list, e.info(now)) })
+		w.accounts.each(func(e *bridgedFlow) { list = append(list, e.info(now)) })
 	}
 	return list
 }

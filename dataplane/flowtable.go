@@ -325,7 +325,7 @@ func (t *flowTable) read(sw *Switch, r *flowRow, now int64) (carried, lives bool
 		e.counters[0].rx.Add(packets)
 		e.counters[0].rxBytes.Add(bytes)
 		if !r.routed {
-			e.owner.flows.carried(r, packets, bytes, now)
+			e.owner.accounts.carried(r, packets, bytes, now)
 		}
 	}
 	if e := sw.ports[r.out].Load(); e != nil {

@@ -383,7 +383,7 @@ func (s *Switch) Tick() {
 	s.masq.awake(now)
 	s.conntrack.sweep(now, &s.snapshot.Load().timeouts, s.masq)
 	for _, w := range s.workers {
-		w.flows.sweep(now, &s.ended)
+		w.accounts.sweep(now, &s.ended)
 	}
 	s.frags.expire(now, s.workers[0])
 	s.flows.sweep(s, now)

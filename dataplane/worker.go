@@ -31,27 +31,27 @@ type worker struct {
 	portCount int // guarded by Switch.mu
 	poller    *port.Poller
 
-	now    int64 // of this turn
-	rng    *rand.Rand
-	batch  frame.Batch
-	arena  *port.Arena
-	tx     *port.Tx
-	live   []*frame.Frame // of the batch, compacted as stages drop
-	bridge []bridged
-	routes []routed
-	quotes [frame.BatchSize]header.Layers // packets quoted by ICMP errors
-	learns []learnt
-	ans    answers
-	tags   tagger
-	spare  spares
-	out    sendLists
-	reply  replier
-	flows  bridgedFlows
-	mirror mirror
-	offers flowCounter
-	hot    [hotPorts]frame.PortID
-	spin   time.Duration // how long polling has been worth it lately
-	load   workerLoad    // its counters may be read by anybody
+	now      int64 // of this turn
+	rng      *rand.Rand
+	batch    frame.Batch
+	arena    *port.Arena
+	tx       *port.Tx
+	live     []*frame.Frame // of the batch, compacted as stages drop
+	bridge   []bridged
+	routes   []routed
+	quotes   [frame.BatchSize]header.Layers // packets quoted by ICMP errors
+	learns   []learnt
+	ans      answers
+	tags     tagger
+	spare    spares
+	out      sendLists
+	reply    replier
+	accounts bridgedFlows
+	mirror   mirror
+	offers   flowCounter
+	hot      [hotPorts]frame.PortID
+	spin     time.Duration // how long polling has been worth it lately
+	load     workerLoad    // its counters may be read by anybody
 }
 
 func newWorker(s *Switch, id int) (*worker, error) {
@@ -75,7 +75,7 @@ func newWorker(s *Switch, id int) (*worker, error) {
 	}
 	w.out.init()
 	w.reply.keys = s.ids.keys
-	w.flows.keys = s.ids.keys
+	w.accounts.keys = s.ids.keys
 	for i := range w.hot {
 		w.hot[i] = frame.NoPort
 	}
