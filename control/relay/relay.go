@@ -90,6 +90,9 @@ func New(cfg Config) (_ *Relay, err error) {
 		}
 	}()
 	tcp4, fd0, err := r.listenTCP("tcp4", "127.0.0.1:0")
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return nil, errors.New("127.0.0.1 is not there: ip link set lo up")
+	}
 	if err != nil {
 		return nil, err
 	}

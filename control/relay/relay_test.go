@@ -57,6 +57,26 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 }
 
+// TestWithoutLoopback: a host whose lo was never up, and so has no address, is told the
+// way out.
+func TestWithoutLoopback(t *testing.T) {
+	labtest.Need(t)
+	host := labtest.New(t, "host")
+	if err := host.DelAddr("lo", "127.0.0.1/8"); err != nil {
+		t.Fatal(err)
+	}
+	err := host.Do(func() error {
+		r, err := relay.New(relay.Config{})
+		if err == nil {
+			r.Close()
+		}
+		return err
+	})
+	if want := "relay: 127.0.0.1 is not there: ip link set lo up"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func BenchmarkTCPBulk(b *testing.B) {
 	l := newLab(b, relay.Config{})
 	chunk := make([]byte, 1<<20)
