@@ -52,7 +52,7 @@ func (r *rawSocket) want(from string, payload []byte) {
 	r.t.Helper()
 	b := make([]byte, 2048)
 	for {
-		n, _, err := unix.Recvfrom(r.fd, b, 0)
+		n, err := r.receive(b)
 		if err != nil {
 			r.t.Errorf("nothing came from %s: %v", from, err)
 			return
@@ -64,10 +64,21 @@ func (r *rawSocket) want(from string, payload []byte) {
 	}
 }
 
+// receive waits a second for a packet. A signal of the runtime's scheduler ends a call
+// with a timeout, SA_RESTART or not (signal(7)).
+func (r *rawSocket) receive(b []byte) (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(r.fd, b, 0)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
 func (r *rawSocket) wantNothing() {
 	r.t.Helper()
 	b := make([]byte, 2048)
-	if n, _, err := unix.Recvfrom(r.fd, b, 0); err == nil {
+	if n, err := r.receive(b); err == nil {
 		r.t.Errorf("% x came", b[:n])
 	}
 }

@@ -115,6 +115,9 @@ func (u *uplink) next(t *testing.T) []byte {
 	t.Helper()
 	b := make([]byte, 2048)
 	n, err := unix.Read(u.tap, b)
+	for err == unix.EINTR { // a timeout forbids the kernel to go on by itself (signal(7))
+		n, err = unix.Read(u.tap, b)
+	}
 	if err == unix.EAGAIN {
 		return nil
 	}

@@ -105,6 +105,9 @@ func (r *raw) recv() []byte {
 	r.t.Helper()
 	buf := make([]byte, 1<<17)
 	n, err := unix.Read(r.fd, buf)
+	for err == unix.EINTR { // a timeout forbids the kernel to go on by itself (signal(7))
+		n, err = unix.Read(r.fd, buf)
+	}
 	if errors.Is(err, unix.EAGAIN) {
 		return nil
 	}

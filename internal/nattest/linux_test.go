@@ -168,6 +168,9 @@ func (w *linux) send(from string, f []byte) error {
 func (w *linux) receive(at string) ([]byte, bool) {
 	buf := make([]byte, 65536)
 	n, err := unix.Read(w.fds[at], buf)
+	for err == unix.EINTR { // a timeout forbids the kernel to go on by itself (signal(7))
+		n, err = unix.Read(w.fds[at], buf)
+	}
 	return buf[:max(n, 0)], err == nil
 }
 
