@@ -22,7 +22,12 @@ func (m *meter) note(now, created int64, count uint64) {
 	if since < created {
 		since, m.seen = created, 0 // another one's memory
 	}
-	if took := now - since; took > 0 && count >= m.seen {
+	if count < m.seen {
+		return
+	}
+	// Of a flow that began a moment ago it is what that is of a whole second: short ones
+	// would add up to more than any link carries.
+	if took := max(now-since, int64(time.Second)); now > since {
 		m.rate.Store(uint64(float64(count-m.seen) * float64(time.Second) / float64(took)))
 		m.at, m.seen = now, count
 	}
