@@ -56,7 +56,10 @@ bench-micro: ## Go benchmarks of each stage, for benchstat
 
 # go test -fuzz takes one target of one package at a time: FUZZJOBS of them run side
 # by side with one worker each, so that each has a processor for FUZZTIME. Making
-# inputs smaller is bounded: by default it may take longer than the whole run.
+# inputs smaller is bounded: by default it may take longer than the whole run. When
+# the time is up in the middle of an input the command may fail with "context deadline
+# exceeded" and nothing found (go.dev/issue/75804, until Go 1.27); a find names its
+# failing input.
 FUZZ     ?= .*
 FUZZNOT  ?= none
 FUZZJOBS ?= $(shell nproc)
@@ -65,7 +68,7 @@ fuzz: ## run the fuzz targets that match FUZZ (all) and not FUZZNOT, for FUZZTIM
 	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | grep -E ' ($(FUZZ))$$' | grep -vE ' ($(FUZZNOT))$$' | sort | \
 	xargs -P $(FUZZJOBS) -L 1 sh -c 'out=$$(go test -run "^$$" -fuzz "^$$1$$" -parallel 1 -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "$$(dirname $$0)" 2>&1); code=$$?; \
 		echo "$$1 in $$(dirname $$0): $$(echo "$$out" | grep -o "execs: [0-9]*" | tail -1)"; \
-		[ $$code = 0 ] || { echo "$$out"; exit 1; }'
+		[ $$code = 0 ] || case "$$out" in *"Failing input"*) false;; *"context deadline exceeded"*) ;; *) false;; esac || { echo "$$out"; exit 1; }'
 
 test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-system-x86, busybox-static)
 	internal/oldkernel/run bookworm
