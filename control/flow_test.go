@@ -219,7 +219,7 @@ func TestNoFlowTable(t *testing.T) {
 }
 
 // TestFlowOrder: no datagram of a flow comes twice, and none overtakes another but as
-// over the kernel's bridge, whoever carries it and however often that changes. What
+// over the kernel's bridge, whoever carries it and however often that changes. Presumably what
 // the daemon has sent may lie in the backlog of its CPU when the softirq there is over
 // its budget (net_rx_action), while another CPU delivers: seen on a machine with five
 // times the load it can carry.
