@@ -91,7 +91,7 @@ type DaemonConfig struct {
 	timeouts dataplane.Timeouts // of Timeouts
 
 	kept  []uint32 // inodes of listeners whose ports nobody may publish
-	noTCX bool     // for tests: guard uplinks as on a kernel before 6.6
+	noTCX bool     // for tests: guard and seal as on a kernel before 6.6
 }
 
 func (cfg *DaemonConfig) fill() error {

@@ -133,7 +133,7 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 		{name: "uplink's MTU", breaks: ip("link set eth0 mtu 1400"), check: "mtu", status: doctor.Warn, words: "uplink eth0 1400", mends: ip("link set eth0 mtu 1500")},
 		{
 			name: "a program's filter", breaks: func() {
-				r.run("tc", "filter", "add", "dev", veth, "ingress", "prio", "9", "protocol", "all", "bpf", "bytecode", "1,6 0 0 0")
+				r.run("sh", "-c", "tc qdisc add dev "+veth+" clsact 2>/dev/null; tc filter add dev "+veth+" ingress prio 9 protocol all bpf bytecode '1,6 0 0 0'")
 			},
 			check: "programs", status: doctor.Warn, words: "another filter is at the ingress of " + veth, mends: tc("filter del dev " + veth + " ingress prio 9"),
 		},
@@ -175,7 +175,7 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 				r.run("ip", "link", "set", "vsleft0", "alias", strings.TrimSpace(string(alias)))
 			}, check: "leftovers", status: doctor.Warn, words: "vsleft0 was made by this daemon", mends: ip("link del vsleft0"),
 		},
-		{name: "no seal", breaks: tc("qdisc del dev " + veth + " clsact"), check: "container", status: doctor.Fail, words: "lost its seal"},
+		{name: "no seal", breaks: func() { t.Helper(); r.unseal(veth) }, check: "container", status: doctor.Fail, words: "lost its seal"},
 		{name: "no default route", breaks: noError(func() error { return h.SetDown("eth0") }), check: "uplink", status: doctor.Fail, words: "no uplink"},
 	} {
 		c.breaks()

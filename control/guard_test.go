@@ -39,7 +39,7 @@ func TestWithoutTCX(t *testing.T) {
 }
 
 // hasTCX asks the kernel, on lo of the test's own namespace.
-func hasTCX(t *testing.T) bool {
+func hasTCX(t testing.TB) bool {
 	t.Helper()
 	k, err := kernel.Open(kernel.Config{})
 	if err != nil {

@@ -56,6 +56,9 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	if c.kernel, err = kernel.Open(kernel.Config{NoFlowTable: cfg.NoFlowTable}); err != nil {
 		return nil, err
 	}
+	if c.seals, err = newSeals(c.kernel, c.host, cfg.noTCX); err != nil {
+		return nil, err
+	}
 	if err := c.kernel.FlowTableError(); err != nil {
 		c.log.Warn("the kernel takes no flow table: every frame passes through the daemon", "err", err)
 	}

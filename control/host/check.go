@@ -65,17 +65,14 @@ func (h *Host) CheckVeth(ns *Netns, index int, s VethSpec) error {
 
 // checkSeal looks for the program that keeps frames from the host's stack.
 func (h *Host) checkSeal(index int, s VethSpec) error {
-	if s.SealFD < 0 {
+	if s.Seal == nil {
 		return nil
 	}
-	list, err := h.route.filters(index, tcIngress)
-	if err != nil {
-		return err
+	ok, err := s.Seal.Attached(index)
+	if err == nil && !ok {
+		err = fmt.Errorf("the host's end %s of %s has lost its seal: frames of the container reach the host's stack", s.Name, s.Ifname)
 	}
-	if !slices.ContainsFunc(list, func(f filter) bool { return f.name == sealName }) {
-		return fmt.Errorf("the host's end %s of %s has lost its seal: frames of the container reach the host's stack", s.Name, s.Ifname)
-	}
-	return nil
+	return err
 }
 
 // addrsOf returns the addresses of an interface with their prefix lengths.

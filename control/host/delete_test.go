@@ -13,7 +13,7 @@ import (
 func TestDelLinkLeavesAnotherInterfaceAlone(t *testing.T) {
 	host, web := labtest.New(t, "host"), labtest.New(t, "web")
 	inHost(t, host, func(h *Host) {
-		index, err := h.AddVeth(openNS(t, web), spec("veth00000001", -1))
+		index, err := h.AddVeth(openNS(t, web), spec("veth00000001", nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ func TestDelLinkTogether(t *testing.T) {
 		ns := openNS(t, web)
 		name := func(i int) string { return fmt.Sprintf("veth%08x", i) }
 		for i := range 20 {
-			s := spec(name(i), -1)
+			s := spec(name(i), nil)
 			s.Ifname, s.Addrs, s.Gateways = fmt.Sprintf("eth%d", i), nil, nil
 			if _, err := h.AddVeth(ns, s); err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func TestChurn(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					s := spec(fmt.Sprintf("veth%04x%04x", i, j), seal)
+					s := spec(fmt.Sprintf("veth%04x%04x", i, j), h.FilterSeal(seal))
 					s.Ifname, s.Addrs, s.Gateways = fmt.Sprintf("eth%d", j), s.Addrs[:1], nil
 					index, err := h.AddVeth(ns, s)
 					if err != nil {

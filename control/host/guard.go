@@ -150,18 +150,24 @@ func (h *Host) removeGuards(index int, match func(filter) bool) (removed int, er
 	if !made {
 		return removed, nil
 	}
+	return removed, h.dropClsact(index)
+}
+
+// dropClsact removes the clsact of an interface when it has no filter of anybody left,
+// in either direction.
+func (h *Host) dropClsact(index int) error {
 	for _, parent := range []uint32{tcIngress, tcEgress} {
 		left, err := h.route.filters(index, parent)
 		if err != nil || len(left) > 0 {
-			return removed, err
+			return err
 		}
 	}
-	// It may be another one by now.
+	// It may be an ingress qdisc by now.
 	qdiscs, err := h.route.qdiscs(index)
 	if err != nil || !slices.ContainsFunc(qdiscs, func(q qdisc) bool { return q.index == index && q.kind == "clsact" }) {
-		return removed, err
+		return err
 	}
-	return removed, h.route.delClsact(index)
+	return h.route.delClsact(index)
 }
 
 // isGuard reports whether a filter is a guard of any daemon.

@@ -53,7 +53,7 @@ func openNS(t testing.TB, n *netlab.NS) *Netns {
 	return ns
 }
 
-// dropAll loads a program that drops every frame: the seal.
+// dropAll loads a program that drops every frame, for the seal.
 func dropAll(t testing.TB) int {
 	t.Helper()
 	labtest.NeedBPF(t)
@@ -69,13 +69,13 @@ func dropAll(t testing.TB) int {
 	return prog.FD()
 }
 
-func spec(name string, seal int) VethSpec {
+func spec(name string, seal Seal) VethSpec {
 	return VethSpec{
 		Name: name, Alias: "vswitch web", Ifname: "eth0", MTU: 1400,
 		MAC:      net.HardwareAddr{0x02, 0x42, 10, 1, 0, 2},
 		Addrs:    []netip.Prefix{netip.MustParsePrefix("10.1.0.2/24"), netip.MustParsePrefix("fd00:1::2/64")},
 		Gateways: []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00:1::1")},
-		SealFD:   seal,
+		Seal:     seal,
 	}
 }
 
@@ -102,7 +102,7 @@ func TestAddVethMakesBothEnds(t *testing.T) {
 	host, web := labtest.New(t, "host"), labtest.New(t, "web")
 	seal := dropAll(t)
 	inHost(t, host, func(h *Host) {
-		index, err := h.AddVeth(openNS(t, web), spec("veth00000001", seal))
+		index, err := h.AddVeth(openNS(t, web), spec("veth00000001", h.FilterSeal(seal)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,14 +145,14 @@ func TestSealKeepsFramesFromTheHost(t *testing.T) {
 	for _, sealed := range []bool{true, false} {
 		t.Run(fmt.Sprintf("sealed=%v", sealed), func(t *testing.T) {
 			host, web := labtest.New(t, "host"), labtest.New(t, "web")
-			seal := -1
-			if sealed {
-				seal = dropAll(t)
-			}
 			if err := host.AddAddr("lo", "10.1.0.1/32"); err != nil {
 				t.Fatal(err)
 			}
 			inHost(t, host, func(h *Host) {
+				var seal Seal
+				if sealed {
+					seal = h.FilterSeal(dropAll(t))
+				}
 				if _, err := h.AddVeth(openNS(t, web), spec("veth00000001", seal)); err != nil {
 					t.Fatal(err)
 				}
@@ -206,7 +206,7 @@ func inPackets(t testing.TB) int {
 func TestAddVethWithoutIPv6(t *testing.T) {
 	for _, mtu := range []int{1500, 1000} { // under 1280 the kernel has no IPv6 on it at all
 		host, web := labtest.New(t, "host"), labtest.New(t, "web")
-		s := spec("veth00000001", -1)
+		s := spec("veth00000001", nil)
 		s.MTU, s.Addrs, s.Gateways = mtu, s.Addrs[:1], s.Gateways[:1]
 		inHost(t, host, func(h *Host) {
 			if _, err := h.AddVeth(openNS(t, web), s); err != nil {
@@ -235,7 +235,7 @@ func TestAddVethFailsWhole(t *testing.T) {
 		{"MTU of 0", func(s *VethSpec) { s.MTU = 0 }, nil, "MTU 0"},
 		{"bad gateway", func(s *VethSpec) { s.Gateways = []netip.Addr{netip.MustParseAddr("10.9.9.9")} }, nil, "default route via 10.9.9.9"},
 		{"second default route", func(s *VethSpec) { s.Gateways = append(s.Gateways, s.Gateways[0]) }, nil, "a default route is there already"},
-		{"seal is no program", func(s *VethSpec) { s.SealFD = 0 }, nil, "seal"},
+		{"seal is no program", func(s *VethSpec) { s.Seal = filterSeal{} }, nil, "seal"},
 		{"address of length 33", func(s *VethSpec) { s.Addrs[0] = netip.PrefixFrom(s.Addrs[0].Addr(), 33) }, nil, "address"},
 	}
 	for _, tt := range tests {
@@ -246,8 +246,11 @@ func TestAddVethFailsWhole(t *testing.T) {
 			}
 			inHost(t, host, func(h *Host) {
 				ns := openNS(t, web)
-				s := spec("veth00000001", -1)
+				s := spec("veth00000001", nil)
 				tt.change(&s)
+				if s.Seal != nil {
+					s.Seal = h.FilterSeal(0)
+				}
 				_, err := h.AddVeth(ns, s)
 				if err == nil {
 					t.Fatal("no error")
@@ -302,7 +305,7 @@ func TestOpenNetnsRefusesWhatIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if _, err := h.AddVeth(ns, spec("veth00000001", -1)); !errors.Is(err, os.ErrClosed) {
+	if _, err := h.AddVeth(ns, spec("veth00000001", nil)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("AddVeth into a closed Netns: %v", err)
 	}
 }
@@ -325,7 +328,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			if err := h.SetLoopbackUp(ns); err != nil {
 				t.Error(err)
 			}
-			if _, err := h.AddVeth(ns, spec("veth00000001", -1)); err != nil {
+			if _, err := h.AddVeth(ns, spec("veth00000001", nil)); err != nil {
 				t.Error(err)
 			}
 			if err := errors.Join(h.DelLink("veth00000001", 0), ns.Close(), web.Close()); err != nil {

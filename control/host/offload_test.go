@@ -45,7 +45,7 @@ func TestAddVethTurnsOffWhatCannotBeDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	inHost(t, host, func(h *Host) {
-		if _, err := h.AddVeth(openNS(t, web), spec("veth00000001", -1)); err != nil {
+		if _, err := h.AddVeth(openNS(t, web), spec("veth00000001", nil)); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -85,7 +85,7 @@ func TestAddVethTurnsOffWhatCannotBeDescribed(t *testing.T) {
 func TestAddVethTurnsUDPSegmentationOff(t *testing.T) {
 	host, web := labtest.New(t, "host"), labtest.New(t, "web")
 	inHost(t, host, func(h *Host) {
-		s := spec("veth00000001", -1)
+		s := spec("veth00000001", nil)
 		s.NoUSO = true
 		if _, err := h.AddVeth(openNS(t, web), s); err != nil {
 			t.Fatal(err)
@@ -130,7 +130,7 @@ func TestAddVethWithoutFeatures(t *testing.T) {
 			host, web := labtest.New(t, "host"), labtest.New(t, "web")
 			inHost(t, host, func(h *Host) {
 				h.undescribable = request
-				if _, err := h.AddVeth(openNS(t, web), spec("veth00000001", -1)); err != nil {
+				if _, err := h.AddVeth(openNS(t, web), spec("veth00000001", nil)); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -187,7 +187,7 @@ func newContainers(t testing.TB) (pair [2]*netlab.NS) {
 	}}}
 	for i := range pair {
 		pair[i] = labtest.New(t, fmt.Sprintf("c%d", i))
-		s := spec(fmt.Sprintf("veth%08x", i), -1)
+		s := spec(fmt.Sprintf("veth%08x", i), nil)
 		s.MAC = net.HardwareAddr{2, 0, 0, 0, 1, byte(i)}
 		s.Addrs = []netip.Prefix{
 			netip.MustParsePrefix(fmt.Sprintf("10.1.0.%d/24", 10+i)), netip.MustParsePrefix(fmt.Sprintf("fd00:1::%d/64", 10+i)),

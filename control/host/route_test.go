@@ -233,7 +233,7 @@ func TestDefaultRouteOfAContainer(t *testing.T) {
 	host, web := labtest.New(t, "host"), labtest.New(t, "web")
 	inHost(t, host, func(h *Host) {
 		ns := openNS(t, web)
-		s := spec("veth00000001", -1)
+		s := spec("veth00000001", nil)
 		gateways := s.Gateways
 		s.Gateways = nil
 		if _, err := h.AddVeth(ns, s); err != nil {

@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sealName is what the program on a host end's ingress is called.
-const sealName = "vswitch_seal"
-
 // VethSpec describes a container's cable. Zero values are not defaults: every
 // field is needed except where it says otherwise.
 type VethSpec struct {
@@ -24,7 +21,7 @@ type VethSpec struct {
 	Addrs    []netip.Prefix   // of the container end, address with prefix length; may be empty
 	Gateways []netip.Addr     // next hop of the default routes, at most one for each family; may be empty
 	NoUSO    bool             // the kernel's virtio_net_hdr has no words for UDP segmentation
-	SealFD   int              // cls_bpf direct-action program for the host end's ingress; -1: not sealed (tests only)
+	Seal     Seal             // of the host end's ingress; nil: not sealed (tests only)
 }
 
 // AddVeth makes a veth pair with one end in ns, whole or not at all, and returns
@@ -155,36 +152,13 @@ func (h *Host) seal(index int, s VethSpec) error {
 	if err := h.route.noIPv6(index); err != nil {
 		return fmt.Errorf("addr_gen_mode: %w", err)
 	}
-	if s.SealFD < 0 {
+	if s.Seal == nil {
 		return nil
 	}
-	err := h.route.addClsact(index)
-	if err == nil {
-		err = h.route.addFilter(filter{index: index, parent: tcIngress, info: tcInfo(1), name: sealName}, s.SealFD)
-	}
-	if err != nil {
-		return fmt.Errorf("seal: %w: the kernel needs CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF", err)
+	if err := s.Seal.Attach(index); err != nil {
+		return fmt.Errorf("seal: %w", err)
 	}
 	return nil
-}
-
-// Reseal gives a sealed host end the program of this process in place of that of
-// the one before. It is sealed all the while.
-func (h *Host) Reseal(index, prog int) error {
-	list, err := h.route.filters(index, tcIngress)
-	if err != nil {
-		return fmt.Errorf("seal of interface %d: %w", index, err)
-	}
-	for _, f := range list {
-		// A dump also has a line for the priority as such.
-		if f.kind == "bpf" && f.name == sealName && f.handle != 0 {
-			if err := h.route.replaceFilter(f, prog); err != nil {
-				return fmt.Errorf("seal of interface %d: %w", index, err)
-			}
-			return nil
-		}
-	}
-	return fmt.Errorf("interface %d is not sealed", index)
 }
 
 // configure gives the container's end its addresses and routes. The kernel

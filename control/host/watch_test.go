@@ -127,7 +127,7 @@ func TestWatchSeesANamespaceGo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		index, err := h.AddVeth(ns, spec("veth00000001", -1))
+		index, err := h.AddVeth(ns, spec("veth00000001", nil))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,9 @@ const (
 	csumMangledZero  = 0x20
 )
 
+// sealName tells a seal of any process from other programs.
+const sealName = "vsw_seal"
+
 // sealProgram keeps every packet of a container from the host's stack. Those that
 // decide has marked go to their output.
 func sealProgram(f *flows) *ebpf.ProgramSpec {
@@ -25,7 +28,7 @@ func sealProgram(f *flows) *ebpf.ProgramSpec {
 		c.at("drop")
 	}
 	c.ret(tcShot)
-	return spec("vsw_seal", ebpf.SchedCLS, c.ins)
+	return spec(sealName, ebpf.SchedCLS, c.ins)
 }
 
 // decided leaves in R9 the row that the filter of the tap has marked a packet with.

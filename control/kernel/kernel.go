@@ -143,7 +143,7 @@ func (k *Kernel) Close() error {
 func (k *Kernel) FlowTableError() error { return k.flowTableError }
 
 // SealFD is the tc program (direct action) that keeps every packet from the host's
-// stack. It is borrowed until Close.
+// stack, for where Seal is not supported. It is borrowed until Close.
 func (k *Kernel) SealFD() int { return k.seal.FD() }
 
 // FilterFD is the socket filter (SO_ATTACH_BPF) that accepts what is ours and
