@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
@@ -201,7 +202,23 @@ func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
 	if err != nil {
 		return err
 	}
-	return u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
+	err = u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
+	if err != nil {
+		return err
+	}
+	return u.do("neighbour", func() error { return c.introduce(e) }, nil) // unplug forgets it
+}
+
+// introduce tells the host the MAC of an endpoint, in place of that of a container
+// which had its addresses before.
+func (c *Controller) introduce(e *endpoint) (err error) {
+	for i, a := range e.addrs {
+		if e.net.rec.Subnets[i].Mode == api.GatewayIsolated {
+			continue // the host has no address there, and perhaps none of the family
+		}
+		err = errors.Join(err, c.host.SetNeighbor(host.Neighbor{Ifindex: e.net.tapIndex, Addr: a, MAC: e.mac[:]}))
+	}
+	return err
 }
 
 // plug opens the host end of an endpoint's cable.
@@ -247,10 +264,15 @@ func (c *Controller) ringSlots() int {
 // unplug takes an endpoint out of the switch, with the connections it had: its
 // address may soon be another container's.
 func (c *Controller) unplug(e *endpoint) error {
-	if id, had := c.forgetPort(e); had {
-		return c.removePort(e, id)
+	id, had := c.forgetPort(e)
+	if !had {
+		return nil
 	}
-	return nil
+	err := c.removePort(e, id)
+	for _, a := range e.addrs {
+		err = errors.Join(err, c.host.DelNeighbor(e.net.tapIndex, a))
+	}
+	return err
 }
 
 func (c *Controller) removePort(e *endpoint, id frame.PortID) error {

@@ -218,16 +218,14 @@ func TestNoFlowTable(t *testing.T) {
 	}
 }
 
-// TestFlowOrder: no datagram of a flow comes twice, and none overtakes another but as
-// over the kernel's bridge, whoever carries it and however often that changes. Presumably what
-// the daemon has sent may lie in the backlog of its CPU when the softirq there is over
-// its budget (net_rx_action), while another CPU delivers: seen on a machine with five
-// times the load it can carry.
-func TestFlowOrder(t *testing.T) {
+// TestL01FlowTableKeepsOrder: no datagram of a flow comes twice and none overtakes another, whoever
+// carries it and however often that changes.
+func TestL01FlowTableKeepsOrder(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	a, _ := r.attach("a", api.Attach{})
 	b, bct := r.attach("b", api.Attach{Publish: []string{"5353:5353/udp"}})
+	total := uint64(0)
 	for _, way := range []struct {
 		name string
 		from *netlab.NS
@@ -245,6 +243,7 @@ func TestFlowOrder(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer in.Close()
+			resolve(t, way.from, way.to, in)
 			before := r.stats().Flows.Frames
 			done := make(chan uint64)
 			go func() { done <- numbered(t, way.from, way.to, way.gap, time.Second) }()
@@ -292,16 +291,39 @@ func TestFlowOrder(t *testing.T) {
 					twice++
 				case i < last:
 					late++
+					t.Logf("late %d after %d", i, last)
 				}
 				seen[i], last = true, max(last, i)
 			}
 			others.Wait()
 			carried := r.stats().Flows.Frames - before
-			t.Logf("%d sent, %d came, %d of them late; the kernel carried %d", sent, got, late, carried)
-			if twice > 0 || late > got/200 || got == 0 || carried == 0 {
-				t.Errorf("%d of %d datagrams came twice, %d late, the kernel carried %d", twice, got, late, carried)
+			total += carried
+			t.Logf("%d sent, %d came; the kernel carried %d", sent, got, carried)
+			if twice > 0 || late > 0 || got == 0 {
+				t.Errorf("%d of %d datagrams came twice, %d late", twice, got, late)
 			}
 		})
+	}
+	if total == 0 { // of a single way: a machine with more load than CPUs may not manage in a second
+		t.Error("the kernel carried none")
+	}
+}
+
+// resolve has the sender's kernel find its neighbour: what waits there for the answer
+// (arp_queue) is sent by the CPU that has received it, while another one sends already.
+func resolve(t *testing.T, from *netlab.NS, to string, in net.PacketConn) {
+	t.Helper()
+	c, err := from.Dial("udp", to, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write([]byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := in.ReadFrom(make([]byte, 64)); err != nil {
+		t.Fatal(err)
 	}
 }
 

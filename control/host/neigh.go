@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -73,6 +74,32 @@ func (h *Host) Resolve(ifindex int, next netip.Addr) error {
 	}, attrAddr(netlink.NDA_DST, next.WithZone("")))
 	if err != nil {
 		return fmt.Errorf("resolve %s on interface %d: %w", next, ifindex, err)
+	}
+	return nil
+}
+
+// SetNeighbor tells the kernel a neighbour's MAC before it asks, as if it had just
+// answered: a packet to it does not wait, and so none overtakes it. What waits for an
+// answer (arp_queue of a neighbour) is sent by the CPU that has received that, while
+// another may send already.
+func (h *Host) SetNeighbor(n Neighbor) error {
+	if err := h.route.setNeighbor(n); err != nil {
+		return fmt.Errorf("neighbour %s on interface %d: %w", n.Addr, n.Ifindex, err)
+	}
+	return nil
+}
+
+func (c *conn) setNeighbor(n Neighbor) error {
+	return c.do(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &netlink.Ndmsg{
+		Family: uint8(family(n.Addr)), Index: uint32(n.Ifindex), State: netlink.NUD_REACHABLE,
+	}, attrAddr(netlink.NDA_DST, n.Addr), attr(netlink.NDA_LLADDR, n.MAC))
+}
+
+// DelNeighbor forgets a neighbour. That there is none is no error.
+func (h *Host) DelNeighbor(ifindex int, addr netip.Addr) error {
+	err := h.route.do(unix.RTM_DELNEIGH, 0, &netlink.Ndmsg{Family: uint8(family(addr)), Index: uint32(ifindex)}, attrAddr(netlink.NDA_DST, addr))
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("forget neighbour %s on interface %d: %w", addr, ifindex, err)
 	}
 	return nil
 }

@@ -20,8 +20,10 @@ type VethSpec struct {
 	MTU      int              // of both ends
 	Addrs    []netip.Prefix   // of the container end, address with prefix length; may be empty
 	Gateways []netip.Addr     // next hop of the default routes, at most one for each family; may be empty
-	NoUSO    bool             // the kernel's virtio_net_hdr has no words for UDP segmentation
-	Seal     Seal             // of the host end's ingress; nil: not sealed (tests only)
+	// GatewayMAC is that of all Gateways; nil: the container asks.
+	GatewayMAC net.HardwareAddr
+	NoUSO      bool // the kernel's virtio_net_hdr has no words for UDP segmentation
+	Seal       Seal // of the host end's ingress; nil: not sealed (tests only)
 }
 
 // AddVeth makes a veth pair with one end in ns, whole or not at all, and returns
@@ -184,6 +186,12 @@ func (c *conn) configure(index int, s VethSpec) error {
 			return fmt.Errorf("%s: %w: a default route is there already", s.Ifname, err)
 		case err != nil:
 			return fmt.Errorf("%s: default route via %s: %w", s.Ifname, gw, err)
+		}
+		if s.GatewayMAC == nil {
+			continue
+		}
+		if err := c.setNeighbor(Neighbor{index, gw, s.GatewayMAC}); err != nil {
+			return fmt.Errorf("%s: neighbour %s: %w", s.Ifname, gw, err)
 		}
 	}
 	return nil

@@ -227,6 +227,20 @@ func (n *NS) AddNeighbor(ifname, addr, mac string) error {
 	})
 }
 
+// Neighbor is the state (NUD_*) and MAC of a neighbour; 0 and "" when it is not known.
+func (n *NS) Neighbor(ifname, addr string) (state int, mac string, err error) {
+	err = n.onLink(ifname, "neighbour "+addr, func(l netlink.Link) error {
+		list, err := n.nl.NeighList(l.Attrs().Index, netlink.FAMILY_ALL)
+		for _, e := range list {
+			if e.IP.Equal(net.ParseIP(addr)) {
+				state, mac = e.State, e.HardwareAddr.String()
+			}
+		}
+		return err
+	})
+	return state, mac, err
+}
+
 // Sysctl writes a value below /proc/sys/net: "ipv4.ip_forward". Dots within an
 // interface name cannot be expressed; use slashes then.
 func (n *NS) Sysctl(key, value string) error {

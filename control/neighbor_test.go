@@ -1,0 +1,38 @@
+package control
+
+import (
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// TestNeighborsAreIntroduced: host and container know each other's MAC before they ask,
+// so that the first packets do not wait for an answer; and not any more afterwards.
+func TestNeighborsAreIntroduced(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	n, err := r.CreateNetwork(t.Context(), api.NetworkCreate{Name: "dual", IPv6: yes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, ct := r.attach("a", api.Attach{Networks: []api.Connect{{Network: "dual"}}})
+	ep := ct.Endpoints[0]
+	for f, a := range addrsOf(t, ct) {
+		if state, mac, err := r.world.Host.Neighbor(n.Interface, a); err != nil || state == 0 || mac != ep.MAC {
+			t.Errorf("the host has neighbour %s in state %#x with %q, %v, not %s", a, state, mac, err, ep.MAC)
+		}
+		if state, mac, err := ns.Neighbor("eth0", ep.Gateways[f]); err != nil || state == 0 || mac != n.GatewayMAC {
+			t.Errorf("the container has neighbour %s in state %#x with %q, %v, not %s", ep.Gateways[f], state, mac, err, n.GatewayMAC)
+		}
+	}
+	if err := r.Detach(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrsOf(t, ct) {
+		eventually(t, time.Second, "the host forgets "+a, func() bool {
+			state, _, err := r.world.Host.Neighbor(n.Interface, a)
+			return err == nil && state == 0
+		})
+	}
+}
