@@ -95,7 +95,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 			}
 			p := dataplane.PortConfig{ID: e.port, Kind: dataplane.PortContainer, Network: e.net.id, MAC: e.mac, Ifindex: uint32(e.index)}
 			e.layer2.apply(&p)
-			p.Quota = e.quota.compile()
+			p.Quota, p.Queued = e.quota.compile(), e.shaping.Queued
 			cfg.Ports = append(cfg.Ports, p)
 			for _, a := range e.addrs {
 				cfg.Hosts = append(cfg.Hosts, dataplane.HostConfig{Addr: a, Network: e.net.id, MAC: e.mac, Port: e.port})

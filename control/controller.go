@@ -89,8 +89,8 @@ type Controller struct {
 	events  *journal[api.Event]
 	flowLog flowLog
 
-	neigh     neighbors
-	worldKick chan struct{} // links, addresses or routes have changed
+	neigh                neighbors
+	worldKick, shapeKick chan struct{} // links, addresses or routes have changed; queueing disciplines
 }
 
 // network is a network that exists or is being made.
@@ -131,6 +131,7 @@ type endpoint struct {
 	mac     header.MAC
 	layer2  layer2
 	quota   quota
+	shaping host.Shaping
 	port    frame.PortID
 	hasPort bool
 	live    bool // compiled into snapshots

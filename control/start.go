@@ -29,7 +29,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 		cfg: cfg, log: cfg.Log, started: time.Now().UTC(), bootID: bootID(),
 		networks: make(map[string]*network), containers: make(map[string]*container),
 		byPort: make(map[frame.PortID]portOwner), byVeth: make(map[string]*endpoint),
-		slots: make(map[netip.Addr]int), worldKick: make(chan struct{}, 1),
+		slots: make(map[netip.Addr]int), worldKick: make(chan struct{}, 1), shapeKick: make(chan struct{}, 1),
 	}
 	c.events = newEvents(c.started)
 	c.neigh.kick = make(chan struct{}, 1)
@@ -132,6 +132,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	}
 	c.spawn(c.watch)
 	c.spawn(c.followWorld)
+	c.spawn(c.followShaping)
 	c.spawn(c.followNeighbors)
 	c.spawn(c.followBusyPorts)
 	return c, nil

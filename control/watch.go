@@ -45,6 +45,9 @@ func (c *Controller) watch() {
 // event sorts events; it must return quickly, or the kernel's queue overflows.
 func (c *Controller) event(e host.Event) {
 	switch e.Kind {
+	case host.QdiscChanged:
+		kick(c.shapeKick)
+		return
 	case host.NeighborChanged:
 		if c.neigh.set(e.Neighbor) {
 			kick(c.neigh.kick)
@@ -58,6 +61,7 @@ func (c *Controller) event(e host.Event) {
 			c.neigh.replace(all)
 		}
 		c.spawn(c.checkLinks)
+		kick(c.shapeKick)
 	case host.LinkGone:
 		if ct := c.ownerOfLink(e.Link.Name); ct != nil {
 			c.spawn(func() { c.linkGone(ct) })
@@ -66,6 +70,7 @@ func (c *Controller) event(e host.Event) {
 		if c.isOurs(e.Link) {
 			return
 		}
+		kick(c.shapeKick) // its qdisc went without a word
 	case host.LinkChanged:
 		// Our own cables say nothing about the way out; a thousand of them being
 		// plugged would read the world again and again.

@@ -59,6 +59,9 @@ type PortConfig struct {
 	// Ifindex is the interface's, where the kernel's flow table may carry its flows
 	// on; otherwise 0.
 	Ifindex uint32
+	// Queued says that the interface has a queueing discipline: the kernel's flow table
+	// must not pass it by.
+	Queued bool
 	// MAC, unless zero, is pinned to this port: a static FDB entry, and a frame
 	// that bears it elsewhere in the network is a spoof. For PortHost it is the
 	// network's gateway MAC.

@@ -52,7 +52,7 @@ func (w *worker) offer(s *Snapshot) {
 			continue
 		}
 		o := flowOffer{snapshot: s, in: in.ID, out: out.ID, key: flowKey(in, l), tuple: l.Tuple}
-		o.row = FlowSlot{Out: out.Ifindex, Flags: FlowToPeer, MTU: uint32(in.network.MTU)}
+		o.row = FlowSlot{Out: out.Ifindex, Flags: out.toPeer(), MTU: uint32(in.network.MTU)}
 		t.take(o)
 	}
 	for i := range w.routes {
@@ -68,9 +68,7 @@ func (w *worker) offer(s *Snapshot) {
 		o := flowOffer{snapshot: s, in: in.ID, out: out.ID, key: flowKey(in, l), tuple: l.Tuple, to: r.to}
 		o.row = flowRewrite(r, l)
 		o.row.Out, o.row.MTU = out.Ifindex, uint32(out.linkMTU())
-		if out.Kind == PortContainer {
-			o.row.Flags |= FlowToPeer
-		}
+		o.row.Flags |= out.toPeer()
 		t.take(o)
 	}
 }
@@ -99,6 +97,15 @@ func (p *portConfig) plainPort() bool {
 // isolation between containers does not apply.
 func (p *portConfig) carriesRouted() bool {
 	return p.Ifindex != 0 && (p.Kind == PortUplink || p.Kind == PortContainer && p.Guarded && p.VLAN == 0 && p.trunk == nil)
+}
+
+// toPeer is FlowToPeer for a container whose frames need not wait in a queue of its
+// cable.
+func (p *portConfig) toPeer() uint32 {
+	if p.Kind == PortContainer && !p.Queued {
+		return FlowToPeer
+	}
+	return 0
 }
 
 func (p *portConfig) linkMTU() int {

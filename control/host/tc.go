@@ -12,6 +12,7 @@ import (
 const (
 	tcClsact  = 0xfffffff1 // TC_H_CLSACT
 	tcIngress = 0xfffffff2 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
+	tcRoot    = 0xffffffff // TC_H_ROOT
 	tcEgress  = 0xfffffff3 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
 
 	clsactHandle = 0xffff0000
@@ -127,6 +128,7 @@ func (c *conn) filters(index int, parent uint32) ([]filter, error) {
 type qdisc struct {
 	index  int
 	parent uint32
+	handle uint32
 	kind   string
 }
 
@@ -142,7 +144,7 @@ func (c *conn) qdiscs(index int) ([]qdisc, error) {
 			continue
 		}
 		msg := nl.DeserializeTcMsg(m)
-		q := qdisc{index: int(msg.Ifindex), parent: msg.Parent}
+		q := qdisc{index: int(msg.Ifindex), parent: msg.Parent, handle: msg.Handle}
 		if err := attrs(m, nl.SizeofTcMsg, func(typ uint16, v []byte) {
 			if typ == nl.TCA_KIND {
 				q.kind = text(v)

@@ -32,6 +32,8 @@ const (
 	// NeighborChanged: Event.Neighbor, with a nil MAC when it is not known any
 	// more.
 	NeighborChanged
+	// QdiscChanged: a queueing discipline or a filter of an interface came or went.
+	QdiscChanged
 )
 
 // Event is one change of the host's network.
@@ -61,7 +63,7 @@ func (h *Host) watch(ctx context.Context, buffer int, fn func(Event)) error {
 	// One socket for all groups: the kernel's order between them is kept.
 	s, err := nl.SubscribeAt(netns.NsHandle(h.ns.fd), netns.None(), unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_TC)
 	if err != nil {
 		return fmt.Errorf("watch the network: %w", err)
 	}
@@ -121,6 +123,8 @@ func parseEvent(m syscall.NetlinkMessage) (e Event, ok bool) {
 		if m.Header.Type == unix.RTM_DELNEIGH {
 			e.Neighbor.MAC = nil
 		}
+	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
+		e.Kind, ok = QdiscChanged, true
 	}
 	return e, ok
 }
