@@ -68,7 +68,7 @@ func (c *campaign) measure(ctx context.Context) error {
 // need not be in the quick table.
 func (c *campaign) chosen(s scenario.Scenario) []scenario.Load {
 	var loads []scenario.Load
-	if c.opt.rival == kernel && s.Baseline == rig.Unguarded {
+	if c.opt.rival == kernel && rig.IsOurs(s.Baseline) {
 		return nil // its baseline is no kernel's
 	}
 	for _, l := range s.Loads {
@@ -79,7 +79,11 @@ func (c *campaign) chosen(s scenario.Scenario) []scenario.Load {
 	return loads
 }
 
-func (c *campaign) rigOptions() rig.Options { return rig.Options{Binary: c.opt.binary} }
+func (c *campaign) rigOptions() rig.Options {
+	return rig.Options{Binary: c.opt.binary, Uncounted: func(ctx context.Context) (string, error) {
+		return build(ctx, "vswitch-uncounted", "-tags", "unobserved")
+	}}
+}
 
 func (c *campaign) miss(what string, err error) {
 	reason := strings.Join(strings.Fields(err.Error()), " ") // one line, whatever a tool printed
@@ -107,6 +111,10 @@ func (c *campaign) compare(ctx context.Context, s scenario.Scenario) error {
 	}
 	var rigs []*rig.Rig // baseline, subject, others
 	for i, system := range append([]string{s.Baseline, subject}, c.others(s, loads)...) {
+		if i == 1 && system == s.Baseline && s.Around != nil {
+			rigs = append(rigs, rigs[0]) // what is compared is around the load
+			continue
+		}
 		r, err := c.build(ctx, system)
 		if err != nil && i > 1 && ctx.Err() == nil {
 			c.miss(s.Name+" by "+system, err)
@@ -186,9 +194,10 @@ func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenar
 	for i := range samples {
 		samples[i] = make([]report.Samples, len(l.Measures))
 	}
-	for round := range c.opt.rounds {
+	rounds, window := s.Rounds(c.opt.rounds, c.opt.window)
+	for round := range rounds {
 		for i, r := range rigs {
-			values, err := s.Run(ctx, l, r, c.opt.window)
+			values, err := s.Run(ctx, l, r, window, i == 1)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -204,12 +213,12 @@ func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenar
 				samples[i][m] = append(samples[i][m], v)
 			}
 		}
-		c.progress.round(comparisons(s, l, rigs, samples), round+1, c.opt.rounds)
+		c.progress.round(comparisons(s, l, rigs, samples), round+1, rounds)
 	}
 	c.progress.done()
 	c.run.Compared = append(c.run.Compared, comparisons(s, l, rigs, samples)...)
 	if first != nil {
-		return fmt.Errorf("%d of %d measurements failed, the first: %w", failed, len(rigs)*c.opt.rounds, first)
+		return fmt.Errorf("%d of %d measurements failed, the first: %w", failed, len(rigs)*rounds, first)
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func measure(ctx context.Context, opt options) error {
 	}
 	if opt.rival == rig.VSwitch && opt.binary == "" {
 		var err error
-		if opt.binary, err = build(ctx); err != nil {
+		if opt.binary, err = build(ctx, "vswitch"); err != nil {
 			return err
 		}
 	}
@@ -262,15 +262,15 @@ func export(r *report.Run, opt options) error {
 	return errors.Join(errs...)
 }
 
-// build builds the vswitch of this module and returns its path.
-func build(ctx context.Context) (string, error) {
+// build builds the vswitch of this module as bin/name and returns its path.
+func build(ctx context.Context, name string, flags ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the module: %w", err)
 	}
 	dir := strings.TrimSpace(string(out))
-	binary := filepath.Join(dir, "bin", "vswitch")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/vswitch")
+	binary := filepath.Join(dir, "bin", name)
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-buildvcs=false", "-o", binary}, flags...), "./cmd/vswitch")...)
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build vswitch: %w", err)

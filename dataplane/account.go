@@ -21,7 +21,7 @@ const (
 // know: unicast between containers, and between them and the host. It decides
 // nothing.
 func (w *worker) account(*Snapshot) {
-	if len(w.bridge) == 0 {
+	if !observed || len(w.bridge) == 0 {
 		return
 	}
 	a := &w.accounts

@@ -135,8 +135,10 @@ func (c *conn) track(t *conntrack, r connRef, l *header.Layers, b []byte, now in
 			return why
 		}
 	}
-	c.packets[r&1].Add(1)
-	c.bytes[r&1].Add(uint64(len(b)))
+	if observed {
+		c.packets[r&1].Add(1)
+		c.bytes[r&1].Add(uint64(len(b)))
+	}
 	if refresh {
 		c.lastSeen.Store(now)
 		if c.outbound(reply) {

@@ -46,7 +46,7 @@ func (o *sendLists) add(w *worker, id frame.PortID, f *frame.Frame) {
 		o.links[o.tail[id]].next = i
 	}
 	o.tail[id] = i
-	if w.mirror.table != nil {
+	if w.mirror.on() {
 		w.mirror.sentTo(f, id)
 	}
 }
@@ -118,7 +118,7 @@ func (w *worker) flush() {
 				w.portGone(o.vec[:n])
 				continue
 			}
-			if w.mirror.table != nil {
+			if w.mirror.on() {
 				w.mirrorTx(id, o.vec[:n])
 			}
 			w.send(id, e, o.vec[:n])
@@ -137,6 +137,9 @@ func (w *worker) send(id frame.PortID, e *portEntry, frames []*frame.Frame) {
 		bytes += f.Len()
 	}
 	sent := e.port.Send(w.tx, frames)
+	if !observed {
+		return
+	}
 	c := &e.counters[w.id]
 	c.tx.Add(uint64(sent))
 	c.txBytes.Add(uint64(bytes))
@@ -144,7 +147,7 @@ func (w *worker) send(id frame.PortID, e *portEntry, frames []*frame.Frame) {
 		c.drops[DropDeviceFull].Add(uint64(lost))
 		e.last.note(frames[sent], DropDeviceFull, w.now)
 		for _, f := range frames[sent:] {
-			if w.mirror.table != nil {
+			if w.mirror.on() {
 				w.mirrorDrop(f, id, DropDeviceFull)
 			}
 		}

@@ -29,6 +29,9 @@ type ticket struct {
 // index of their story, plus one.
 const noteOwn = 255
 
+// on reports whether a capture runs.
+func (m *mirror) on() bool { return observed && m.table != nil }
+
 // watch begins the stories of a turn. Stages tell them as they go; without a
 // capture each finds a nil table.
 func (w *worker) watch() {
@@ -180,7 +183,7 @@ func (m *mirror) sentTo(f *frame.Frame, id frame.PortID) {
 
 // answered notes that a frame ends with an answer, and whose the answer is.
 func (m *mirror) answered(f, answer *frame.Frame) {
-	if m.table != nil {
+	if m.on() {
 		answer.Note = noteOwn
 		if f.Note != 0 && f.Note != noteOwn {
 			m.stories[f.Note-1].Fate = FateAnswered

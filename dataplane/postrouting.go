@@ -23,11 +23,11 @@ func (w *worker) postrouting(s *Snapshot) {
 			w.drop(r.f, DropFragment)
 			continue
 		}
-		if w.mirror.table != nil {
+		if w.mirror.on() {
 			w.mirrorNAT(r, PointPreNAT)
 		}
 		w.rewrite(r)
-		if w.mirror.table != nil {
+		if w.mirror.on() {
 			w.mirrorNAT(r, PointPostNAT)
 		}
 		if r.cut > 0 && !w.cut(r) {

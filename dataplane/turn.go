@@ -87,6 +87,9 @@ func (w *worker) received(id frame.PortID, e *portEntry) {
 		f.In = id
 		bytes += f.Len()
 	}
+	if !observed {
+		return
+	}
 	c := &e.counters[w.id]
 	c.rx.Add(uint64(w.batch.N))
 	c.rxBytes.Add(uint64(bytes))
@@ -132,17 +135,17 @@ func (w *worker) reportGone(id frame.PortID, e *portEntry) {
 
 // drop counts the end of a frame that came in at a port.
 func (w *worker) drop(f *frame.Frame, why DropReason) {
-	if e := w.sw.ports[f.In].Load(); e != nil {
+	if e := w.sw.ports[f.In].Load(); observed && e != nil {
 		e.counters[w.id].drops[why].Add(1)
 		e.last.note(f, why, w.now)
 	}
-	if w.mirror.table != nil {
+	if w.mirror.on() {
 		w.mirrorDrop(f, f.In, why)
 	}
 }
 
 func (w *worker) count(id frame.PortID, why DropReason) {
-	if e := w.sw.ports[id].Load(); e != nil {
+	if e := w.sw.ports[id].Load(); observed && e != nil {
 		e.counters[w.id].drops[why].Add(1)
 	}
 }

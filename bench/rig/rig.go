@@ -17,16 +17,22 @@ import (
 
 // Names of the systems.
 const (
-	Bridge      = "bridge"
-	BridgeNFT   = "bridge+nft"
-	VSwitch     = "vswitch"
-	Userspace   = "vswitch, no flow table"
-	Unguarded   = "vswitch, no flow table, guards off"
-	OVS         = "Open vSwitch"
-	VDE         = "VDE"
-	DockerProxy = "docker-proxy"
-	Pasta       = "pasta"
-	Slirp       = "slirp4netns"
+	Bridge    = "bridge"
+	BridgeNFT = "bridge+nft"
+	VSwitch   = "vswitch"
+	Userspace = "vswitch, no flow table"
+	Unguarded = "vswitch, no flow table, guards off"
+	// Nothing is counted and nothing can be captured: vswitch built without both.
+	Uncounted          = "vswitch, uncounted"
+	UncountedUserspace = "vswitch, no flow table, uncounted"
+	// The newest frames of all ports are kept.
+	Ring          = "vswitch, capture ring"
+	RingUserspace = "vswitch, no flow table, capture ring"
+	OVS           = "Open vSwitch"
+	VDE           = "VDE"
+	DockerProxy   = "docker-proxy"
+	Pasta         = "pasta"
+	Slirp         = "slirp4netns"
 )
 
 // PublishOffset is added to a port of container B for the host's port that
@@ -61,6 +67,9 @@ type Rig struct {
 	API     *client.Client
 	Version string
 
+	binary, runDir string                // of the daemon: the program, its run directory
+	further        map[string]*Container // of Further
+
 	// serveAny: connections come to B by its loopback as well.
 	serveAny bool
 	abandon  bool
@@ -79,8 +88,10 @@ type Container struct {
 
 // Options are what systems need to know.
 type Options struct {
-	// Binary is the vswitch to be measured.
-	Binary string
+	// Binary is the vswitch to be measured, and Uncounted builds the one that counts
+	// nothing.
+	Binary    string
+	Uncounted func(context.Context) (string, error)
 }
 
 // needs are the programs of each system, with Debian's packages of them.
@@ -96,11 +107,16 @@ var needs = map[string][][2]string{
 // IsOther reports whether system is somebody else's program, neither the kernel alone
 // nor vswitch.
 func IsOther(system string) bool {
+	return system != Bridge && system != BridgeNFT && !IsOurs(system)
+}
+
+// IsOurs reports whether system is vswitch in one of its forms.
+func IsOurs(system string) bool {
 	switch system {
-	case Bridge, BridgeNFT, VSwitch, Userspace, Unguarded:
-		return false
+	case VSwitch, Userspace, Unguarded, Uncounted, UncountedUserspace, Ring, RingUserspace:
+		return true
 	}
-	return true
+	return false
 }
 
 // Available says why a system cannot be measured on this machine, or nil.
@@ -134,7 +150,15 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 		if err = r.buildBridge(); err == nil {
 			err = r.addNFT(published)
 		}
-	case VSwitch, Userspace, Unguarded:
+	case Uncounted, UncountedUserspace:
+		if opt.Uncounted == nil {
+			return errors.New("nothing to build it with")
+		}
+		var binary string
+		if binary, err = opt.Uncounted(ctx); err == nil {
+			err = r.buildVSwitch(ctx, binary)
+		}
+	case VSwitch, Userspace, Unguarded, Ring, RingUserspace:
 		err = r.buildVSwitch(ctx, opt.Binary)
 	case OVS:
 		err = r.buildOVS(ctx)

@@ -173,13 +173,19 @@ func TestUnknownSystem(t *testing.T) {
 	}
 }
 
-func TestVSwitchCarriesEveryPath(t *testing.T) {
+// program builds vswitch.
+func program(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "vswitch")
 	out, err := exec.Command("go", "build", "-o", binary, "github.com/vswitch/vswitch/cmd/vswitch").CombinedOutput()
 	if err != nil {
 		t.Fatalf("build vswitch: %v\n%s", err, out)
 	}
-	r := build(t, rig.VSwitch, binary)
+	return binary
+}
+
+func TestVSwitchCarriesEveryPath(t *testing.T) {
+	r := build(t, rig.VSwitch, program(t))
 	for _, c := range []struct {
 		name string
 		from gen.Namespace

@@ -84,6 +84,22 @@ func (r *Rig) Attach(ctx context.Context, in api.Attach) (c *Container, took tim
 	return c, took, nil
 }
 
+// Further is a container beside A and B, attached when it is first asked for.
+func (r *Rig) Further(ctx context.Context, name string) (*Container, error) {
+	if c := r.further[name]; c != nil {
+		return c, nil
+	}
+	c, _, err := r.Attach(ctx, api.Attach{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	if r.further == nil {
+		r.further = make(map[string]*Container)
+	}
+	r.further[name] = c
+	return c, nil
+}
+
 // container reads the daemon's answer to an attach.
 func container(ns *netlab.NS, got api.Container) (*Container, error) {
 	if len(got.Endpoints) != 1 {
@@ -107,17 +123,22 @@ func (r *Rig) startDaemon(ctx context.Context, binary string) error {
 	if err != nil {
 		return err
 	}
-	run := filepath.Join(dir, "run")
-	args := []string{"daemon", "--run-dir", run, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0"}
-	if r.System != VSwitch {
+	r.binary, r.runDir = binary, filepath.Join(dir, "run")
+	args := []string{"daemon", "--run-dir", r.runDir, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0"}
+	switch r.System {
+	case Userspace, Unguarded, UncountedUserspace, RingUserspace:
 		args = append(args, "--flow-table=false")
+	}
+	switch r.System {
+	case Ring, RingUserspace:
+		args = append(args, "--capture-ring", "16M")
 	}
 	p, err := r.start(r.World.Host, binary, args...)
 	if err != nil {
 		return err
 	}
 	r.PID = p.pid()
-	r.API = client.New(filepath.Join(run, socketName))
+	r.API = client.New(filepath.Join(r.runDir, socketName))
 	r.undo = append(r.undo, func() error { r.API.Close(); return nil })
 	return p.await(ctx, func() error {
 		info, err := r.API.Info(ctx)

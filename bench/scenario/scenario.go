@@ -2,7 +2,9 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vswitch/vswitch/bench/report"
@@ -22,6 +24,12 @@ type Scenario struct {
 	// Others are rigs of programs that do it too.
 	Others []string
 	Loads  []Load
+	// Around begins what goes on beside a load, and returns what ends it. When it
+	// is all that tells subject from baseline they share a rig.
+	Around func(ctx context.Context, r *rig.Rig, subject bool) (end func() error, err error)
+	// Finer cuts each round into so many, to compare what differs little: the
+	// shorter they take turns, the less of the machine's moods is between them.
+	Finer int
 
 	ends func(*rig.Rig) (ends, error)
 }
@@ -53,11 +61,27 @@ type Load struct {
 	run    func(ctx context.Context, e ends, window time.Duration) ([]float64, error)
 }
 
-// Run puts load on the path of s in r for window.
-func (s Scenario) Run(ctx context.Context, load Load, r *rig.Rig, window time.Duration) ([]float64, error) {
+// Rounds are those of s where others have so many of such a window.
+func (s Scenario) Rounds(rounds int, window time.Duration) (int, time.Duration) {
+	if s.Finer == 0 {
+		return rounds, window
+	}
+	return rounds * s.Finer, max(window/time.Duration(s.Finer), 100*time.Millisecond)
+}
+
+// Run puts load on the path of s in r, which is the subject or the baseline, for
+// window.
+func (s Scenario) Run(ctx context.Context, load Load, r *rig.Rig, window time.Duration, subject bool) (values []float64, err error) {
 	e, err := s.ends(r)
 	if err != nil {
 		return nil, err
+	}
+	if s.Around != nil {
+		end, err := s.Around(ctx, r, subject)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, end()) }()
 	}
 	return load.run(ctx, e, window)
 }
@@ -84,7 +108,7 @@ func Bound(system string, m report.Measure) float64 {
 // Compared are the scenarios that baseline and subject both run, in the order
 // they are shown.
 func Compared() []Scenario {
-	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin()}, guards()...)
+	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin()}, slices.Concat(guards(), observed())...)
 }
 
 // Extent is how far the scenarios of the daemon alone go.

@@ -1,0 +1,5 @@
+//go:build unobserved
+
+package dataplane
+
+const observed = false
