@@ -85,6 +85,7 @@ lint: ## gofmt, go vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt: not formatted: $$files" >&2; exit 1; fi
 	go vet ./...
 	go vet -tags man ./cmd/vswitch
+	go vet -tags unobserved ./dataplane
 	go tool staticcheck ./...
 
 MUTATE ?= 10000000

@@ -144,7 +144,7 @@ func (c *Controller) recallLocked(out *capture) error {
 // replay fills a capture from the recorder.
 func (o *capture) replay(recorder *capture, prog *filter.Program) {
 	recorder.Recent(time.Now().Add(-o.cfg.Last), func(r dataplane.CaptureRecord) bool {
-		if _, ok := o.index[place{r.Port, r.Point}]; ok && prog.Match(r.Data, r.OrigLen) {
+		if _, ok := o.index[place{r.Port, r.Point}]; ok && prog.Match(r.Data, r.OrigLen, r.Outbound()) {
 			if s := o.cfg.SnapLen; s > 0 && len(r.Data) > s {
 				r.Data = r.Data[:s]
 			}
@@ -293,14 +293,32 @@ func (o *capture) Next(ctx context.Context) (server.Frame, bool, error) {
 	if err != nil || !ok {
 		return server.Frame{}, false, err
 	}
+	return o.frame(&r), true, nil
+}
+
+// Ready implements server.Capture.
+func (o *capture) Ready() (f server.Frame, ok bool) {
+	if o.Capture == nil {
+		f, ok, _ = o.Next(context.Background()) // of the past: it waits for nothing
+		return f, ok
+	}
+	r, ok := o.Capture.Ready()
+	if !ok {
+		return f, false
+	}
+	return o.frame(&r), true
+}
+
+// frame puts a record into the words of a reader.
+func (o *capture) frame(r *dataplane.CaptureRecord) server.Frame {
 	o.mu.Lock()
 	at, names := o.index[place{r.Port, r.Point}], o.names
 	o.mu.Unlock()
-	f := server.Frame{Time: r.Time, Interface: at, Data: r.Data, OrigLen: r.OrigLen, Comment: names.comment(&r), Direction: pcapng.Inbound}
-	if r.Point == dataplane.PointTx || r.Point > dataplane.PointDrop && r.Port == r.Verdict.Out {
+	f := server.Frame{Time: r.Time, Interface: at, Data: r.Data, OrigLen: r.OrigLen, Comment: names.comment(r), Direction: pcapng.Inbound}
+	if r.Outbound() {
 		f.Direction = pcapng.Outbound
 	}
-	return f, true, nil
+	return f
 }
 
 func (o *capture) next(ctx context.Context) (r dataplane.CaptureRecord, ok bool, err error) {

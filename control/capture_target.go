@@ -114,6 +114,23 @@ func (f filterNames) Host(name string) (list []netip.Addr) {
 	return list
 }
 
+// Gateway implements pcapfilter.Names.
+func (f filterNames) Gateway(name string) (macs [][6]byte, own []netip.Addr) {
+	if ct := f.c.containers[name]; ct != nil {
+		for _, e := range ct.endpoints {
+			macs, own = append(macs, e.mac), append(own, e.addrs...)
+		}
+		return macs, own
+	}
+	if n := f.c.networks[name]; n != nil {
+		macs = append(macs, n.mac)
+		for _, s := range n.rec.Subnets {
+			own = append(own, s.Gateway)
+		}
+	}
+	return macs, own
+}
+
 // Net implements pcapfilter.Names.
 func (f filterNames) Net(name string) (list []netip.Prefix) {
 	if n := f.c.networks[name]; n != nil {

@@ -251,7 +251,7 @@ func (c *Capture) clock(now int64) time.Time { return c.base.Add(time.Duration(n
 // and all is read, and ctx's error when ctx ends. One reader only.
 func (c *Capture) Next(ctx context.Context) (CaptureRecord, bool, error) {
 	for {
-		if r, ok := c.take(); ok {
+		if r, ok := c.take(true); ok {
 			return r, true, nil
 		}
 		select {
@@ -261,15 +261,19 @@ func (c *Capture) Next(ctx context.Context) (CaptureRecord, bool, error) {
 			if open {
 				continue
 			}
-			r, ok := c.take()
+			r, ok := c.take(false)
 			return r, ok, nil
 		}
 	}
 }
 
-// take returns the oldest record. Workers do not touch its bytes before they
-// are given back, so that they are read without the lock.
-func (c *Capture) take() (CaptureRecord, bool) {
+// Ready returns the next record if it is there, for the one reader.
+func (c *Capture) Ready() (CaptureRecord, bool) { return c.take(false) }
+
+// take returns the oldest record; when there is none the next one shall wake the
+// reader, if that is what it wants. Workers do not touch a record's bytes before
+// they are given back, so that they are read without the lock.
+func (c *Capture) take(wake bool) (CaptureRecord, bool) {
 	if len(c.ready) > 0 {
 		r := c.ready[0]
 		c.ready = c.ready[1:]
@@ -277,7 +281,7 @@ func (c *Capture) take() (CaptureRecord, bool) {
 	}
 	c.mu.Lock()
 	b := c.ring.first()
-	c.waiting = b == nil
+	c.waiting = wake && b == nil
 	c.mu.Unlock()
 	if b == nil {
 		return CaptureRecord{}, false

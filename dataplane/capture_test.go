@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +190,28 @@ func TestCaptureFilters(t *testing.T) {
 }
 
 // A port that comes while a capture runs is taken from there on.
+func TestCaptureFiltersByDirection(t *testing.T) {
+	for expr, want := range map[string][]string{
+		"outbound":        {"postnat c1", "tx c1"},
+		"inbound":         {"rx up", "prenat up"},
+		"inbound and udp": nil,
+		"outbound or tcp": {"rx up", "prenat up", "postnat c1", "tx c1"},
+		"not outbound":    {"rx up", "prenat up"},
+	} {
+		l := New(t)
+		c := openCapture(t, l, dataplane.CaptureConfig{Points: dataplane.AllPoints, Filter: compiled(t, expr)}, "up", "c1")
+		l.Send("up", Inbound(header.ProtoTCP, World+":4000", HostAddr+":8080", SYN, ""))
+		var got []string
+		for _, r := range all(t, c) {
+			at, _, _ := strings.Cut(tell(l, r), ":")
+			got = append(got, at)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", expr, got, want)
+		}
+	}
+}
+
 func TestCaptureOfALaterPort(t *testing.T) {
 	l := New(t)
 	c := openCapture(t, l, dataplane.CaptureConfig{Points: 1 << dataplane.PointRx})

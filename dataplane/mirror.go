@@ -79,7 +79,7 @@ func (w *worker) mirrorTx(id frame.PortID, frames []*frame.Frame) {
 func (w *worker) take(t tap, id frame.PortID, point Point, frames []*frame.Frame) {
 	var wanted uint64
 	for i, f := range frames {
-		if b := f.Data(); t.c.cfg.Filter.Match(b, len(b)) {
+		if b := f.Data(); t.c.cfg.Filter.Match(b, len(b), point == PointTx) {
 			wanted |= 1 << i
 		}
 	}

@@ -13,7 +13,7 @@ func (s *Switch) record(taps, except []tap, f *frame.Frame, id frame.PortID, poi
 	b := f.Data()
 	for _, t := range taps {
 		c := t.c
-		if !c.cfg.Points.Has(point) || slices.ContainsFunc(except, func(o tap) bool { return o.c == c }) || !c.cfg.Filter.Match(b, len(b)) {
+		if !c.cfg.Points.Has(point) || slices.ContainsFunc(except, func(o tap) bool { return o.c == c }) || !c.cfg.Filter.Match(b, len(b), outbound(point, id, v)) {
 			continue
 		}
 		n := len(b)
@@ -41,6 +41,15 @@ func (s *Switch) record(taps, except []tap, f *frame.Frame, id frame.PortID, poi
 		t.counts.taken[point].Add(1)
 	}
 }
+
+// outbound reports whether a record's frame goes out at its port: seen from there
+// what is routed is on its way in or out.
+func outbound(point Point, id frame.PortID, v *Verdict) bool {
+	return point == PointTx || point > PointDrop && id == v.Out
+}
+
+// Outbound reports whether the frame went out at its port, where others came in.
+func (r *CaptureRecord) Outbound() bool { return outbound(r.Point, r.Port, &r.Verdict) }
 
 // recordEnd is for frames that end outside of a turn: held ones that expire.
 // buf is the frame with its headroom.

@@ -28,7 +28,7 @@ func observed() (list []Scenario) {
 			for i := range s.Loads {
 				s.Loads[i].Quick, s.Loads[i].Others = false, false
 			}
-			s.Finer, s.ends = 4, containers().ends
+			s.Finer, s.ends = 10, containers().ends
 			list = append(list, s)
 		}
 		add("counted", "counted and scraped, against neither", Scenario{Baseline: side.uncounted, Subject: side.ours, Around: scraped}, 0.98)

@@ -12,6 +12,9 @@ import (
 type Names interface {
 	// Host returns the addresses of "host NAME", none when it does not exist.
 	Host(name string) []netip.Addr
+	// Gateway returns the MAC addresses of "gateway NAME" and its own addresses, of a
+	// container or of a network's gateway; none when it does not exist.
+	Gateway(name string) ([][6]byte, []netip.Addr)
 	// Net returns the prefixes of "net NAME", none when it does not exist.
 	Net(name string) []netip.Prefix
 }

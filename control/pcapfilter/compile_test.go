@@ -22,6 +22,16 @@ func (site) Host(name string) []netip.Addr {
 	return nil
 }
 
+func (site) Gateway(name string) ([][6]byte, []netip.Addr) {
+	switch name {
+	case "web-1":
+		return [][6]byte{{2, 0, 0, 0, 0, 1}}, site{}.Host(name)
+	case "backend":
+		return [][6]byte{{2, 0, 0, 0, 0, 2}}, []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
+	}
+	return nil, nil
+}
+
 func (site) Net(name string) []netip.Prefix {
 	if name == "backend" {
 		return []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64")}
@@ -44,12 +54,16 @@ func TestNames(t *testing.T) {
 		"src 10.0.0.0/8":                      "src net 10.0.0.0/8",
 		"ip proto tcp":                        `ip proto \tcp`,
 		" ":                                   "len >= 0",
+		"gateway web-1":                       "ether host 02:00:00:00:00:01 and not (host 10.0.0.2 or host fd00::2)",
+		"ip gateway backend":                  "ip and ether host 02:00:00:00:00:02 and not host 10.0.0.1",
+		"tcp and not gateway web-1":           "tcp and not (ether host 02:00:00:00:00:01 and not (host 10.0.0.2 or host fd00::2))",
+		"inbound and tcp":                     "tcp",
 		"(port 22) or (443 = 444) or port 80": "port 22 or port 80",
 	} {
 		a, b := mustCompile(t, name), mustCompile(t, plain)
 		matched := 0
 		for _, f := range frames {
-			got, want := a.Match(f, len(f)), b.Match(f, len(f))
+			got, want := a.Match(f, len(f), false), b.Match(f, len(f), false)
 			if got != want {
 				t.Fatalf("%s, %x: got %v, want %v", name, f, got, want)
 			}
@@ -107,8 +121,11 @@ func TestErrors(t *testing.T) {
 		"len / 0 = 1":          `column 7: "0" divides by zero`,
 		"1 << 32 = 1":          `column 6: "32" shifts by more than 31 bits`,
 		"vlan 5000":            `column 6: "5000" is too large: at most 4095`,
-		"inbound":              `column 1: "inbound" is told by the point of a capture: --point rx is what came in, tx what went out`,
-		"gateway foo":          `column 1: "gateway" needs names of the host's: write ether host MAC and not host ADDRESS`,
+		"gateway foo":          `column 9: "foo" is no container and no network: see vswitch ps, vswitch network ls`,
+		"gateway 10.0.0.1":     `column 9: "10.0.0.1" has a MAC address that is not known here: name a container or a network, or write ether host MAC and not host 10.0.0.1`,
+		"src gateway web-1":    `column 13: "web-1" is a gateway, which has no direction: leave src or dst out`,
+		"tcp gateway web-1":    `column 13: "web-1" is a gateway, but not of tcp: write tcp and gateway web-1`,
+		"ifname eth0":          `column 1: "ifname" is no word for Ethernet`,
 		"port 4294967296":      `column 6: "4294967296" is no number of 32 bits`,
 		"tcp # comment":        `column 5: "#" belongs to no filter`,
 		"src proto 6":          `column 11: "6" is a protocol, which has no direction: leave src or dst out`,
@@ -140,9 +157,9 @@ func TestLongJumps(t *testing.T) {
 	q := mustCompile(t, "not ("+b.String()+"arp)")
 	frames := packets(t, rand.New(rand.NewPCG(5, 6)), 300)
 	for _, f := range frames {
-		if arp := slices.Equal(f[12:14], []byte{8, 6}); p.Match(f, len(f)) != arp {
+		if arp := slices.Equal(f[12:14], []byte{8, 6}); p.Match(f, len(f), false) != arp {
 			t.Errorf("%x: got %v", f, !arp)
-		} else if cut := len(f) < 60; !cut && q.Match(f, len(f)) == arp {
+		} else if cut := len(f) < 60; !cut && q.Match(f, len(f), false) == arp {
 			t.Errorf("not: %x: got %v", f, arp)
 		}
 	}
@@ -164,7 +181,7 @@ func FuzzCompile(f *testing.F) {
 	for _, e := range fixed {
 		f.Add(e)
 	}
-	f.Add("host web-1 or net backend")
+	f.Add("host web-1 or net backend or gateway web-1 and not inbound")
 	f.Add(strings.Repeat("(", 300))
 	sample := packets(f, rand.New(rand.NewPCG(7, 8)), 20)
 	f.Fuzz(func(t *testing.T, expr string) {
@@ -181,7 +198,7 @@ func FuzzCompile(f *testing.F) {
 			t.Fatalf("%q: %v", expr, err)
 		}
 		for _, b := range sample {
-			p.Match(b, len(b))
+			p.Match(b, len(b), false)
 		}
 	})
 }

@@ -5,7 +5,7 @@
 // The offsets are those of the wire form of a frame, with its VLAN tags in
 // place, so that "vlan" moves them as it does when a file is read.
 //
-// What a capture of this switch cannot mean is refused with the reason:
-// "gateway", "inbound" and "outbound" (a capture has points), and link types
-// other than Ethernet.
+// "gateway" takes names of the switch, whose MAC addresses it knows. What a capture
+// of this switch cannot mean is refused with the reason, as are link types other
+// than Ethernet.
 package pcapfilter

@@ -21,6 +21,8 @@ func (p *parser) id(q quals) node {
 		return p.ports(t, q)
 	case "proto", "protochain":
 		return p.protocolNumber(t, q)
+	case "gateway":
+		return p.gateway(t, q)
 	}
 	return p.address(t, q)
 }
@@ -122,6 +124,48 @@ func (p *parser) named(t *token, q quals) node {
 		p.fail(t, "has no address of %s", q.proto)
 	}
 	return n
+}
+
+// gateway is what has the MAC address of something and not its own address: what
+// was sent through it.
+func (p *parser) gateway(t *token, q quals) node {
+	switch {
+	case q.dir != srcOrDst:
+		p.fail(t, "is a gateway, which has no direction: leave src or dst out")
+	case q.proto != "" && q.proto != "ip" && q.proto != "ip6":
+		p.fail(t, "is a gateway, but not of %s: write %s and gateway %s", q.proto, q.proto, t.text)
+	case t.kind != word && t.kind != escape:
+		p.fail(t, "has a MAC address that is not known here: name a container or a network, or write ether host MAC and not host %s", t.text)
+	}
+	var macs [][6]byte
+	var addrs []netip.Addr
+	if p.names != nil {
+		macs, addrs = p.names.Gateway(t.text)
+	}
+	if len(macs) == 0 {
+		p.fail(t, "is no container and no network: see vswitch ps, vswitch network ls")
+	}
+	var through, own node
+	for _, m := range macs {
+		through = oneOf(through, etherHost(m, srcOrDst))
+	}
+	host := quals{proto: q.proto, what: "host", set: true}
+	for _, a := range addrs {
+		switch a = a.Unmap(); {
+		case a.Is4() && q.proto != "ip6":
+			b := a.As4()
+			own = oneOf(own, p.net4(t, uint32(b[0])<<24|uint32(b[1])<<16|uint32(b[2])<<8|uint32(b[3]), ^uint32(0), host))
+		case a.Is6() && q.proto != "ip":
+			own = oneOf(own, p.net6(t, netip.PrefixFrom(a, 128), host))
+		}
+	}
+	if q.proto != "" {
+		through = both{p.at.protocol(q.proto), through}
+	}
+	if own == nil {
+		return through
+	}
+	return both{through, opposite{own}}
 }
 
 // prefix4 reads "/8" or "mask 255.0.0.0".

@@ -19,7 +19,7 @@ const (
 type quals struct {
 	proto string // "", "ether", or a word of etherTypes or ipProtocols
 	dir   dir
-	what  string // "", host, net, port, portrange, proto, protochain
+	what  string // "", host, net, port, portrange, proto, protochain, gateway
 	set   bool   // there is a qualifier at all
 }
 
@@ -170,7 +170,7 @@ func (p *parser) beginsPrimitive() bool {
 	}
 	switch s {
 	case "src", "dst", "broadcast", "multicast", "less", "greater", "vlan", "mpls", "pppoed", "pppoes",
-		"gateway", "inbound", "outbound", "ifname", "on", "rnr", "rulenum", "reason", "rset", "ruleset", "srnr", "subrulenum", "action",
+		"inbound", "outbound", "ifname", "on", "rnr", "rulenum", "reason", "rset", "ruleset", "srnr", "subrulenum", "action",
 		"geneve", "atalk", "aarp", "ipx", "iso", "netbeui", "type", "subtype", "dir", "byte":
 		return true
 	}
@@ -179,7 +179,7 @@ func (p *parser) beginsPrimitive() bool {
 
 func isWhat(s string) bool {
 	switch s {
-	case "host", "net", "port", "portrange", "proto", "protochain":
+	case "host", "net", "port", "portrange", "proto", "protochain", "gateway":
 		return true
 	}
 	return false
@@ -222,8 +222,6 @@ func (p *parser) primitive(depth int) (node, quals) {
 	if t := p.peek(); t.kind == word && isWhat(t.text) {
 		p.pos++
 		q.set, q.what = true, t.text
-	} else if t.kind == word && t.text == "gateway" {
-		p.refuse(t)
 	}
 	if !q.set {
 		if q.proto == "ether" {

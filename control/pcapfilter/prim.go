@@ -180,6 +180,9 @@ func (p *parser) alone() node {
 	case "greater":
 		p.pos++
 		return length(bpf.JumpGreaterOrEqual, p.number("a length"))
+	case "inbound", "outbound":
+		p.pos++
+		return direction(t.text == "outbound")
 	case "vlan":
 		p.pos++
 		return p.vlan()
@@ -198,20 +201,21 @@ func (p *parser) alone() node {
 		return nil
 	}
 	if !isProto(t.text) && !isWhat(t.text) {
-		p.refuse(t)
+		p.fail(t, "is no word for Ethernet")
 	}
 	return nil
 }
 
-// refuse names the way out for words that mean nothing here.
-func (p *parser) refuse(t *token) {
-	switch t.text {
-	case "inbound", "outbound":
-		p.fail(t, "is told by the point of a capture: --point rx is what came in, tx what went out")
-	case "gateway":
-		p.fail(t, "needs names of the host's: write ether host MAC and not host ADDRESS")
+// outgoing is the packet type of what goes out (linux/if_packet.h).
+const outgoing = 4
+
+// direction is "inbound" and "outbound": what comes in at a port, what goes out.
+func direction(out bool) node {
+	n := node(test{pre: []bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtType}}, cond: bpf.JumpEqual, val: outgoing})
+	if !out {
+		n = opposite{n}
 	}
-	p.fail(t, "is no word for Ethernet")
+	return n
 }
 
 // length compares the length of the frame on the wire.

@@ -114,7 +114,7 @@ func TestAsTcpdump(t *testing.T) {
 		}
 		wrong := 0
 		for i, f := range frames {
-			if got := p.Match(f, len(f)); got != want[i] && got != optimized[i] {
+			if got := p.Match(f, len(f), false); got != want[i] && got != optimized[i] {
 				if wrong++; wrong == 1 {
 					t.Errorf("%s: packet %d: got %v, want %v: %x", expr, i, got, want[i], f)
 				}

@@ -35,6 +35,8 @@ type Capture interface {
 	// Next waits for a frame. ok is false once the capture has ended and all is
 	// read; the error is ctx's.
 	Next(ctx context.Context) (f Frame, ok bool, err error)
+	// Ready returns the next frame if it is there.
+	Ready() (f Frame, ok bool)
 	// Interfaces are the places of frames so far; Frame.Interface counts in them.
 	// More come at the end while the capture runs.
 	Interfaces() []pcapng.Interface
@@ -64,10 +66,14 @@ type Frame struct {
 }
 
 // flushPeriod is how long a frame may wait for others before the client sees it,
-// and flushQuiet how long when no other comes.
+// and flushQuiet how long when no other comes. Between two looks at a slow capture
+// lies gatherPause, less than fills its memory; one that had gatherBusy bytes since
+// the last look is not slow.
 const (
 	flushPeriod = 100 * time.Millisecond
 	flushQuiet  = 2 * time.Millisecond
+	gatherPause = 16 * time.Millisecond
+	gatherBusy  = 64 << 10
 )
 
 // captures are the running ones, to be ended by their number.
@@ -187,40 +193,60 @@ func (s *stream) run(ctx context.Context, w http.ResponseWriter) error {
 	if err := s.flush(false); err != nil {
 		return err
 	}
-	last := time.Now()
 	for {
-		// With something unflushed wait no longer than for the next of a burst.
-		pause := flushPeriod
-		if !last.IsZero() {
-			pause = flushQuiet
-		}
-		wait, cancel := context.WithTimeout(ctx, pause)
+		wait, cancel := context.WithTimeout(ctx, flushPeriod)
 		f, ok, err := s.c.Next(wait)
 		cancel()
 		switch {
 		case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-			if err := s.flush(false); err != nil {
-				return err
-			}
-			last = time.Time{}
-			continue
+			// No frame; interfaces may have come.
 		case err != nil:
 			return err
 		case !ok:
 			return s.flush(true)
-		}
-		if err := s.packet(f); err != nil {
-			return err
-		}
-		if last.IsZero() {
-			last = time.Now()
-		} else if time.Since(last) >= flushPeriod {
-			if err := s.flush(false); err != nil {
+		default:
+			if err := s.packet(f); err != nil {
 				return err
 			}
-			last = time.Time{}
+			if err := s.gather(); err != nil {
+				return err
+			}
+		}
+		if err := s.flush(false); err != nil {
+			return err
 		}
 	}
+}
+
+// gather takes what comes behind a frame, until it is quiet or time to flush. It
+// looks from time to time: to be woken for each frame would cost the worker that
+// forwards it, and with it all other ports, more than the frame does.
+func (s *stream) gather() error {
+	pause := flushQuiet
+	for begin := time.Now(); time.Since(begin) < flushPeriod; {
+		time.Sleep(pause)
+		got, busy := 0, 0
+		for f, ok := s.c.Ready(); ok; f, ok = s.c.Ready() {
+			if err := s.packet(f); err != nil {
+				return err
+			}
+			got += len(f.Data)
+			if busy += len(f.Data); busy > gatherBusy {
+				if busy = 0; time.Since(begin) >= flushPeriod {
+					return nil
+				}
+			}
+		}
+		switch {
+		case got == 0:
+			return nil
+		case got > gatherBusy:
+			pause = 0
+		default:
+			pause = min(max(2*pause, flushQuiet), gatherPause)
+		}
+	}
+	return nil
 }
 
 func (s *stream) packet(f Frame) error {

@@ -77,6 +77,11 @@ func (t *tape) Next(context.Context) (Frame, bool, error) {
 	return f, true, nil
 }
 
+func (t *tape) Ready() (f Frame, ok bool) {
+	f, ok, _ = t.Next(context.Background())
+	return f, ok
+}
+
 var quiet = slog.New(slog.DiscardHandler)
 
 func TestStatuses(t *testing.T) {

@@ -38,7 +38,12 @@ func translate(in bpf.Instruction, i int) (out instruction, err error) {
 	case bpf.LoadMemShift:
 		out.op, out.k = loadShift, in.Off
 	case bpf.LoadExtension:
-		if out.op = loadLen; in.Num != bpf.ExtLen {
+		switch in.Num {
+		case bpf.ExtLen:
+			out.op = loadLen
+		case bpf.ExtType:
+			out.op = loadType
+		default:
 			err = errUnknown
 		}
 	case bpf.Jump:

@@ -23,6 +23,7 @@ const (
 	loadConst
 	loadConstX
 	loadLen
+	loadType // PACKET_OUTGOING of what goes out, PACKET_HOST of what comes in
 	loadAbs1
 	loadAbs2
 	loadAbs4
@@ -101,10 +102,14 @@ func New(prog []bpf.Instruction) (*Program, error) {
 	return p, nil
 }
 
+// outgoing is PACKET_OUTGOING of linux/if_packet.h.
+const outgoing = 4
+
 // Match reports whether a frame is wanted. b are the bytes that are there, size
-// is the frame's length on the wire. A load from behind the bytes ends the
+// is the frame's length on the wire, and out says that it goes out where it is
+// captured and does not come in there. A load from behind the bytes ends the
 // program with no, as in the kernel.
-func (p *Program) Match(b []byte, size int) bool {
+func (p *Program) Match(b []byte, size int, out bool) bool {
 	if p == nil {
 		return true
 	}
@@ -187,6 +192,10 @@ func (p *Program) Match(b []byte, size int) bool {
 			x = k
 		case loadLen:
 			a = uint32(size)
+		case loadType:
+			if a = 0; out {
+				a = outgoing
+			}
 		case loadMem:
 			a = mem[k%scratch]
 		case loadMemX:

@@ -70,7 +70,7 @@ func FuzzMatch(f *testing.F) {
 		}
 		// A shift by more than 31 and an offset behind 2^31 differ there by the machine's word.
 		want, err := vm.Run(b)
-		if got := p.Match(b, len(b)); err == nil && got != (want != 0) {
+		if got := p.Match(b, len(b), false); err == nil && got != (want != 0) {
 			t.Errorf("%v: got %v, want %d", prog, got, want)
 		}
 	})
@@ -105,7 +105,15 @@ func TestMatchNoAllocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 64)
-	if n := testing.AllocsPerRun(100, func() { p.Match(b, 64) }); n != 0 {
+	for _, out := range []bool{false, true} {
+		q, err := New([]bpf.Instruction{
+			bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 4, SkipFalse: 1}, bpf.RetConstant{Val: 1}, bpf.RetConstant{},
+		})
+		if err != nil || q.Match(b, 64, out) != out {
+			t.Errorf("outgoing: got %v, %v, want %v", !out, err, out)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { p.Match(b, 64, true) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
 }
