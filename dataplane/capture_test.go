@@ -199,6 +199,7 @@ func TestCaptureFiltersByDirection(t *testing.T) {
 		"not outbound":    {"rx up", "prenat up"},
 	} {
 		l := New(t)
+		l.Publish(8080, "c1", 80)
 		c := openCapture(t, l, dataplane.CaptureConfig{Points: dataplane.AllPoints, Filter: compiled(t, expr)}, "up", "c1")
 		l.Send("up", Inbound(header.ProtoTCP, World+":4000", HostAddr+":8080", SYN, ""))
 		var got []string

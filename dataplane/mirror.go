@@ -1,11 +1,6 @@
 package dataplane
 
-import (
-	"encoding/binary"
-
-	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
-)
+import "github.com/vswitch/vswitch/dataplane/frame"
 
 // mirror is what a worker needs for captures. It touches none of it while no
 // capture runs.
@@ -232,21 +227,4 @@ func (w *worker) mirrorNAT(r *routed, point Point) {
 	if near != far {
 		w.sw.record(to, from, f, far, point, &here, w.now)
 	}
-}
-
-// wireForm puts back the tag that the vlan stage took out.
-func (w *worker) wireForm(f *frame.Frame) *frame.Frame {
-	in := w.sw.snapshot.Load().ports[f.In]
-	if f.VLAN == 0 || f.Layers.VLANs != 0 || in == nil || in.trunk == nil || f.VLAN == in.VLAN {
-		return f
-	}
-	t, b := &w.mirror.tagged, f.Data()
-	t.Buf = append(append(t.Buf[:0], make([]byte, frame.Headroom)...), b[:12]...)
-	t.Buf = binary.BigEndian.AppendUint16(t.Buf, header.TypeVLAN)
-	t.Buf = binary.BigEndian.AppendUint16(t.Buf, f.VLAN)
-	t.Buf = append(t.Buf, b[12:]...)
-	if t.Offload = f.Offload; t.Offload.Csum == frame.CsumPartial {
-		t.Offload.CsumStart += tagLen
-	}
-	return t
 }

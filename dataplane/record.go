@@ -1,9 +1,11 @@
 package dataplane
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // record copies one frame with its verdict into captures of a port, but for
@@ -58,4 +60,21 @@ func (s *Switch) recordEnd(buf []byte, o frame.Offload, in frame.PortID, why Dro
 		v := Verdict{In: in, Out: frame.NoPort, Fate: FateDropped, Reason: why}
 		s.record(m.ports[in], nil, &frame.Frame{Buf: buf, In: in, Offload: o}, in, PointDrop, &v, now)
 	}
+}
+
+// wireForm puts back the tag that the vlan stage took out.
+func (w *worker) wireForm(f *frame.Frame) *frame.Frame {
+	in := w.sw.snapshot.Load().ports[f.In]
+	if f.VLAN == 0 || f.Layers.VLANs != 0 || in == nil || in.trunk == nil || f.VLAN == in.VLAN {
+		return f
+	}
+	t, b := &w.mirror.tagged, f.Data()
+	t.Buf = append(append(t.Buf[:0], make([]byte, frame.Headroom)...), b[:12]...)
+	t.Buf = binary.BigEndian.AppendUint16(t.Buf, header.TypeVLAN)
+	t.Buf = binary.BigEndian.AppendUint16(t.Buf, f.VLAN)
+	t.Buf = append(t.Buf, b[12:]...)
+	if t.Offload = f.Offload; t.Offload.Csum == frame.CsumPartial {
+		t.Offload.CsumStart += tagLen
+	}
+	return t
 }
