@@ -37,6 +37,7 @@ func newCampaign(t *testing.T, args ...string) *campaign {
 
 // The kernel against itself goes through everything but the daemon.
 func TestEveryLoadGivesASampleForEachRound(t *testing.T) {
+	labtest.NeedBPF(t) // the sink of frames is a program
 	c := newCampaign(t, "-rival", "kernel", "-quick", "-rounds", "2", "-window", "100ms")
 	if err := c.measure(t.Context()); err != nil {
 		t.Fatal(err)

@@ -67,6 +67,7 @@ func (r *rig) wantSealed(ns *netlab.NS, ct api.Container) {
 // a filter: the next start changes that, either way.
 func TestSealOfEitherKind(t *testing.T) {
 	labtest.NeedProgram(t, "tc")
+	labtest.NeedBPF(t)
 	if !hasTCX(t) {
 		t.Skip("the kernel has no TCX (Linux 6.6): there is one kind of seal")
 	}

@@ -134,6 +134,7 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 
 // Each of the others carries the paths that it is compared on.
 func TestOthersCarryTheirPaths(t *testing.T) {
+	labtest.NeedRoot(t)
 	inside := func(r *rig.Rig) (gen.Namespace, string, uint16) { return r.A.NS, r.B.Addr.String(), gen.PingPort }
 	outward := func(r *rig.Rig) (gen.Namespace, string, uint16) { return r.A.NS, netlab.FarAddr, gen.PingPort }
 	inward := func(r *rig.Rig) (gen.Namespace, string, uint16) {
@@ -185,6 +186,7 @@ func program(t *testing.T) string {
 }
 
 func TestVSwitchCarriesEveryPath(t *testing.T) {
+	labtest.NeedBPF(t)
 	r := build(t, rig.VSwitch, program(t))
 	for _, c := range []struct {
 		name string

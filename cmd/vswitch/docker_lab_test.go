@@ -43,9 +43,7 @@ func newDockerLab(t *testing.T, flags ...string) *dockerLab {
 	for _, program := range []string{"dockerd", "containerd", "runc", "docker", "busybox", "nsenter"} {
 		labtest.NeedProgram(t, program)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("dockerd needs root")
-	}
+	labtest.NeedRoot(t)
 	l := &dockerLab{rig: newRig(t, "--docker-socket", "on", "--log-level", "debug"), root: t.TempDir(), flags: flags,
 		cgroup: fmt.Sprintf("/vswitch-test-%d", os.Getpid())}
 	t.Setenv("DOCKER_HOST", "")

@@ -14,10 +14,7 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 // busyroot is a root file system without Debian: busybox and where it is linked.
 func busyroot(t *testing.T) string {
 	t.Helper()
-	labtest.Need(t)
-	if os.Geteuid() != 0 {
-		t.Skip("device files need root")
-	}
+	labtest.NeedRoot(t) // device files
 	labtest.NeedProgram(t, "busybox")
 	root := t.TempDir()
 	for _, dir := range []string{"bin", "proc", "sys", "dev", "run", "tmp", "var/lib", "etc"} {

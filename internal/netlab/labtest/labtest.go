@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -129,6 +130,22 @@ func Need(t testing.TB) {
 		t.Fatal("TestMain of this package does not call labtest.Main")
 	default:
 		refuse(t, "no rights to make namespaces: "+lab)
+	}
+}
+
+// NeedRoot skips the test when the process is not root outside of user namespaces,
+// who alone makes device files and runs what asks for that. It fails instead under
+// VSWITCH_TEST_NETNS=1.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	Need(t)
+	// user_namespaces(7): the initial one maps all numbers to themselves.
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := strings.Fields(string(ids)); os.Geteuid() != 0 || len(f) != 3 || f[2] != "4294967295" {
+		refuse(t, "needs root outside of user namespaces")
 	}
 }
 
