@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 func build(t *testing.T, system, binary string) *rig.Rig {
 	t.Helper()
 	labtest.Need(t)
+	if system == rig.VSwitch {
+		labtest.NeedBPF(t)
+	}
 	if err := rig.Available(system); err != nil {
 		t.Skip(err)
 	}
@@ -186,7 +189,6 @@ func program(t *testing.T) string {
 }
 
 func TestVSwitchCarriesEveryPath(t *testing.T) {
-	labtest.NeedBPF(t)
 	r := build(t, rig.VSwitch, program(t))
 	for _, c := range []struct {
 		name string
