@@ -197,6 +197,10 @@ func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenar
 	rounds, window := s.Rounds(c.opt.rounds, c.opt.window)
 	for round := range rounds {
 		for i, r := range rigs {
+			if round%2 == 1 { // whoever is the second finds another machine than the first
+				i = len(rigs) - 1 - i
+				r = rigs[i]
+			}
 			values, err := s.Run(ctx, l, r, window, i == 1)
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -103,15 +104,19 @@ func (c *Controller) openCapture(out *capture) (prog *filter.Program, err error)
 	return prog, nil
 }
 
-// startRecorder keeps the newest frames of all ports, in so much memory.
-func (c *Controller) startRecorder(bytes int) error {
+// startRecorder keeps the newest frames of what words name, in so much memory.
+func (c *Controller) startRecorder(bytes int, words []string) error {
+	targets, err := targetsOf(words)
+	if err != nil {
+		return fmt.Errorf("--capture-ring-of: %w", err)
+	}
 	r, err := c.sw.OpenCapture(dataplane.CaptureConfig{Points: recorderPoints, Recorder: true, SnapLen: recorderSnap, BufferBytes: bytes})
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.recorder = &capture{Capture: r, ctl: c, targets: []target{{kind: "all"}}, points: recorderPoints, index: make(map[place]int)}
+	c.recorder = &capture{Capture: r, ctl: c, targets: targets, points: recorderPoints, index: make(map[place]int)}
 	c.captures = append(c.captures, c.recorder)
 	c.portsChangedLocked()
 	return nil
@@ -133,9 +138,12 @@ func (c *Controller) recallLocked(out *capture) error {
 	}
 	out.names = c.captureNamesLocked(c.recorder.names)
 	for _, id := range sortedPorts(out.names.ports) {
-		if n := out.names.ports[id]; wanted(out.targets, n) {
+		if n := out.names.ports[id]; wanted(out.targets, n) && wanted(c.recorder.targets, n) {
 			out.joinLocked(id, n)
 		}
+	}
+	if of := words(c.recorder.targets); len(out.ifaces) == 0 {
+		return conflictf("the daemon keeps recent frames of %s only: start it with --capture-ring-of %s,%s", of, of, words(out.targets))
 	}
 	out.addNamesLocked()
 	return nil

@@ -35,6 +35,22 @@ func targetsOf(words []string) (list []target, err error) {
 	return list, nil
 }
 
+// words are the targets as they were given.
+func words(list []target) string {
+	var out []string
+	for _, t := range list {
+		switch {
+		case t.name == "":
+			out = append(out, t.kind)
+		case t.kind == "container":
+			out = append(out, t.name)
+		default:
+			out = append(out, t.kind+":"+t.name)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
 // wanted reports whether a port belongs to one of the targets.
 func wanted(list []target, n portName) bool {
 	return slices.ContainsFunc(list, func(t target) bool {

@@ -60,9 +60,11 @@ type DaemonConfig struct {
 	// Timeouts are how long flows may be idle, by the names of timeoutFields; what
 	// is not named has its default.
 	Timeouts map[string]time.Duration
-	// CaptureRing is the memory in bytes for the newest frames of all ports, which
-	// a capture of the last seconds reads; 0 keeps none.
-	CaptureRing int
+	// CaptureRing is the memory in bytes for the newest frames, which a capture of the
+	// last seconds reads; 0 keeps none. CaptureRingOf names whose they are as a capture
+	// does; none is all. The kernel's flow table carries no flow of those.
+	CaptureRing   int
+	CaptureRingOf []string
 	// FlowLog is a file that gets each flow when it ends, as a line of JSON; IPFIX
 	// a collector, host:port, that gets them too.
 	FlowLog, IPFIX string

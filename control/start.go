@@ -92,7 +92,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	c.builder.done = make(chan struct{})
 	go c.runBuilder()
 	if cfg.CaptureRing > 0 {
-		if err := c.startRecorder(cfg.CaptureRing); err != nil {
+		if err := c.startRecorder(cfg.CaptureRing, cfg.CaptureRingOf); err != nil {
 			return nil, err
 		}
 	}

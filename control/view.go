@@ -23,6 +23,9 @@ func (c *Controller) Info(context.Context) (api.Info, error) {
 		Version: c.cfg.Version, PID: os.Getpid(), Started: c.started, StateDir: c.cfg.StateDir,
 		Uplinks: []api.Uplink{}, Workers: c.cfg.Workers,
 	}
+	if c.recorder != nil {
+		info.CaptureRing = words(c.recorder.targets)
+	}
 	for _, u := range c.world.uplinks {
 		v := api.Uplink{Interface: u.link.Name, MTU: u.link.MTU, Addresses: []string{}}
 		for _, a := range u.addrs {

@@ -77,7 +77,7 @@ func fields(t *testing.T, file, display string, names ...string) (list [][]strin
 // tshark finds what the switch decided in each packet's comment.
 func TestCaptureVerdicts(t *testing.T) {
 	labtest.NeedProgram(t, "tshark")
-	r := newRig(t, "--capture-ring", "1M")
+	r := newRig(t, "--capture-ring", "1M", "--capture-ring-of", "web,network:later")
 	web := labtest.New(t, "web")
 	ct := decode[api.Container](r, "attach", "web", "--netns", web.Path(), "-p", "8080:80")
 	addr := address(t, ct.Endpoints[0].Address)
@@ -133,6 +133,15 @@ func TestCaptureVerdicts(t *testing.T) {
 		}
 		if out := r.must("capture", "web", "--last", "1m", "-n", "tcp port 80"); !strings.Contains(out, " > "+addr+".80: Flags [S], ") || strings.Contains(out, ".9: UDP") {
 			t.Errorf("got\n%s", out)
+		}
+	})
+	t.Run("last of another", func(t *testing.T) {
+		other := labtest.New(t, "other")
+		r.must("attach", "other", "--netns", other.Path())
+		defer r.must("detach", "other")
+		_, stderr, code := r.vswitch("capture", "other", "--last", "1m")
+		if want := "vswitch: the daemon keeps recent frames of web,network:later only: start it with --capture-ring-of web,network:later,other\n"; code == 0 || stderr != want {
+			t.Errorf("got %d, %q, want %q", code, stderr, want)
 		}
 	})
 	t.Run("extcap", func(t *testing.T) { extcap(t, r, addr) })

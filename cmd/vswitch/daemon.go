@@ -86,6 +86,9 @@ docker from socket units.`,
 				return usagef(cmd, "--capture-ring %q: must be a size such as 16M, at most 1G", ring)
 			}
 			cfg.CaptureRing = int(size)
+			if size == 0 && cmd.Flags().Changed("capture-ring-of") {
+				return usagef(cmd, "--capture-ring-of: needs --capture-ring, the size of the ring")
+			}
 			cfg.RunDir, cfg.Version = c.runDir, versionString()
 			if cfg.DockerSocket == "on" {
 				cfg.DockerSocket = control.DockerSocket
@@ -118,7 +121,8 @@ docker from socket units.`,
 	flags.BoolVar(&cfg.IPv6, "ipv6", false, "the default network has IPv6 too, if it is made by this start")
 	flags.IntVar(&cfg.MaxFlows, "max-flows", 0, "connections that are tracked at a time (default 262144)")
 	flags.StringSliceVar(&timeouts, "timeout", nil, "how long connections may be idle, STATE=TIME such as udp=5m (repeatable)")
-	flags.StringVar(&ring, "capture-ring", "", "memory such as 16M for the newest frames of all ports, for capture --last (default none)")
+	flags.StringVar(&ring, "capture-ring", "", "memory such as 16M for the newest frames, for capture --last (default none)")
+	flags.StringSliceVar(&cfg.CaptureRingOf, "capture-ring-of", []string{"all"}, "whose frames the ring keeps, named as for capture: long flows of others stay in the kernel's flow table")
 	flags.StringVar(&cfg.FlowLog, "flow-log", "", "file that gets each connection when it ends, as a line of JSON")
 	flags.StringVar(&cfg.IPFIX, "ipfix", "", "IPFIX collector (ADDRESS[:PORT], UDP) that gets the connections")
 	flags.StringVar(&cfg.HTTP, "http", "", "serve the page and the metrics there, such as at 127.0.0.1:9595 (default nowhere)")

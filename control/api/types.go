@@ -19,6 +19,9 @@ type Info struct {
 	StateDir string    `json:"state_dir"`
 	Uplinks  []Uplink  `json:"uplinks"`
 	Workers  int       `json:"workers"`
+	// CaptureRing is whose newest frames the daemon keeps, as a capture names them;
+	// empty: it keeps none.
+	CaptureRing string `json:"capture_ring,omitempty"`
 }
 
 // Uplink is an interface of the host through which containers go out.

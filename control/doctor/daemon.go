@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,24 @@ func (x *exam) daemon() {
 	default:
 		x.add(Warn, "daemon", "sudo vswitch daemon", "no daemon answers: only what does not need one is checked")
 	}
+}
+
+// ring says what the recorder costs.
+func (x *exam) ring() {
+	if x.Daemon == nil {
+		return
+	}
+	of := x.Daemon.Info.CaptureRing
+	if of == "" {
+		x.add(OK, "ring", "", "no recent frames are kept for capture --last")
+		return
+	}
+	if slices.Contains(strings.Split(of, ","), "all") {
+		x.add(Note, "ring", "name those whose recent frames matter: --capture-ring-of web,network:backend",
+			"the daemon keeps the newest frames of all ports: the kernel's flow table carries no flow, and bulk is half as fast")
+		return
+	}
+	x.add(OK, "ring", "", "the daemon keeps the newest frames of %s, whose flows stay out of the kernel's flow table", of)
 }
 
 // limits looks at disk space and descriptors.

@@ -85,6 +85,7 @@ var checks = []struct {
 	run  func(*exam)
 }{
 	{"daemon", (*exam).daemon},
+	{"ring", (*exam).ring},
 	{"kernel", (*exam).kernel},
 	{"rights", (*exam).rights},
 	{"features", (*exam).features},

@@ -71,6 +71,15 @@ func TestDaemonCheck(t *testing.T) {
 	}
 }
 
+func TestCaptureRing(t *testing.T) {
+	for of, want := range map[string]Status{"": OK, "all": Note, "web,all": Note, "web,network:all-of-it": OK} {
+		x := exam{Config: Config{Daemon: &Daemon{Info: api.Info{CaptureRing: of}}}}
+		if x.ring(); last(&x).Status != want {
+			t.Errorf("%q: %+v, want %s", of, last(&x), want)
+		}
+	}
+}
+
 func TestOpenFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits")
 	for soft, warns := range map[string]bool{"1024": true, "4096": false, "unlimited": false} {
