@@ -22,7 +22,7 @@ import (
 // recording is a capture under way.
 type recording struct {
 	*exec.Cmd
-	t      *testing.T
+	t      testing.TB
 	stderr io.Reader
 }
 

@@ -38,7 +38,7 @@ type dockerLab struct {
 // dockerImage has busybox and a page to serve.
 const dockerImage = "busybox:vswitch"
 
-func newDockerLab(t *testing.T, flags ...string) *dockerLab {
+func newDockerLab(t testing.TB, flags ...string) *dockerLab {
 	t.Helper()
 	for _, program := range []string{"dockerd", "containerd", "runc", "docker", "busybox", "nsenter"} {
 		labtest.NeedProgram(t, program)

@@ -25,7 +25,7 @@ import (
 
 // rig is a daemon, as a process of its own, on the host of a World.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	world  *netlab.World
 	dir    string
 	args   []string // of the daemon, beside those for its directories and the uplink
@@ -33,7 +33,7 @@ type rig struct {
 	log    lockedBuffer
 }
 
-func newRig(t *testing.T, args ...string) *rig {
+func newRig(t testing.TB, args ...string) *rig {
 	t.Helper()
 	labtest.NeedBPF(t)
 	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir(), args: args}
