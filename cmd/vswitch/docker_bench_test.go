@@ -15,7 +15,7 @@ func BenchmarkDockerRun(b *testing.B) {
 	l := newDockerLab(b)
 	l.docker("network", "create", "-d", "vswitch", "--ipam-driver", "vswitch", "--subnet", "10.99.0.0/16", "--ipam-opt", "org.vswitch.network=bench", "-o", "org.vswitch.network=bench", "net")
 	before := len(l.log.String())
-	for range b.N {
+	for b.Loop() {
 		l.docker("run", "--rm", "--network", "net", "-p", "18081:80", "-p", "18082:81/udp", dockerImage, "true")
 	}
 	calls := make(map[string][]time.Duration)

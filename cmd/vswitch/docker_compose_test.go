@@ -1,0 +1,114 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// composeFile is one for Docker's bridge, with the driver changed: services, a named
+// network with addresses of its own, an internal one, published ports, an alias.
+const composeFile = `
+version: "3.8"
+services:
+  web:
+    image: ` + dockerImage + `
+    stop_signal: KILL
+    ports:
+      - "18081:80"
+      - "127.0.0.1:18082:80"
+      - "18090-18092:18090-18092/udp"
+    networks:
+      front:
+        ipv4_address: 10.77.0.10
+        aliases: [shop]
+      back:
+  db:
+    image: ` + dockerImage + `
+    stop_signal: KILL
+    depends_on: [web]
+    networks: [back]
+networks:
+  front:
+    driver: vswitch
+    driver_opts:
+      com.docker.network.driver.mtu: "1400"
+      com.docker.network.bridge.name: shop0
+    ipam:
+      config:
+        - subnet: 10.77.0.0/24
+          gateway: 10.77.0.1
+  back:
+    driver: vswitch
+    internal: true
+    ipam:
+      driver: vswitch
+`
+
+// compose runs docker-compose on the project.
+func (l *dockerLab) compose(dir string, args ...string) string {
+	l.t.Helper()
+	cmd := exec.Command("docker-compose", append([]string{"--no-ansi", "--project-name", "shop", "--file", filepath.Join(dir, "compose.yml")}, args...)...)
+	cmd.Dir = dir
+	// It asks for pulls and prunes by a Python library whose HTTP has no other proxy.
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix:///run/docker.sock", "HOME="+dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		l.t.Fatalf("docker-compose %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// TestDockerCompose brings a project up, changes it, and takes it down.
+func TestDockerCompose(t *testing.T) {
+	labtest.NeedProgram(t, "docker-compose")
+	l := newDockerLab(t)
+	dir := t.TempDir()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "compose.yml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(composeFile)
+	l.compose(dir, "up", "-d")
+	l.named("shop_db_1")
+	l.named("shop_web_1")
+	l.served(l.world.Outside, netlab.HostAddr+":18081")
+	l.served(l.world.Host, "127.0.0.1:18082")
+	web := l.docker("inspect", "-f", `{{.NetworkSettings.Networks.shop_front.IPAddress}} {{.NetworkSettings.Networks.shop_back.IPAddress}}`, "shop_web_1")
+	front, back, _ := strings.Cut(web, " ")
+	if front != "10.77.0.10" || back == "" {
+		t.Errorf("addresses of web: %q", web)
+	}
+	l.wantGet("shop_db_1", back, containerPage)
+	if out, err := l.dockerOut("exec", "shop_db_1", "nslookup", "web", "127.0.0.11"); err != nil || !strings.Contains(out, back) {
+		t.Errorf("db looks for web: %v\n%s", err, out)
+	}
+	if out, err := l.dockerOut("exec", "shop_db_1", "nc", "-w", "1", netlab.OutsideAddr, "9"); err == nil {
+		t.Errorf("the internal network leads out: %s", out)
+	}
+	if out := l.docker("exec", "shop_web_1", "ip", "link"); !strings.Contains(out, "mtu 1400") {
+		t.Errorf("MTU of web:\n%s", out)
+	}
+	if links, _ := l.world.Host.Links(); !strings.Contains(strings.Join(links, " "), "shop0") {
+		t.Errorf("no shop0 among %v", links)
+	}
+
+	// Other ports: the container is made anew with its address.
+	write(strings.Replace(composeFile, `"18081:80"`, `"18083:80"`, 1))
+	l.compose(dir, "up", "-d")
+	l.served(l.world.Outside, netlab.HostAddr+":18083")
+	if _, err := l.fetch(l.world.Outside, netlab.HostAddr+":18081"); err == nil {
+		t.Error("the port of before is still published")
+	}
+	l.compose(dir, "restart", "--timeout", "0")
+	l.served(l.world.Outside, netlab.HostAddr+":18083")
+	l.compose(dir, "down", "--timeout", "0")
+	l.nothingLeft()
+}
