@@ -48,7 +48,7 @@ type Controller struct {
 
 	host   *host.Host
 	kernel *kernel.Kernel
-	seals  seals
+	seals  []sealKind // the first for most containers, the last for those of CNI
 	sw     *dataplane.Switch
 	// sockets are prepared: to open one takes the kernel 9 ms (RCU), which an
 	// attach then need not wait for.

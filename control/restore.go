@@ -227,7 +227,7 @@ func (c *Controller) restoreEndpoint(u *undo, ct *container, er state.Endpoint, 
 	}
 	return u.do("port", func() error {
 		// The seal there is of the process before, and so are the flows that it knows.
-		if err := c.seals.renew(e.index); err != nil {
+		if err := c.sealOf(ct).renew(e.index); err != nil {
 			return err
 		}
 		return c.plug(e)

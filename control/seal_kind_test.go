@@ -4,6 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -23,7 +26,19 @@ func (r *rig) unseal(veth string) {
 		r.run("tc", "qdisc", "del", "dev", veth, "clsact")
 		return
 	}
-	if err := r.world.Host.Do(func() error { return kernel.Seal{}.Detach(index) }); err != nil {
+	err = r.world.Host.Do(func() error {
+		programs, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return err
+		}
+		p, err := ebpf.NewProgramFromID(programs.Programs[0].ID)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		return link.RawDetachProgram(link.RawDetachProgramOptions{Target: index, Program: p, Attach: ebpf.AttachTCXIngress})
+	})
+	if err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -62,9 +77,9 @@ func (r *rig) wantSealed(ns *netlab.NS, ct api.Container) {
 	wantUnchanged(r.t, before, nstat(r.t, r.world.Host), "IpInReceives", "IpInDelivers")
 }
 
-// The seal leaves the ingress qdisc of a cable to others, stands in front of it, and
-// stays when the daemon is killed. A daemon of before, or an older kernel, has sealed by
-// a filter: the next start changes that, either way.
+// The seal of CNI's containers leaves the ingress qdisc of the cable to other plugins,
+// stands in front of it, and stays when the daemon is killed. A cable that was sealed by
+// a filter, by a daemon or kernel of before, stays so.
 func TestSealOfEitherKind(t *testing.T) {
 	labtest.NeedProgram(t, "tc")
 	labtest.NeedBPF(t)
@@ -74,42 +89,57 @@ func TestSealOfEitherKind(t *testing.T) {
 	r := newRig(t)
 	r.cfg.NoTCX = true
 	r.start()
-	c1, ct := r.attach("c1", api.Attach{})
-	c2, ct2 := r.attach("c2", api.Attach{})
-	serve(t, c2, ":80", "c2")
-	veth := ct.Endpoints[0].HostInterface
-	want := func(wantTCX, wantFilter bool) {
+	web, webct := r.attach("web", api.Attach{})
+	serve(t, web, ":80", "web")
+	want := func(ns *netlab.NS, ct api.Container, wantTCX bool) {
 		t.Helper()
-		if tcx, filter := r.sealKind(veth); tcx != wantTCX || filter != wantFilter {
-			t.Errorf("sealed by TCX: %v, by a filter: %v", tcx, filter)
+		tcx, filter := r.sealKind(ct.Endpoints[0].HostInterface)
+		if tcx != wantTCX || filter == wantTCX {
+			t.Errorf("%s is sealed by TCX: %v, by a filter: %v", ct.Name, tcx, filter)
 		}
-		r.wantSealed(c1, ct)
+		r.wantSealed(ns, ct)
 	}
-	want(false, true)
-	for _, noTCX := range []bool{false, true, false} {
-		r.kill()
-		want(noTCX, !noTCX) // still that of the process that died
-		r.cfg.NoTCX = noTCX
-		r.start()
-		want(!noTCX, noTCX)
-		wantFetch(t, c1, addr(ct2)+":80", "c2", addr(ct))
-		if err := r.Check(t.Context(), "c1"); err != nil {
+	add := func(id string) (*netlab.NS, api.Container) {
+		t.Helper()
+		ns := labtest.New(t, id)
+		ct, err := r.attachAs(ns, id, DefaultNetwork, "eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ns, ct
+	}
+	old, oldct := add("old")
+	want(old, oldct, false)
+	r.kill()
+	r.cfg.NoTCX = false
+	r.start()
+	pod, podct := add("pod")
+	for range 2 {
+		want(web, webct, false)
+		want(old, oldct, false)
+		want(pod, podct, true)
+		for _, ns := range []*netlab.NS{old, pod} {
+			wantFetch(t, ns, addr(webct)+":80", "web", "")
+		}
+		if err := r.Check(t.Context(), podct.Name); err != nil {
 			t.Error(err)
 		}
+		r.kill()
+		want(pod, podct, true)
+		r.start()
 	}
-	if out := command(t, r.world.Host, "tc", "qdisc", "show", "dev", veth); strings.Contains(out, "clsact") {
-		t.Errorf("the clsact of the filter is still there:\n%s", out)
-	}
+
+	veth := podct.Endpoints[0].HostInterface
 	r.run("tc", "qdisc", "add", "dev", veth, "ingress")
 	r.run("tc", "filter", "add", "dev", veth, "ingress", "protocol", "all", "bpf", "bytecode", "1,6 0 0 0")
-	want(true, false)
-	wantFetch(t, c1, addr(ct2)+":80", "c2", addr(ct))
+	want(pod, podct, true)
+	wantFetch(t, pod, addr(webct)+":80", "web", "")
 
 	r.unseal(veth)
-	if err := r.Check(t.Context(), "c1"); err == nil || !strings.Contains(err.Error(), "lost its seal") {
+	if err := r.Check(t.Context(), podct.Name); err == nil || !strings.Contains(err.Error(), "lost its seal") {
 		t.Errorf("check of an open cable: %v", err)
 	}
 	r.kill()
 	r.start()
-	want(true, false)
+	want(pod, podct, true)
 }

@@ -17,7 +17,14 @@ func TestShaping(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	a, _ := r.attach("a", api.Attach{})
-	b, bct := r.attach("b", api.Attach{})
+	if !hasTCX(t) {
+		t.Skip("the kernel has no TCX (Linux 6.6): the ingress of a cable is taken")
+	}
+	b := labtest.New(t, "b")
+	bct, err := r.attachAs(b, "b", DefaultNetwork, "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	veth := bct.Endpoints[0].HostInterface
 	data := make([]byte, 2<<20)
 	send(t, a, ":80", data)

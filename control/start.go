@@ -56,7 +56,7 @@ func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err
 	if c.kernel, err = kernel.Open(kernel.Config{NoFlowTable: cfg.NoFlowTable}); err != nil {
 		return nil, err
 	}
-	if c.seals, err = newSeals(c.kernel, c.host, cfg.noTCX); err != nil {
+	if c.seals, err = sealKinds(c.kernel, c.host, cfg.noTCX); err != nil {
 		return nil, err
 	}
 	if err := c.kernel.FlowTableError(); err != nil {

@@ -124,12 +124,8 @@ func (x *exam) try(k *kernel.Kernel) {
 		return
 	}
 	defer h.Close()
-	var seal host.Seal = h.FilterSeal(k.SealFD())
-	if tcx, err := k.Seal(); err == nil {
-		seal = tcx
-	}
 	index, err := h.AddWaitingVeth(host.VethSpec{
-		Name: "vsdoctor0", Ifname: "vsdoctor1", Alias: "vswitch:doctor", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Seal: seal,
+		Name: "vsdoctor0", Ifname: "vsdoctor1", Alias: "vswitch:doctor", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, Seal: h.FilterSeal(k.SealFD()),
 	})
 	if err != nil {
 		x.add(Fail, "features", "modprobe veth sch_ingress cls_bpf", "a sealed veth cannot be made: %v", err)

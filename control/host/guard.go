@@ -150,24 +150,18 @@ func (h *Host) removeGuards(index int, match func(filter) bool) (removed int, er
 	if !made {
 		return removed, nil
 	}
-	return removed, h.dropClsact(index)
-}
-
-// dropClsact removes the clsact of an interface when it has no filter of anybody left,
-// in either direction.
-func (h *Host) dropClsact(index int) error {
 	for _, parent := range []uint32{tcIngress, tcEgress} {
 		left, err := h.route.filters(index, parent)
 		if err != nil || len(left) > 0 {
-			return err
+			return removed, err
 		}
 	}
-	// It may be an ingress qdisc by now.
+	// It may be another one by now.
 	qdiscs, err := h.route.qdiscs(index)
 	if err != nil || !slices.ContainsFunc(qdiscs, func(q qdisc) bool { return q.index == index && q.kind == "clsact" }) {
-		return err
+		return removed, err
 	}
-	return h.route.delClsact(index)
+	return removed, h.route.delClsact(index)
 }
 
 // isGuard reports whether a filter is a guard of any daemon.

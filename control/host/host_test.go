@@ -235,7 +235,7 @@ func TestAddVethFailsWhole(t *testing.T) {
 		{"MTU of 0", func(s *VethSpec) { s.MTU = 0 }, nil, "MTU 0"},
 		{"bad gateway", func(s *VethSpec) { s.Gateways = []netip.Addr{netip.MustParseAddr("10.9.9.9")} }, nil, "default route via 10.9.9.9"},
 		{"second default route", func(s *VethSpec) { s.Gateways = append(s.Gateways, s.Gateways[0]) }, nil, "a default route is there already"},
-		{"seal is no program", func(s *VethSpec) { s.Seal = filterSeal{} }, nil, "seal"},
+		{"seal is no program", func(s *VethSpec) { s.Seal = FilterSeal{} }, nil, "seal"},
 		{"address of length 33", func(s *VethSpec) { s.Addrs[0] = netip.PrefixFrom(s.Addrs[0].Addr(), 33) }, nil, "address"},
 	}
 	for _, tt := range tests {

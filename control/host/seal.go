@@ -7,40 +7,30 @@ import (
 
 // Seal attaches the program that keeps a container's frames from the host's stack to
 // the host's end of its cable. What it attaches outlives the process and goes with the
-// interface. An interface is found in the network namespace of the calling thread.
+// interface.
 type Seal interface {
-	// Attach seals an interface, in place of the seal that a process before this one
-	// attached in the same way, in one step.
+	// Attach seals an interface that is not.
 	Attach(index int) error
-	// Detach removes what any process attached in this way; that there is nothing is no
-	// error.
-	Detach(index int) error
-	// Attached reports whether any process has sealed an interface in this way.
+	// Attached reports whether a process, this one or one before, has sealed it.
 	Attached(index int) (bool, error)
 }
 
 // sealName is what the program on a host end's ingress is called.
 const sealName = "vswitch_seal"
 
-// filterSeal is the seal where the kernel has no TCX: a filter of a clsact.
-type filterSeal struct {
+// FilterSeal is the seal by cls_bpf (direct action) on the ingress of a clsact. An
+// interface that has one takes no ingress qdisc of somebody else.
+type FilterSeal struct {
 	h    *Host
 	prog int
 }
 
-// FilterSeal is the seal by cls_bpf (direct action). An interface that has one takes no
-// ingress qdisc.
-func (h *Host) FilterSeal(prog int) Seal { return filterSeal{h, prog} }
+// FilterSeal is the seal with a program, a descriptor that is borrowed.
+func (h *Host) FilterSeal(prog int) FilterSeal { return FilterSeal{h, prog} }
 
-func (s filterSeal) Attach(index int) error {
-	old, err := s.find(index)
-	if err != nil {
-		return err
-	}
-	if len(old) > 0 {
-		return s.h.route.replaceFilter(old[0], s.prog)
-	}
-	err = s.h.route.addClsact(index)
+// Attach seals an interface that is not.
+func (s FilterSeal) Attach(index int) error {
+	err := s.h.route.addClsact(index)
 	if err == nil {
 		err = s.h.route.addFilter(filter{index: index, parent: tcIngress, info: tcInfo(1), name: sealName}, s.prog)
 	}
@@ -50,25 +40,23 @@ func (s filterSeal) Attach(index int) error {
 	return nil
 }
 
-func (s filterSeal) Detach(index int) error {
+// Renew puts the program in place of that of a process before, in one step. ok says
+// whether there was one.
+func (s FilterSeal) Renew(index int) (ok bool, err error) {
 	old, err := s.find(index)
 	if err != nil || len(old) == 0 {
-		return err
+		return false, err
 	}
-	for _, f := range old {
-		if err := s.h.route.delFilter(f); err != nil {
-			return err
-		}
-	}
-	return s.h.dropClsact(index)
+	return true, s.h.route.replaceFilter(old[0], s.prog)
 }
 
-func (s filterSeal) Attached(index int) (bool, error) {
+// Attached reports whether a process has sealed an interface in this way.
+func (s FilterSeal) Attached(index int) (bool, error) {
 	list, err := s.find(index)
 	return len(list) > 0, err
 }
 
-func (s filterSeal) find(index int) ([]filter, error) {
+func (s FilterSeal) find(index int) ([]filter, error) {
 	list, err := s.h.route.filters(index, tcIngress)
 	if err != nil {
 		return nil, fmt.Errorf("read the filters: %w", err)

@@ -9,9 +9,13 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Seal attaches the seal by TCX (control/host.Seal). It is no link: the program stays
-// with the interface when the process ends. A clsact or ingress qdisc of somebody else
-// has its place beside it, and comes after it.
+// Seal attaches the seal by TCX (control/host.Seal), to interfaces of the calling
+// thread's network namespace. It is no link: the program stays with the interface when
+// the process ends. A clsact or ingress qdisc of somebody else has its place beside it,
+// and comes after it.
+//
+// The kernel waits for RCU when a program comes and when its interface goes, 15 ms each,
+// and holds the RTNL lock meanwhile.
 type Seal struct{ k *Kernel }
 
 // Seal is the seal by TCX. The error is ErrNoTCX where the kernel has none.
@@ -24,38 +28,24 @@ func (k *Kernel) Seal() (Seal, error) {
 	return Seal{k}, nil
 }
 
-// Attach seals an interface, in place of what a process before attached.
-func (s Seal) Attach(ifindex int) error {
+// Attach seals an interface that is not.
+func (s Seal) Attach(ifindex int) error { return s.attach(ifindex, link.Head()) }
+
+// Renew puts the program in place of that of a process before, in one step. ok says
+// whether there was one.
+func (s Seal) Renew(ifindex int) (ok bool, err error) {
 	old, err := seals(ifindex)
-	if err != nil {
-		return err
+	if err != nil || len(old) == 0 {
+		return false, err
 	}
 	defer closeAll(old)
-	if len(old) > 0 {
-		return s.attach(ifindex, link.ReplaceProgram(old[0]))
-	}
-	return s.attach(ifindex, link.Head())
+	return true, s.attach(ifindex, link.ReplaceProgram(old[0]))
 }
 
 func (s Seal) attach(ifindex int, at link.Anchor) error {
 	return link.RawAttachProgram(link.RawAttachProgramOptions{
 		Target: ifindex, Program: s.k.seal, Attach: ebpf.AttachTCXIngress, Anchor: at,
 	})
-}
-
-// Detach removes the seals of all processes.
-func (s Seal) Detach(ifindex int) error {
-	old, err := seals(ifindex)
-	if err != nil {
-		return err
-	}
-	defer closeAll(old)
-	for _, p := range old {
-		err = errors.Join(err, link.RawDetachProgram(link.RawDetachProgramOptions{
-			Target: ifindex, Program: p, Attach: ebpf.AttachTCXIngress,
-		}))
-	}
-	return err
 }
 
 // Attached reports whether an interface is sealed, by any process.
