@@ -162,6 +162,13 @@ func (o *capture) replay(recorder *capture, prog *filter.Program) {
 	})
 }
 
+// portOwner says what a port of the switch is.
+type portOwner struct {
+	ep     *endpoint
+	net    *network // of a TAP
+	uplink *uplink
+}
+
 // setPortLocked notes whose a port is.
 func (c *Controller) setPortLocked(id frame.PortID, o portOwner) {
 	c.byPort[id] = o

@@ -85,7 +85,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
 			continue
 		}
 		cfg.Networks = append(cfg.Networks, n.compile())
-		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: n.port, Kind: dataplane.PortHost, Network: n.id, MAC: n.mac})
+		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: n.port, Kind: dataplane.PortHost, Network: n.id, MAC: n.mac, Ifindex: uint32(n.tapIndex)})
 	}
 	relay := make(relayTable)
 	for _, ct := range c.containers {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -101,6 +102,7 @@ type network struct {
 	ready    bool       // its TAP stands; compiled into snapshots
 	tap      *port.TAP
 	tapIndex int
+	carrier  io.Closer // of what the host sends; nil: the switch carries it
 	port     frame.PortID
 	pools    []*addressPool        // one for each of rec.Subnets
 	macs     map[header.MAC]string // container by address
@@ -148,13 +150,6 @@ type mapping struct {
 	hold   *reserve.Hold
 	claims []netip.Addr // host addresses, or unspecified ones, on which its bits are set
 	live   bool         // compiled into snapshots
-}
-
-// portOwner says what a port of the switch is.
-type portOwner struct {
-	ep     *endpoint
-	net    *network // of a TAP
-	uplink *uplink
 }
 
 // enter begins a request; the result ends it.

@@ -33,6 +33,7 @@ func TestWithoutTCX(t *testing.T) {
 		{"SecondDaemon", TestSecondDaemon},
 		{"KilledInTheMiddle", TestKilledInTheMiddle},
 		{"GuardAfterKill", TestGuardAfterKill},
+		{"HostFlow", TestHostFlow},
 	} {
 		t.Run(test.name, test.run)
 	}

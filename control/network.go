@@ -163,6 +163,10 @@ func (c *Controller) raiseNetwork(u *undo, n *network) error {
 	if err != nil {
 		return err
 	}
+	err = u.do("flow table", func() error { c.carryHost(n); return nil }, func() error { return c.dropHost(n) })
+	if err != nil {
+		return err
+	}
 	return u.do("tap port", func() error {
 		id, err := c.sw.AddPort(n.tap)
 		if err != nil {
@@ -254,7 +258,7 @@ func (c *Controller) removeNetwork(name string) error {
 	c.mu.Lock()
 	c.dropPortLocked(n.port)
 	c.mu.Unlock()
-	errs = append(errs, c.dropSubnets(n), c.sw.RemovePort(n.port), c.host.DelLink(n.rec.TAP, n.tapIndex))
+	errs = append(errs, c.dropSubnets(n), c.sw.RemovePort(n.port), c.dropHost(n), c.host.DelLink(n.rec.TAP, n.tapIndex))
 	c.forgetNetwork(n)
 	c.log.Info("network removed", "network", name)
 	c.emit(api.Event{Type: api.EventNetworkRemove, Network: name, Interface: n.rec.TAP, Message: "network " + name + " removed"})

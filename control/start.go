@@ -196,6 +196,7 @@ func (c *Controller) teardown() error {
 		if n.tap != nil && n.ready && len(n.members) == 0 {
 			errs = append(errs, n.tap.SetPersist(false))
 		}
+		errs = append(errs, c.dropHost(n))
 	}
 	for _, u := range c.world.uplinks {
 		errs = append(errs, c.sw.RemovePort(u.port), u.guard.Close())

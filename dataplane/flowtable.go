@@ -39,6 +39,7 @@ const (
 	FlowRewrite             // routed: TTL, MACs, Addrs, Ports, and SeqEnd to Window are kept
 	FlowNeedsDF             // IPv4 packets without DF need an identification of their own
 	FlowSure                // active for long: no frame of before is under way between two programs
+	FlowToStack             // the host's stack has it, as if the output had received it
 )
 
 // FlowSlot is one row, in memory that BPF programs read and write. The layout is
@@ -237,7 +238,9 @@ func (t *flowTable) advance(sw *Switch, r *flowRow, p *port.Account, now int64) 
 		if !r.settled && now-r.since > int64(flowSettle) {
 			r.settled, r.before = true, atomic.LoadUint64(&p.In)
 		}
-		if r.settled && p.Done() >= r.before {
+		if r.settled && p.Done() < r.before {
+			sw.kernelDrops(r.in) // some of them may be lost
+		} else if r.settled {
 			r.since, r.lost = now, sw.kernelDrops(r.in)
 			atomic.StoreUint32(state, FlowReady)
 		}

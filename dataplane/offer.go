@@ -52,7 +52,7 @@ func (w *worker) offer(s *Snapshot) {
 			continue
 		}
 		o := flowOffer{snapshot: s, in: in.ID, out: out.ID, key: flowKey(in, l), tuple: l.Tuple}
-		o.row = FlowSlot{Out: out.Ifindex, Flags: out.toPeer(), MTU: uint32(in.network.MTU)}
+		o.row = FlowSlot{Out: out.Ifindex, Flags: wayOut(in, out), MTU: uint32(in.network.MTU)}
 		t.take(o)
 	}
 	for i := range w.routes {
@@ -68,7 +68,7 @@ func (w *worker) offer(s *Snapshot) {
 		o := flowOffer{snapshot: s, in: in.ID, out: out.ID, key: flowKey(in, l), tuple: l.Tuple, to: r.to}
 		o.row = flowRewrite(r, l)
 		o.row.Out, o.row.MTU = out.Ifindex, uint32(out.linkMTU())
-		o.row.Flags |= out.toPeer()
+		o.row.Flags |= wayOut(in, out)
 		t.take(o)
 	}
 }
@@ -81,31 +81,42 @@ func (t *flowTable) take(o flowOffer) {
 	}
 }
 
+// wayOut is how the kernel gets a frame out of a port. Straight into a container is
+// only for what comes in by an interface (bpf_redirect_peer), and not for what has to
+// wait in a queue of the cable.
+func wayOut(in, out *portConfig) uint32 {
+	switch {
+	case out.Kind == PortHost:
+		return FlowToStack
+	case out.Kind == PortContainer && in.Kind != PortHost && !out.Queued:
+		return FlowToPeer
+	}
+	return 0
+}
+
 // flowable reports whether a packet is of a kind that the kernel's programs know.
 func flowable(l *header.Layers) bool {
 	return l.Kind == header.KindL4 && (l.Tuple.Proto == header.ProtoTCP || l.Tuple.Proto == header.ProtoUDP) &&
 		l.Flags&(header.FlagFragment|header.FlagFirstFragment|header.FlagOptions|header.FlagICMPError) == 0
 }
 
-// plainPort reports whether the flow table can speak of a container's port: its
-// frames are of one station and carry no tag.
+// plainPort reports whether the flow table can speak of a port's bridged frames: they
+// are of one station and carry no tag. What the host sends to where containers are kept
+// from it is not bridged but tracked.
 func (p *portConfig) plainPort() bool {
-	return p.Kind == PortContainer && p.Guarded && p.Ifindex != 0 && p.VLAN == 0 && p.trunk == nil && !p.isolated
+	switch p.Kind {
+	case PortContainer:
+		return p.Guarded && p.Ifindex != 0 && p.VLAN == 0 && p.trunk == nil
+	case PortHost:
+		return p.Ifindex != 0 && !p.network.NoHostAccess
+	}
+	return false
 }
 
 // carriesRouted is the same for routed flows, which an uplink has, too, and to which
 // isolation between containers does not apply.
 func (p *portConfig) carriesRouted() bool {
 	return p.Ifindex != 0 && (p.Kind == PortUplink || p.Kind == PortContainer && p.Guarded && p.VLAN == 0 && p.trunk == nil)
-}
-
-// toPeer is FlowToPeer for a container whose frames need not wait in a queue of its
-// cable.
-func (p *portConfig) toPeer() uint32 {
-	if p.Kind == PortContainer && !p.Queued {
-		return FlowToPeer
-	}
-	return 0
 }
 
 func (p *portConfig) linkMTU() int {

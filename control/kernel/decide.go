@@ -39,6 +39,7 @@ var (
 	slotWindow   = int16(unsafe.Offsetof(dataplane.FlowSlot{}.Window))
 	slotLimit    = int16(unsafe.Offsetof(dataplane.FlowSlot{}.Limit))
 
+	accountIn      = int16(unsafe.Offsetof(dataplane.FlowAccount{}.In))
 	accountTaken   = int16(unsafe.Offsetof(dataplane.FlowAccount{}.Taken))
 	accountLost    = int16(unsafe.Offsetof(dataplane.FlowAccount{}.Lost))
 	accountDrained = int16(unsafe.Offsetof(dataplane.FlowAccount{}.Drained))
@@ -72,15 +73,41 @@ const (
 	tcpSYNorRST = 0x06
 )
 
+// verdicts are how a program that decides ends: for frames of the switch, for those
+// that nobody shall have, and for those that the kernel carries, with the row in R9
+// and its number at flowIndex.
+type verdicts struct {
+	toSwitch, drop int32
+	carry          func(*code)
+}
+
+// socketFilter keeps what the kernel carries from the socket and marks it for seal or
+// guard.
+func (f *flows) socketFilter() verdicts {
+	return verdicts{toSwitch: -1, drop: 0, carry: func(c *code) {
+		for i, w := range f.stampWords() {
+			c.emit(
+				asm.LoadImm(asm.R0, int64(w), asm.DWord),
+				asm.StoreMem(asm.R6, int16(skbCB+4*i), asm.R0, asm.Word),
+			)
+		}
+		c.emit(
+			asm.LoadMem(asm.R0, asm.R10, flowIndex, asm.Word),
+			asm.StoreMem(asm.R6, skbCB+8, asm.R0, asm.Word),
+		)
+		c.ret(0)
+	}}
+}
+
 // decideProgram looks every frame of a container up in the flow table. Frames of
 // active flows are kept from the socket and marked for the seal.
 func decideProgram(f *flows) *ebpf.ProgramSpec {
 	var c code
 	c.emit(asm.Mov.Reg(asm.R6, asm.R1))
 	c.account(f, "uncounted")
-	c.decide(f, "switch")
+	c.decide(f, f.socketFilter(), "switch")
 	c.at("switch")
-	c.emit(asm.Mov.Imm(asm.R1, 1), asm.StoreXAdd(asm.R7, asm.R1, asm.DWord)) // Account.In is at 0
+	c.count()
 	c.at("uncounted")
 	c.ret(-1)
 	return spec("vsw_decide", ebpf.SocketFilter, c.ins)
@@ -101,9 +128,22 @@ func (c *code) account(f *flows, missing string) {
 	c.emit(asm.Mov.Reg(asm.R7, asm.R0))
 }
 
+// count counts a frame that is for the switch in the account, R7.
+func (c *code) count() {
+	c.emit(asm.Mov.Imm(asm.R1, 1))
+	c.add(asm.R7, accountIn, asm.R1)
+}
+
+// add adds a register to a counter in memory.
+func (c *code) add(dst asm.Register, at int16, src asm.Register) {
+	ins := asm.StoreXAdd(dst, src, asm.DWord)
+	ins.Offset = at
+	c.emit(ins)
+}
+
 // decide ends the program for frames of a flow in the table; others go on at other
 // with R6 and R7 as they are: the context, and the account.
-func (c *code) decide(f *flows, other string) {
+func (c *code) decide(f *flows, v verdicts, other string) {
 	c.row(f, other)
 	c.emit(
 		asm.LoadMem(asm.R1, asm.R9, slotFlags, asm.Word),
@@ -129,41 +169,27 @@ func (c *code) decide(f *flows, other string) {
 		asm.LoadMem(asm.R1, asm.R9, slotMTU, asm.Word),
 		asm.JGT.Reg(asm.R0, asm.R1, "noted"),
 		asm.Mov.Imm(asm.R1, 1),
-		asm.Add.Imm(asm.R9, int32(slotPackets)),
-		asm.StoreXAdd(asm.R9, asm.R1, asm.DWord),
-		asm.LoadMem(asm.R1, asm.R6, skbLen, asm.Word),
-		asm.Add.Imm(asm.R9, int32(slotBytes-slotPackets)),
-		asm.StoreXAdd(asm.R9, asm.R1, asm.DWord),
 	)
-	for i, w := range f.stampWords() {
-		c.emit(
-			asm.LoadImm(asm.R0, int64(w), asm.DWord),
-			asm.StoreMem(asm.R6, int16(skbCB+4*i), asm.R0, asm.Word),
-		)
-	}
-	c.emit(
-		asm.LoadMem(asm.R0, asm.R10, flowIndex, asm.Word),
-		asm.StoreMem(asm.R6, skbCB+8, asm.R0, asm.Word),
-	)
-	c.ret(0)
+	c.add(asm.R9, slotPackets, asm.R1)
+	c.emit(asm.LoadMem(asm.R1, asm.R6, skbLen, asm.Word))
+	c.add(asm.R9, slotBytes, asm.R1)
+	v.carry(c)
 
 	c.at("under-way")
 	c.emit(
 		asm.JEq.Imm(asm.R0, int32(dataplane.FlowReady), "noted"),
 		asm.Mov.Imm(asm.R1, 1),
-		asm.Add.Imm(asm.R7, int32(accountDrained)),
-		asm.StoreXAdd(asm.R7, asm.R1, asm.DWord),
 	)
-	c.ret(0)
+	c.add(asm.R7, accountDrained, asm.R1)
+	c.ret(v.drop)
 
 	c.at("noted")
+	c.count()
 	c.emit(
-		asm.Mov.Imm(asm.R1, 1),
-		asm.StoreXAdd(asm.R7, asm.R1, asm.DWord),
-		asm.LoadMem(asm.R0, asm.R7, 0, asm.DWord),
+		asm.LoadMem(asm.R0, asm.R7, accountIn, asm.DWord),
 		asm.StoreMem(asm.R9, slotLastIn, asm.R0, asm.DWord),
 	)
-	c.ret(-1)
+	c.ret(v.toSwitch)
 }
 
 // track keeps what trackTCP must know of a routed flow and sends to the switch what

@@ -17,6 +17,9 @@ const (
 // sealName tells a seal of any process from other programs.
 const sealName = "vsw_seal"
 
+// redirectIngress is BPF_F_INGRESS of bpf_redirect: the interface receives the packet.
+const redirectIngress = 1
+
 // sealProgram keeps every packet of a container from the host's stack. Those that
 // decide has marked go to their output.
 func sealProgram(f *flows) *ebpf.ProgramSpec {
@@ -68,13 +71,20 @@ func (c *code) execute(broken string) {
 	c.emit(
 		asm.LoadMem(asm.R1, asm.R9, slotOut, asm.Word),
 		asm.Mov.Imm(asm.R2, 0),
-		asm.LoadMem(asm.R0, asm.R9, slotFlags, asm.Word),
+		asm.LoadMem(asm.R3, asm.R9, slotFlags, asm.Word),
+		asm.Mov.Reg(asm.R0, asm.R3),
 		asm.And.Imm(asm.R0, dataplane.FlowToPeer),
 		asm.JEq.Imm(asm.R0, 0, "out"),
 		asm.FnRedirectPeer.Call(),
 		asm.Return(),
 	)
 	c.at("out")
+	c.emit(
+		asm.And.Imm(asm.R3, dataplane.FlowToStack),
+		asm.JEq.Imm(asm.R3, 0, "sent"),
+		asm.Mov.Imm(asm.R2, redirectIngress),
+	)
+	c.at("sent")
 	c.emit(asm.FnRedirect.Call(), asm.Return())
 }
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A guard that is no link outlives the process, so it works only while the
-// process says that it lives.
+// A program that is attached by no link outlives the process, so it works only while
+// the process says that it lives.
 const (
 	beatInterval = time.Second
 	beatDeadline = 3 * beatInterval
@@ -47,21 +47,32 @@ func (k *Kernel) GuardUplink(ifindex int) (io.Closer, error) {
 // program passes everything. It is borrowed until Close, which disarms it at
 // once.
 func (k *Kernel) GuardFD() (int, error) {
+	b, err := k.lives()
+	if err != nil {
+		return -1, fmt.Errorf("guard: %w", err)
+	}
+	return b.guard.FD(), nil
+}
+
+// lives is the heartbeat, which begins with the first call.
+func (k *Kernel) lives() (*heartbeat, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.beat == nil {
 		b, err := newHeartbeat(k.planes, k.flows)
 		if err != nil {
-			return -1, fmt.Errorf("guard: %w", err)
+			return nil, err
 		}
 		k.beat = b
 	}
-	return k.beat.guard.FD(), nil
+	return k.beat, nil
 }
 
-// heartbeat is a guard that needs the process to live.
+// heartbeat is the programs that need the process to live: they outlive it where they
+// are attached by no link.
 type heartbeat struct {
 	guard      *ebpf.Program
+	host       *ebpf.Program // nil without a flow table
 	mem        []byte
 	deadline   *uint64 // CLOCK_MONOTONIC in ns, in the memory of a map
 	stop, done chan struct{}
@@ -79,12 +90,20 @@ func newHeartbeat(p *planes, f *flows) (*heartbeat, error) {
 	if err != nil {
 		return nil, err
 	}
+	var host *ebpf.Program
+	if f != nil {
+		if host, err = ebpf.NewProgram(hostProgram(f, m)); err != nil {
+			guard.Close()
+			return nil, err
+		}
+	}
 	mem, words, err := mapWords(m)
 	if err != nil {
 		guard.Close()
+		host.Close()
 		return nil, err
 	}
-	b := &heartbeat{guard: guard, mem: mem, deadline: &words[0], stop: make(chan struct{}), done: make(chan struct{})}
+	b := &heartbeat{guard: guard, host: host, mem: mem, deadline: &words[0], stop: make(chan struct{}), done: make(chan struct{})}
 	b.extend()
 	go b.run()
 	return b, nil
@@ -117,5 +136,6 @@ func (b *heartbeat) close() {
 	<-b.done
 	atomic.StoreUint64(b.deadline, 0)
 	b.guard.Close()
+	b.host.Close() // a nil program is allowed
 	_ = unix.Munmap(b.mem)
 }

@@ -23,11 +23,11 @@ type Kernel struct {
 	flows               *flows // nil: no flow table
 	flowTableError      error
 	seal, filter, guard *ebpf.Program
-	decide              *ebpf.Program
+	decide, host        *ebpf.Program // nil without a flow table
 
 	mu    sync.Mutex // guards what follows
 	slots map[header.Addr]int
-	beat  *heartbeat // nil until GuardFD
+	beat  *heartbeat // nil until GuardFD or HostFD
 }
 
 // errNotPermitted hides the library's advice about RLIMIT_MEMLOCK, which is raised
@@ -86,6 +86,9 @@ func (k *Kernel) load(withFlows bool) (err error) {
 		if k.decide, err = ebpf.NewProgram(decideProgram(k.flows)); err != nil {
 			return err
 		}
+		if k.host, err = ebpf.NewProgram(hostProgram(k.flows, nil)); err != nil {
+			return err
+		}
 	}
 	if k.planes, err = newPlanes(); err != nil {
 		return err
@@ -121,7 +124,7 @@ func (k *Kernel) Close() error {
 		k.beat.close()
 		k.beat = nil
 	}
-	for _, p := range []*ebpf.Program{k.seal, k.decide, k.filter, k.guard} {
+	for _, p := range []*ebpf.Program{k.seal, k.decide, k.host, k.filter, k.guard} {
 		p.Close() // a nil program is allowed
 	}
 	if k.planes != nil {

@@ -30,14 +30,14 @@ func filterProgram(p *planes, f *flows) *ebpf.ProgramSpec {
 	)
 	if f != nil {
 		c.account(f, "switch")
-		c.decide(f, "switch")
+		c.decide(f, f.socketFilter(), "switch")
 		c.at("switch")
 	}
 	c.classify(p, "accept", "accept", "ignore")
 	c.at("accept")
 	if f != nil {
 		c.account(f, "uncounted")
-		c.emit(asm.Mov.Imm(asm.R1, 1), asm.StoreXAdd(asm.R7, asm.R1, asm.DWord))
+		c.count()
 		c.at("uncounted")
 	}
 	c.ret(-1) // bytes to keep, unsigned
@@ -68,13 +68,7 @@ func guardProgram(p *planes, f *flows, deadline *ebpf.Map) *ebpf.ProgramSpec {
 	c.classify(p, "drop", "pass", "pass")
 	c.at("drop")
 	if deadline != nil {
-		c.emit(asm.StoreImm(asm.R10, stackWord, 0, asm.Word))
-		c.lookup(deadline.FD(), stackWord, "pass")
-		c.emit(
-			asm.LoadMem(asm.R7, asm.R0, 0, asm.DWord),
-			asm.FnKtimeGetNs.Call(),
-			asm.JGT.Reg(asm.R0, asm.R7, "pass"),
-		)
+		c.alive(deadline, "pass")
 	}
 	if f != nil {
 		c.row(f, "shot")

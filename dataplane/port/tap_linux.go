@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/songgao/water"
@@ -38,6 +39,8 @@ type TAP struct {
 	fd      int
 	uso     bool
 	invalid atomic.Uint64
+	read    int   // frames since Release
+	tally   tally // for the flow table
 
 	mu    sync.Mutex // guards stats
 	stats *os.File   // net/dev of the device's namespace
@@ -206,8 +209,10 @@ func (t *TAP) Receive(b *frame.Batch, a *Arena) error {
 			case unix.EBADFD:
 				return ErrGone
 			}
+			t.tally.found = errno == unix.EAGAIN
 			return nil
 		}
+		t.read++
 		buf := mem[vlanRoom : vlanRoom+n : vlanRoom+n]
 		if n < frame.Headroom+header.EthernetLen {
 			a.undo()
@@ -227,7 +232,32 @@ func (t *TAP) Receive(b *frame.Batch, a *Arena) error {
 }
 
 // Release implements Port; the frames lie in the worker's arena.
-func (t *TAP) Release() {}
+func (t *TAP) Release() {
+	t.tally.release(t.read)
+	t.read = 0
+}
+
+// Count keeps the account of a program that counts what the host sends into the device.
+// The port is no worker's yet.
+func (t *TAP) Count(a *Account) error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("tap %s: %w", t.name, os.NewSyscallError("socket", err))
+	}
+	defer unix.Close(s)
+	ifr, err := unix.NewIfreq(t.name)
+	if err == nil {
+		err = unix.IoctlIfreq(s, unix.SIOCGIFTXQLEN, ifr)
+	}
+	if err != nil {
+		return fmt.Errorf("tap %s: length of the queue: %w", t.name, err)
+	}
+	t.tally.account, t.tally.size = a, uint64(ifr.Uint32())
+	return nil
+}
+
+// Uncount undoes Count, as long as the port is no worker's.
+func (t *TAP) Uncount() { t.tally.account = nil }
 
 // Check implements Port.
 func (t *TAP) Check() error {
@@ -267,6 +297,9 @@ func (t *TAP) FD() int { return t.fd }
 // KernelDrops implements Port: frames the host sent and the queue had no room
 // for. Those sent while the device was being set up or down are among them.
 func (t *TAP) KernelDrops() uint64 {
+	if a := t.tally.account; a != nil {
+		return t.tally.settle(time.Now()) + atomic.LoadUint64(&a.Drained)
+	}
 	// A device made anew under this name counts from zero.
 	if n := t.txDropped(); n > t.base {
 		return n - t.base

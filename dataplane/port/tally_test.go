@@ -1,0 +1,124 @@
+package port
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// tallied is a queue with the program before it and the worker behind it.
+type tallied struct {
+	tally
+	account Account
+	queue   int
+	now     time.Time
+	dropped uint64
+}
+
+func newTallied(size int) *tallied {
+	q := &tallied{now: time.Unix(1, 0)}
+	q.tally = tally{account: &q.account, size: uint64(size)}
+	return q
+}
+
+func (q *tallied) let(n int) {
+	for range n {
+		q.account.In++
+		if q.queue == int(q.size) {
+			q.dropped++
+			continue
+		}
+		q.queue++
+	}
+}
+
+// turn is a worker's: it takes up to n and knows that there was no more.
+func (q *tallied) turn(n int) {
+	took := min(n, q.queue)
+	q.queue -= took
+	q.found = took < n
+	q.release(took)
+}
+
+func (q *tallied) ask() uint64 {
+	q.now = q.now.Add(tallySettle)
+	return q.settle(q.now)
+}
+
+// under is how many of the frames that were let through are not done with, as the
+// program sees it.
+func (q *tallied) under() int64 { return int64(q.account.In - q.account.Done()) }
+
+func TestTallyKnowsWhatTheQueueLost(t *testing.T) {
+	q := newTallied(10)
+	q.let(25)
+	q.ask()
+	if lost := q.ask(); lost != 15 || q.under() != 10 {
+		t.Errorf("full: lost %d, %d under way, want 15 and 10", lost, q.under())
+	}
+	for range 3 {
+		q.turn(64)
+		q.turn(64)
+		q.ask()
+	}
+	if q.under() != 0 {
+		t.Errorf("empty: %d under way", q.under())
+	}
+	// A loss that leaves the queue short of full shows once it has been empty.
+	q.account.In += 3
+	q.let(2)
+	if q.ask(); q.under() != 5 {
+		t.Errorf("%d under way, want 5 as long as nobody looked", q.under())
+	}
+	for range 3 {
+		q.turn(64)
+		q.turn(64)
+		q.ask()
+	}
+	if lost := q.ask(); lost != 18 || q.under() != 0 {
+		t.Errorf("lost %d, %d under way, want 18 and 0", lost, q.under())
+	}
+}
+
+func TestTallyOfWhatNobodyCounted(t *testing.T) {
+	q := newTallied(10)
+	q.queue = 7 // from before the program
+	q.turn(64)
+	q.ask()
+	q.let(2)
+	if q.under() != 2 {
+		t.Errorf("%d under way, want 2", q.under())
+	}
+}
+
+// TestTallyNeverAhead: what is in the queue is never taken for done, whatever is
+// lost; and at rest everything is.
+func TestTallyNeverAhead(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		q := newTallied(1 + rng.IntN(50))
+		for range 500 {
+			switch rng.IntN(4) {
+			case 0:
+				q.let(rng.IntN(80))
+			case 1:
+				q.account.In += uint64(rng.IntN(3)) // a queueing discipline had no room
+			case 2:
+				q.turn(1 + rng.IntN(64))
+			case 3:
+				q.ask()
+			}
+			if q.under() < int64(q.queue) {
+				t.Fatalf("%d frames in the queue, %d under way", q.queue, q.under())
+			}
+		}
+		for range 10 {
+			q.turn(64)
+			q.turn(64)
+			q.ask()
+		}
+		if q.under() != 0 {
+			t.Fatalf("at rest %d under way", q.under())
+		}
+	}
+}
