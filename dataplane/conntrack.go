@@ -3,9 +3,11 @@ package dataplane
 import (
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/pages"
 )
 
 const (
@@ -28,9 +30,11 @@ type conntrack struct {
 	peers  PeerClaims // nil: nobody reads them
 	shards [connShards]connShard
 	chunks []atomic.Pointer[[connChunk]conn]
-	max    int
-	rows   []FlowSlot // of the flow table, nil without one
-	length [numConnProtos]atomic.Int64
+	// What indexes and chunks are made of.
+	indexMem, connMem *pages.Memory
+	max               int
+	rows              []FlowSlot // of the flow table, nil without one
+	length            [numConnProtos]atomic.Int64
 	// held counts the flows on each container's quota.
 	held [MaxPorts]portFlows
 	full atomic.Uint64 // flows that found no room
@@ -57,6 +61,8 @@ type connShard struct {
 func newConntrack(max int, ended *endedFlows, peers PeerClaims) *conntrack {
 	t := &conntrack{keys: newHashKeys(), peers: peers, max: max, ended: ended}
 	t.chunks = make([]atomic.Pointer[[connChunk]conn], max/connChunk+1)
+	t.connMem = pages.New(t, len(t.chunks)*connChunk*int(unsafe.Sizeof(conn{})))
+	t.indexMem = pages.New(t, indexBytes(max))
 	return t
 }
 
@@ -108,7 +114,11 @@ func (t *conntrack) shard(hash uint32) *connShard { return &t.shards[hash>>(32-c
 // shard is locked for reading and the caller unlocks it when it is done with
 // the conn.
 func (t *conntrack) lookup(k *header.Tuple) (connRef, *connShard) {
-	h := t.keys.tuple(k)
+	return t.lookupHashed(t.keys.tuple(k), k)
+}
+
+// lookupHashed is lookup for a tuple whose hash is known.
+func (t *conntrack) lookupHashed(h uint32, k *header.Tuple) (connRef, *connShard) {
 	sh := t.shard(h)
 	sh.mu.RLock()
 	if r := sh.index.find(t, h, k); r != 0 {
@@ -116,7 +126,7 @@ func (t *conntrack) lookup(k *header.Tuple) (connRef, *connShard) {
 	}
 	sh.mu.RUnlock()
 	if t.below != nil && t.pull(k) {
-		return t.lookup(k)
+		return t.lookupHashed(h, k)
 	}
 	return 0, nil
 }
@@ -140,7 +150,7 @@ func (t *conntrack) alloc(m *masquerade) connRef {
 			t.made++
 			i := t.made
 			if c := &t.chunks[i/connChunk]; c.Load() == nil {
-				c.Store(new([connChunk]conn))
+				c.Store((*[connChunk]conn)(pages.Take[conn](t.connMem, connChunk)))
 			}
 			t.mu.Unlock()
 			return connRef(i) << 1
@@ -189,8 +199,8 @@ func (t *conntrack) insert(r connRef) bool {
 	c.hash[0].Store(h0)
 	c.hash[1].Store(h1)
 	c.state.Store(uint32(firstState(c.orig.Proto)))
-	a.index.put(h0, r)
-	b.index.put(h1, r|1)
+	a.index.put(t.indexMem, h0, r)
+	b.index.put(t.indexMem, h1, r|1)
 	t.length[connProto(c.orig.Proto)].Add(1)
 	t.charge(c, true)
 	t.relist(r, listHalfOpen)

@@ -6,6 +6,7 @@ import "github.com/vswitch/vswitch/dataplane/header"
 // frame to the other end of its flow, a new one to the container behind a
 // published port, any other to its own destination.
 func (w *worker) prerouting(s *Snapshot) {
+	w.sw.conntrack.fetch(w.routes)
 	keep := w.routes[:0]
 	for i := 0; i < len(w.routes); i++ { // fragments that were held come behind
 		r := &w.routes[i]
@@ -42,6 +43,10 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 		if why := w.gather(r); why != NotDropped {
 			return why
 		}
+		r.gathered = true
+	}
+	if r.gathered {
+		r.hash = w.sw.conntrack.keys.tuple(&l.Tuple)
 	}
 	r.to = l.Tuple
 	if why := w.follow(r, s); why != NotDropped || r.tracked {
@@ -87,7 +92,7 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 // the frame is that of a new one.
 func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 	t, l := w.sw.conntrack, &r.f.Layers
-	ref, sh := t.lookup(&l.Tuple)
+	ref, sh := t.lookupHashed(r.hash, &l.Tuple)
 	if ref == 0 {
 		return NotDropped
 	}

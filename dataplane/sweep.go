@@ -54,8 +54,8 @@ func (t *conntrack) each(f func(connRef, *conn)) {
 	for i := range t.shards {
 		sh := &t.shards[i]
 		sh.mu.RLock()
-		for _, v := range sh.index.slots {
-			if r := connRef(v); r != 0 && r&1 == 0 {
+		for r := range sh.index.all {
+			if r&1 == 0 {
 				f(r, t.at(r))
 			}
 		}

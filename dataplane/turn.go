@@ -22,6 +22,7 @@ type bridged struct {
 // f.Layers.Tuple are as they came, so that an ICMP error can quote them.
 type routed struct {
 	f    *frame.Frame
+	hash uint32 // of the tuple it came with
 	in   *portConfig
 	to   header.Tuple
 	kind ConnKind // of a new flow

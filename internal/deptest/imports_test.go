@@ -134,9 +134,9 @@ var rules = []rule{
 		reason: "BPF is loaded in control/kernel; the demo and the benchmark only look or compare",
 	}, {
 		in: []string{"..."}, forbids: []string{"golang.org/x/sys/unix"},
-		reason: "system calls live where a system call is the job: ports, control/{host,kernel,relay,reserve,process}, netlab, bench and the commands that start processes",
+		reason: "system calls live where a system call is the job: ports, pages, control/{host,kernel,relay,reserve,process}, netlab, bench and the commands that start processes",
 	}, {
-		in:      []string{"dataplane", "dataplane/filter", "dataplane/frame", "dataplane/header", "dataplane/port"},
+		in:      []string{"dataplane", "dataplane/filter", "dataplane/frame", "dataplane/header", "dataplane/pages", "dataplane/port"},
 		forbids: []string{"log", "log/...", "encoding/json", "net/http", "os/exec", "github.com/gopacket/..."},
 		reason:  "nothing on a frame's way logs, formats or decodes for people; counters and captures tell them",
 	}, {
@@ -158,7 +158,7 @@ var exempt = map[string][]string{
 	"github.com/cilium/ebpf/...":         {"control/kernel", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
 	"github.com/containernetworking/...": {"control/cni"},
 	"golang.org/x/sys/unix": {
-		"dataplane/port/...", "control/host", "control/kernel", "control/relay", "control/reserve",
+		"dataplane/pages", "dataplane/port/...", "control/host", "control/kernel", "control/relay", "control/reserve",
 		"control/process", "control/doctor", "internal/netlab/...", "bench/...", "cmd/vswitch",
 	},
 }
