@@ -36,7 +36,7 @@ func (c *Controller) vethSpec(e *endpoint) host.VethSpec {
 	spec := host.VethSpec{
 		Name: e.veth, Alias: e.alias, Ifname: e.ifname,
 		MAC: net.HardwareAddr(e.mac[:]), MTU: n.rec.MTU,
-		Addrs: e.prefixes(), GatewayMAC: net.HardwareAddr(n.mac[:]), NoUSO: !n.tap.USO(), Seal: c.sealOf(e.ct),
+		Addrs: e.prefixes(), GatewayMAC: net.HardwareAddr(n.mac[:]), NoUSO: !n.tap.USO(), Seal: c.sealOf(e.ct), Routes: e.staticRoutes(),
 	}
 	for _, f := range families {
 		if e.ct.gateway(f) == e {

@@ -134,6 +134,7 @@ type endpoint struct {
 	layer2  layer2
 	quota   quota
 	shaping host.Shaping
+	routes  []state.Route
 	port    frame.PortID
 	hasPort bool
 	live    bool // compiled into snapshots
@@ -165,41 +166,6 @@ func (c *Controller) enter() (leave func(), err error) {
 // ofContainer and ofNetwork are the two families of keys in names.
 func ofContainer(name string) string { return "container " + name }
 func ofNetwork(name string) string   { return "network " + name }
-
-// keyedMutex is a mutex for each key in use.
-type keyedMutex struct {
-	mu   sync.Mutex
-	held map[string]*keyLock
-}
-
-type keyLock struct {
-	mu    sync.Mutex
-	users int
-}
-
-// lock takes the mutex of key; the result gives it back.
-func (k *keyedMutex) lock(key string) (unlock func()) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = make(map[string]*keyLock)
-	}
-	l := k.held[key]
-	if l == nil {
-		l = new(keyLock)
-		k.held[key] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		k.mu.Lock()
-		if l.users--; l.users == 0 {
-			delete(k.held, key)
-		}
-		k.mu.Unlock()
-	}
-}
 
 // findContainerLocked looks a ready container up by name, by ID, its own or that
 // of its runtime, or the beginning of an ID that only one has.
@@ -293,6 +259,7 @@ func (ct *container) record() state.Container {
 		}
 		e.layer2.keep(&er)
 		e.quota.keep(&er)
+		er.Routes = e.routes
 		rec.Endpoints = append(rec.Endpoints, er)
 	}
 	for _, m := range ct.mappings {

@@ -36,7 +36,7 @@ func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint
 	if ct.endpointIn(n) != nil && j.ifname == "" {
 		return nil, conflictf("it is in network %s already: name each network once, or give each interface a name", n.rec.Name)
 	}
-	e := &endpoint{net: n, ct: ct, ifname: j.ifname, runtimeNet: j.runtimeNet, mac: j.mac, layer2: j.layer2, quota: j.quota}
+	e := &endpoint{net: n, ct: ct, ifname: j.ifname, runtimeNet: j.runtimeNet, mac: j.mac, layer2: j.layer2, quota: j.quota, routes: j.routes}
 	if e.ifname == "" && !ct.rec.Handover {
 		e.ifname = ct.freeIfname()
 	}
@@ -44,6 +44,12 @@ func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint
 		if o.ifname == e.ifname {
 			return nil, conflictf("interface %s is its port in network %s: choose another name with --ifname", e.ifname, o.net.rec.Name)
 		}
+	}
+	if len(e.routes) > 0 && ct.rec.Handover {
+		return nil, invalidf("its runtime gives its interfaces their routes: name them there")
+	}
+	if err := e.checkRoutes(); err != nil {
+		return nil, err
 	}
 	if who := n.macs[e.mac]; who != "" {
 		return nil, conflictf("MAC address %s is that of %s in network %s: choose another", e.mac, who, n.rec.Name)

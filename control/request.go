@@ -32,6 +32,7 @@ type joinPlan struct {
 
 	layer2 layer2
 	quota  quota
+	routes []state.Route
 }
 
 // checkAttach looks at the request alone.
@@ -150,6 +151,9 @@ func checkJoin(j api.Connect) (p joinPlan, err error) {
 		return p, err
 	}
 	if p.quota, err = checkQuota(j); err != nil {
+		return p, err
+	}
+	if p.routes, err = checkRoutes(j.Routes); err != nil {
 		return p, err
 	}
 	if j.MAC != "" {

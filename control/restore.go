@@ -201,7 +201,7 @@ func (c *Controller) restoreEndpoint(u *undo, ct *container, er state.Endpoint, 
 	if err != nil {
 		return err
 	}
-	e := &endpoint{net: n, ct: ct, ifname: er.Ifname, runtimeNet: er.RuntimeNetwork, veth: er.Veth, index: er.Ifindex, alias: er.Alias, mac: mac, layer2: l2, quota: quotaOf(&er)}
+	e := &endpoint{net: n, ct: ct, ifname: er.Ifname, runtimeNet: er.RuntimeNetwork, veth: er.Veth, index: er.Ifindex, alias: er.Alias, mac: mac, layer2: l2, quota: quotaOf(&er), routes: er.Routes}
 	err = u.do("address", func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()

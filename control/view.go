@@ -159,7 +159,7 @@ func (c *Controller) viewContainerLocked(ct *container) api.Container {
 		ev := api.Endpoint{
 			Network: e.net.rec.Name, RuntimeNetwork: e.runtimeNet, Interface: e.ifname, HostInterface: e.veth, Address: addrs[0], Addresses: addrs,
 			Guard: e.layer2.guard(), VLAN: int(e.layer2.vlan), Trunk: e.layer2.trunkText(),
-			MaxFlows: e.quota.flows, FlowRate: e.quota.rate,
+			MaxFlows: e.quota.flows, FlowRate: e.quota.rate, Routes: e.viewRoutes(),
 			Gateways: []string{}, MAC: e.mac.String(), MTU: e.net.rec.MTU,
 			DefaultRoute: e == ct.gateway(ipv4) || e == ct.gateway(ipv6),
 		}

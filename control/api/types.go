@@ -193,6 +193,8 @@ type Connect struct {
 	// begins each second. 0 is the default of 16384 and 20000, -1 no limit.
 	MaxFlows int `json:"max_flows,omitempty"`
 	FlowRate int `json:"flow_rate,omitempty"`
+	// Routes are for the container, beside the default route.
+	Routes []Route `json:"routes,omitempty"`
 }
 
 // Words of Guard.
@@ -237,12 +239,13 @@ type Endpoint struct {
 	DefaultRoute  bool     `json:"default_route"` // gives that of a family at least
 	// Handover is the name under which the container's end was made in the host's
 	// namespace, for the runtime to move it.
-	Handover string `json:"handover,omitempty"`
-	Guard    string `json:"guard"` // on, off
-	VLAN     int    `json:"vlan,omitempty"`
-	Trunk    string `json:"trunk,omitempty"`
-	MaxFlows int    `json:"max_flows,omitempty"` // 0: the default, -1: no limit
-	FlowRate int    `json:"flow_rate,omitempty"`
+	Handover string  `json:"handover,omitempty"`
+	Guard    string  `json:"guard"` // on, off
+	VLAN     int     `json:"vlan,omitempty"`
+	Trunk    string  `json:"trunk,omitempty"`
+	MaxFlows int     `json:"max_flows,omitempty"` // 0: the default, -1: no limit
+	FlowRate int     `json:"flow_rate,omitempty"`
+	Routes   []Route `json:"routes,omitempty"`
 }
 
 // PortMapping is a published port or range.

@@ -61,6 +61,9 @@ func (c *call) request(given *types100.Result) (in api.Attach, err error) {
 		Network: c.network(), Ifname: c.args.IfName, MAC: c.mac(), RuntimeNetwork: c.Name,
 		Guard: c.Guard, VLAN: c.VLAN, Trunk: c.Trunk,
 	}
+	if conn.Routes, err = c.routes(given); err != nil {
+		return in, err
+	}
 	ips := c.ips()
 	if given != nil {
 		ips = nil
@@ -158,6 +161,13 @@ func (c *call) result(ct api.Container, given *types100.Result) (*types100.Resul
 			}
 		}
 		r.IPs = append(r.IPs, conf)
+	}
+	for _, route := range e.Routes {
+		added, err := resultRoute(route)
+		if err != nil {
+			return nil, err
+		}
+		r.Routes = append(r.Routes, added)
 	}
 	r.DNS = c.dns(given)
 	return r, nil

@@ -23,10 +23,11 @@ type config struct {
 	types.PluginConf
 	networkConfig
 
-	Socket string `json:"socket"`
-	Guard  string `json:"guard"`
-	VLAN   int    `json:"vlan"`
-	Trunk  string `json:"trunk"`
+	Socket string        `json:"socket"`
+	Routes []types.Route `json:"routes"`
+	Guard  string        `json:"guard"`
+	VLAN   int           `json:"vlan"`
+	Trunk  string        `json:"trunk"`
 
 	RuntimeConfig struct {
 		PortMappings []portMapping   `json:"portMappings"`

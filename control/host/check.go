@@ -60,6 +60,9 @@ func (h *Host) CheckVeth(ns *Netns, index int, s VethSpec) error {
 			return errors.Join(err, fmt.Errorf("%s has lost its default route via %s", s.Ifname, gw))
 		}
 	}
+	if err := in.checkStatic(inner.Index, s.Routes); err != nil {
+		return fmt.Errorf("%s %w", s.Ifname, err)
+	}
 	return nil
 }
 

@@ -22,8 +22,9 @@ type VethSpec struct {
 	Gateways []netip.Addr     // next hop of the default routes, at most one for each family; may be empty
 	// GatewayMAC is that of all Gateways; nil: the container asks.
 	GatewayMAC net.HardwareAddr
-	NoUSO      bool // the kernel's virtio_net_hdr has no words for UDP segmentation
-	Seal       Seal // of the host end's ingress; nil: not sealed (tests only)
+	Routes     []StaticRoute // of the container end, beside the default routes; may be empty
+	NoUSO      bool          // the kernel's virtio_net_hdr has no words for UDP segmentation
+	Seal       Seal          // of the host end's ingress; nil: not sealed (tests only)
 }
 
 // AddVeth makes a veth pair with one end in ns, whole or not at all, and returns
@@ -192,6 +193,14 @@ func (c *conn) configure(index int, s VethSpec) error {
 		}
 		if err := c.setNeighbor(Neighbor{index, gw, s.GatewayMAC}); err != nil {
 			return fmt.Errorf("%s: neighbour %s: %w", s.Ifname, gw, err)
+		}
+	}
+	for _, r := range s.Routes {
+		switch err := c.addStatic(index, r); {
+		case errors.Is(err, unix.EEXIST):
+			return fmt.Errorf("%s: %w: a route to %s is there already", s.Ifname, err, r.To)
+		case err != nil:
+			return fmt.Errorf("%s: route to %s: %w", s.Ifname, r, err)
 		}
 	}
 	return nil

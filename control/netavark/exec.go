@@ -41,6 +41,8 @@ type network struct {
 	Internal bool     `json:"internal"`
 	Routes   []struct {
 		Destination string `json:"destination"`
+		Gateway     string `json:"gateway"`
+		Metric      int    `json:"metric"`
 	} `json:"routes"`
 	Options map[string]string `json:"options"`
 }
@@ -116,9 +118,6 @@ func (n *network) wanted(o options) (api.NetworkCreate, error) {
 	if o.network != "" {
 		in.Name = o.network
 	}
-	if len(n.Routes) > 0 {
-		return in, fmt.Errorf("network %s: route %s: further routes are not supported: leave --route out", n.Name, n.Routes[0].Destination)
-	}
 	for _, s := range n.Subnets {
 		p, err := netip.ParsePrefix(s.Subnet)
 		if err != nil {
@@ -140,6 +139,9 @@ func (e *exec) request(netns string, o options) (at api.Attach, in api.NetworkCr
 	conn := api.Connect{
 		Network: in.Name, RuntimeNetwork: e.Network.Name, Ifname: e.Options.Ifname, MAC: e.Options.StaticMAC,
 		Guard: o.guard, VLAN: o.vlan, Trunk: o.trunk,
+	}
+	for _, r := range e.Network.Routes {
+		conn.Routes = append(conn.Routes, api.Route{To: r.Destination, Via: r.Gateway, Metric: r.Metric})
 	}
 	for _, s := range e.Options.StaticIPs {
 		a, err := netip.ParseAddr(s)

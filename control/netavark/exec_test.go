@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
+
+	"github.com/vswitch/vswitch/control/api"
 )
 
 func TestPortRules(t *testing.T) {
@@ -20,6 +22,20 @@ func TestPortRules(t *testing.T) {
 		if got, err := tc.in.rule(); !slices.Equal(got, tc.want) || (err != nil) != (tc.want == nil) {
 			t.Errorf("%+v: %v, %v, want %v", tc.in, got, err, tc.want)
 		}
+	}
+}
+
+// Routes of a network are for each of its containers.
+func TestRoutes(t *testing.T) {
+	var e exec
+	in := `{"network":{"name":"vs1","subnets":[{"subnet":"10.45.0.0/24"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.45.0.9","metric":7}]},"network_options":{"interface_name":"eth0"}}`
+	if err := json.Unmarshal([]byte(in), &e); err != nil {
+		t.Fatal(err)
+	}
+	at, _, err := e.request("/run/netns/x", options{})
+	want := []api.Route{{To: "10.5.0.0/16", Via: "10.45.0.9", Metric: 7}}
+	if err != nil || !slices.Equal(at.Networks[0].Routes, want) {
+		t.Errorf("%+v, %v", at, err)
 	}
 }
 

@@ -83,6 +83,15 @@ type Endpoint struct {
 	// MaxFlows and FlowRate: 0 is the default, -1 no limit.
 	MaxFlows int `json:"max_flows,omitempty"`
 	FlowRate int `json:"flow_rate,omitempty"`
+	// Routes are beside the default routes.
+	Routes []Route `json:"routes,omitempty"`
+}
+
+// Route is one in a container's namespace.
+type Route struct {
+	To     netip.Prefix `json:"to"`
+	Via    netip.Addr   `json:"via"` // invalid: the network's gateway, without one the link
+	Metric int          `json:"metric,omitempty"`
 }
 
 // Port is a published interval of ports.
