@@ -1,12 +1,17 @@
 package ipfix
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/vmware/go-ipfix/pkg/entities"
+	"github.com/vmware/go-ipfix/pkg/registry"
 )
 
 const (
@@ -18,11 +23,7 @@ const (
 	// 7011 8.4).
 	templateEvery = 30 * time.Second
 
-	headerLen     = 16
-	setHeaderLen  = 4
-	templateSetID = 2
-	template4     = 256
-	template6     = 257
+	firstTemplate = 256 // IPv6 has the next
 )
 
 // EndReason is IANA's flowEndReason.
@@ -44,30 +45,62 @@ type Record struct {
 	Reason         EndReason
 }
 
-// field is an information element: its number and length in a record.
-type field struct{ id, size uint16 }
+// names are the information elements of both templates; those of addresses have a
+// name for each family in place of the %.
+var names = []string{
+	"sourceIP%Address", "destinationIP%Address", "sourceTransportPort", "destinationTransportPort", "protocolIdentifier",
+	"packetDeltaCount", "octetDeltaCount", "flowStartMilliseconds", "flowEndMilliseconds", "flowEndReason",
+	"postNATSourceIP%Address", "postNATDestinationIP%Address", "postNAPTSourceTransportPort", "postNAPTDestinationTransportPort",
+}
 
-// fields are those of both templates; an address element has a number for each
-// family, IPv4 first.
-func fields(f int) []field {
-	addr := []uint16{4, 16}[f]
-	return []field{
-		{[]uint16{8, 27}[f], addr}, {[]uint16{12, 28}[f], addr}, // sourceIPAddress, destinationIPAddress
-		{7, 2}, {11, 2}, {4, 1}, // sourceTransportPort, destinationTransportPort, protocolIdentifier
-		{2, 8}, {1, 8}, // packetDeltaCount, octetDeltaCount
-		{152, 8}, {153, 8}, {136, 1}, // flowStartMilliseconds, flowEndMilliseconds, flowEndReason
-		{[]uint16{225, 281}[f], addr}, {[]uint16{226, 282}[f], addr}, // postNATSourceIPAddress, postNATDestinationIPAddress
-		{227, 2}, {228, 2}, // postNAPTSourceTransportPort, postNAPTDestinationTransportPort
+// template is the elements of a family's records. It does not change once made.
+type template struct {
+	id       uint16
+	elements []*entities.InfoElement
+}
+
+// templates are those of IPv4 and IPv6.
+var templates = sync.OnceValue(func() (list [2]template) {
+	registry.LoadRegistry()
+	for f, family := range []string{"v4", "v6"} {
+		list[f].id = firstTemplate + uint16(f)
+		for _, name := range names {
+			e, err := registry.GetInfoElement(strings.Replace(name, "%", family, 1), registry.IANAEnterpriseID)
+			if err != nil {
+				panic(err) // a name above is none of IANA's
+			}
+			list[f].elements = append(list[f].elements, e)
+		}
+	}
+	return list
+})
+
+// values are what a record has of its template's elements.
+func (r *Record) values(t *template) []entities.InfoElementWithValue {
+	e := t.elements
+	u16, u64 := entities.NewUnsigned16InfoElement, entities.NewUnsigned64InfoElement
+	ip := func(e *entities.InfoElement, a netip.AddrPort) entities.InfoElementWithValue {
+		return entities.NewIPAddressInfoElement(e, a.Addr().AsSlice())
+	}
+	return []entities.InfoElementWithValue{
+		ip(e[0], r.Src), ip(e[1], r.Dst), u16(e[2], r.Src.Port()), u16(e[3], r.Dst.Port()), entities.NewUnsigned8InfoElement(e[4], r.Proto),
+		u64(e[5], r.Packets), u64(e[6], r.Bytes),
+		entities.NewDateTimeMillisecondsInfoElement(e[7], uint64(r.Start.UnixMilli())), entities.NewDateTimeMillisecondsInfoElement(e[8], uint64(r.End.UnixMilli())),
+		entities.NewUnsigned8InfoElement(e[9], uint8(r.Reason)),
+		ip(e[10], r.NATSrc), ip(e[11], r.NATDst), u16(e[12], r.NATSrc.Port()), u16(e[13], r.NATDst.Port()),
 	}
 }
 
 // Exporter sends records to one collector. One caller at a time.
+//
+// Messages are built by go-ipfix; they are sent here, because its exporting process
+// counts a message's own records in its sequence number, which a collector takes for
+// loss (RFC 7011 3.1), and is over for good with the first datagram that is refused.
 type Exporter struct {
 	conn      net.Conn
 	domain    uint32
 	sequence  uint32 // data records sent before
 	templates time.Time
-	buf       []byte
 }
 
 // Dial prepares to send to a collector, host:port; the port may be left out. UDP
@@ -91,77 +124,51 @@ func (e *Exporter) Close() error { return e.conn.Close() }
 // when those are due. After an error the rest is sent all the same: a collector
 // that is not there yet refuses one datagram, not the next.
 func (e *Exporter) Send(now time.Time, list []Record) (err error) {
+	kinds := templates()
 	if now.Sub(e.templates) >= templateEvery {
-		e.begin(now)
-		e.putTemplates()
-		err = e.flush(0)
 		e.templates = now
-	}
-	for f, id := range []uint16{template4, template6} {
-		size := 0
-		for _, fd := range fields(f) {
-			size += int(fd.size)
+		for f := range kinds {
+			set, serr := entities.MakeTemplateSet(kinds[f].id, kinds[f].elements)
+			err = errors.Join(err, serr, e.send(now, set))
 		}
-		most := (maxMessage - headerLen - setHeaderLen) / size
+	}
+	for f := range kinds {
+		t := &kinds[f]
+		most := (maxMessage - entities.MsgHeaderLength - entities.SetHeaderLen) / recordLen(t)
 		own := slices.DeleteFunc(slices.Clone(list), func(r Record) bool { return r.Src.Addr().Is4() != (f == 0) })
 		for part := range slices.Chunk(own, most) {
-			e.begin(now)
-			e.putSetHeader(id, setHeaderLen+len(part)*size)
+			set := entities.NewSet(false)
+			serr := set.PrepareSet(entities.Data, t.id)
 			for i := range part {
-				e.putRecord(&part[i])
+				serr = errors.Join(serr, set.AddRecordV2(part[i].values(t), t.id))
 			}
-			if ferr := e.flush(len(part)); err == nil {
-				err = ferr
-			}
+			err = errors.Join(err, serr, e.send(now, set))
+			e.sequence += uint32(len(part))
 		}
 	}
 	return err
 }
 
-func (e *Exporter) begin(now time.Time) {
-	be := binary.BigEndian
-	e.buf = be.AppendUint16(e.buf[:0], version)
-	e.buf = be.AppendUint16(e.buf, 0) // length, by flush
-	e.buf = be.AppendUint32(e.buf, uint32(now.Unix()))
-	e.buf = be.AppendUint32(e.buf, e.sequence)
-	e.buf = be.AppendUint32(e.buf, e.domain)
-}
-
-// flush sends the message, with so many data records.
-func (e *Exporter) flush(records int) error {
-	binary.BigEndian.PutUint16(e.buf[2:], uint16(len(e.buf)))
-	e.sequence += uint32(records)
-	_, err := e.conn.Write(e.buf)
-	return err
-}
-
-func (e *Exporter) putSetHeader(id uint16, length int) {
-	e.buf = binary.BigEndian.AppendUint16(e.buf, id)
-	e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(length))
-}
-
-func (e *Exporter) putTemplates() {
-	at := len(e.buf)
-	e.putSetHeader(templateSetID, 0)
-	for f, id := range []uint16{template4, template6} {
-		list := fields(f)
-		e.putSetHeader(id, len(list)) // the same shape: ID, count
-		for _, fd := range list {
-			e.putSetHeader(fd.id, int(fd.size))
-		}
+func recordLen(t *template) (n int) {
+	for _, e := range t.elements {
+		n += int(e.Len)
 	}
-	binary.BigEndian.PutUint16(e.buf[at+2:], uint16(len(e.buf)-at))
+	return n
 }
 
-// putRecord writes what fields describes, in that order.
-func (e *Exporter) putRecord(r *Record) {
-	be := binary.BigEndian
-	e.buf = append(append(e.buf, r.Src.Addr().AsSlice()...), r.Dst.Addr().AsSlice()...)
-	e.buf = be.AppendUint16(be.AppendUint16(e.buf, r.Src.Port()), r.Dst.Port())
-	e.buf = append(e.buf, r.Proto)
-	e.buf = be.AppendUint64(be.AppendUint64(e.buf, r.Packets), r.Bytes)
-	e.buf = be.AppendUint64(be.AppendUint64(e.buf, uint64(r.Start.UnixMilli())), uint64(r.End.UnixMilli()))
-	e.buf = append(e.buf, byte(r.Reason))
-	e.buf = append(append(e.buf, r.NATSrc.Addr().AsSlice()...), r.NATDst.Addr().AsSlice()...)
-	e.buf = be.AppendUint16(be.AppendUint16(e.buf, r.NATSrc.Port()), r.NATDst.Port())
+// send sends a message of one set.
+func (e *Exporter) send(now time.Time, set entities.Set) error {
+	set.UpdateLenInHeader()
+	m := entities.NewMessage(false)
+	m.SetVersion(version)
+	m.SetObsDomainID(e.domain)
+	m.SetMessageLen(uint16(entities.MsgHeaderLength + set.GetSetLength()))
+	m.SetExportTime(uint32(now.Unix()))
+	m.SetSequenceNum(e.sequence)
+	b := append(m.GetMsgHeader(), set.GetHeaderBuffer()...)
+	for _, r := range set.GetRecords() {
+		b = append(b, r.GetBuffer()...)
+	}
+	_, err := e.conn.Write(b)
+	return err
 }
