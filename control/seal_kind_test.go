@@ -84,7 +84,7 @@ func TestSealOfEitherKind(t *testing.T) {
 	labtest.NeedProgram(t, "tc")
 	labtest.NeedBPF(t)
 	if !hasTCX(t) {
-		t.Skip("the kernel has no TCX (Linux 6.6): there is one kind of seal")
+		labtest.SkipOldKernel(t, 6, 6, "no TCX: there is one kind of seal")
 	}
 	r := newRig(t)
 	r.cfg.NoTCX = true

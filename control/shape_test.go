@@ -18,7 +18,7 @@ func TestShaping(t *testing.T) {
 	r.start()
 	a, _ := r.attach("a", api.Attach{})
 	if !hasTCX(t) {
-		t.Skip("the kernel has no TCX (Linux 6.6): the ingress of a cable is taken")
+		labtest.SkipOldKernel(t, 6, 6, "no TCX: the ingress of a cable is taken")
 	}
 	b := labtest.New(t, "b")
 	bct, err := r.attachAs(b, "b", DefaultNetwork, "eth0")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // flow is the i-th of many: containers of a network that talk to the world.
@@ -142,8 +143,11 @@ func TestDocumentedSizes(t *testing.T) {
 
 // A million flows take less than 400 MB, as the kernel counts them.
 func TestConntrackMemoryOfAMillionFlows(t *testing.T) {
-	if testing.Short() || UnderRace {
-		t.Skip("takes a quarter of a gigabyte: not with -short, nor under the race detector")
+	switch why := "takes a quarter of a gigabyte"; {
+	case testing.Short():
+		labtest.Short.Skip(t, why)
+	case UnderRace:
+		labtest.Racing.Skip(t, why)
 	}
 	resident := func() int64 {
 		debug.FreeOSMemory()

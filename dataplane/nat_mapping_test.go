@@ -10,6 +10,7 @@ import (
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 var none frame.Offload
@@ -54,7 +55,7 @@ func scaled(n int) int {
 // wholeOnly skips a test whose numbers cannot be scaled.
 func wholeOnly(t *testing.T) {
 	if dataplane.UnderRace {
-		t.Skip("one goroutine and a hundred thousand flows: not under the race detector")
+		labtest.Racing.Skip(t, "one goroutine and a hundred thousand flows")
 	}
 }
 

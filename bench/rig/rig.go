@@ -92,6 +92,8 @@ type Options struct {
 	// nothing.
 	Binary    string
 	Uncounted func(context.Context) (string, error)
+	// MaxFlows is how many flows vswitch may track, 0: as many as by default.
+	MaxFlows int
 }
 
 // needs are the programs of each system, with Debian's packages of them.
@@ -154,12 +156,11 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 		if opt.Uncounted == nil {
 			return errors.New("nothing to build it with")
 		}
-		var binary string
-		if binary, err = opt.Uncounted(ctx); err == nil {
-			err = r.buildVSwitch(ctx, binary)
+		if opt.Binary, err = opt.Uncounted(ctx); err == nil {
+			err = r.buildVSwitch(ctx, opt)
 		}
 	case VSwitch, Userspace, Unguarded, Ring, RingUserspace:
-		err = r.buildVSwitch(ctx, opt.Binary)
+		err = r.buildVSwitch(ctx, opt)
 	case OVS:
 		err = r.buildOVS(ctx)
 	case VDE:

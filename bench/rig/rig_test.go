@@ -26,7 +26,7 @@ func build(t *testing.T, system, binary string) *rig.Rig {
 		labtest.NeedBPF(t)
 	}
 	if err := rig.Available(system); err != nil {
-		t.Skip(err)
+		labtest.Skip(t, err.Error())
 	}
 	r, err := rig.Build(t.Context(), system, rig.Options{Binary: binary})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/vswitch/vswitch/bench/gen"
@@ -20,8 +21,8 @@ const socketName = "vswitch.sock"
 
 // buildVSwitch starts a daemon in the host's namespace and attaches two
 // containers, the ports of B published.
-func (r *Rig) buildVSwitch(ctx context.Context, binary string) error {
-	if err := r.startDaemon(ctx, binary); err != nil {
+func (r *Rig) buildVSwitch(ctx context.Context, opt Options) error {
+	if err := r.startDaemon(ctx, opt); err != nil {
 		return err
 	}
 	var err error
@@ -118,12 +119,12 @@ func container(ns *netlab.NS, got api.Container) (*Container, error) {
 }
 
 // startDaemon starts the daemon under test and waits until it answers.
-func (r *Rig) startDaemon(ctx context.Context, binary string) error {
+func (r *Rig) startDaemon(ctx context.Context, opt Options) error {
 	dir, err := r.scratch()
 	if err != nil {
 		return err
 	}
-	r.binary, r.runDir = binary, filepath.Join(dir, "run")
+	r.binary, r.runDir = opt.Binary, filepath.Join(dir, "run")
 	args := []string{"daemon", "--run-dir", r.runDir, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0"}
 	switch r.System {
 	case Userspace, Unguarded, UncountedUserspace, RingUserspace:
@@ -133,7 +134,10 @@ func (r *Rig) startDaemon(ctx context.Context, binary string) error {
 	case Ring, RingUserspace:
 		args = append(args, "--capture-ring", "16M")
 	}
-	p, err := r.start(r.World.Host, binary, args...)
+	if opt.MaxFlows > 0 {
+		args = append(args, "--max-flows", strconv.Itoa(opt.MaxFlows))
+	}
+	p, err := r.start(r.World.Host, opt.Binary, args...)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // terminal is the far end of a pseudo terminal: what was drawn, and the keys.
@@ -25,7 +27,7 @@ func newTerminal(t *testing.T, rows, cols uint16) *terminal {
 	t.Helper()
 	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		labtest.Skip(t, "no pseudo terminals here: "+err.Error())
 	}
 	t.Cleanup(func() { far.Close() })
 	if err := unix.IoctlSetPointerInt(int(far.Fd()), unix.TIOCSPTLCK, 0); err != nil {
@@ -37,7 +39,7 @@ func newTerminal(t *testing.T, rows, cols uint16) *terminal {
 	}
 	near, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		labtest.Skip(t, "no pseudo terminals here: "+err.Error())
 	}
 	t.Cleanup(func() { near.Close() })
 	term := &terminal{t: t, far: far, near: near}

@@ -158,7 +158,7 @@ func TestTunnelBetweenContainers(t *testing.T) {
 				out, err := c.Command("ip", "link", "add", "vxlan0", "type", "vxlan", "id", "7", "dstport", "4789",
 					"dev", "eth0", "local", local, "remote", remote, tt.checksum).CombinedOutput()
 				if bytes.Contains(out, []byte("Unknown device type")) {
-					t.Skip("the kernel has no VXLAN")
+					labtest.Skip(t, "the kernel has no VXLAN")
 				}
 				err = errors.Join(err, c.AddAddr("vxlan0", fmt.Sprintf("10.7.0.%d/24", 10+i)), c.SetUp("vxlan0"))
 				if err != nil {

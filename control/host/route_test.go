@@ -184,7 +184,7 @@ func TestUplinks(t *testing.T) {
 func TestSetupTAP(t *testing.T) {
 	host := labtest.New(t, "host")
 	if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err != nil {
-		t.Skip("no TAP device can be made: ", err)
+		labtest.SkipRights(t, "no TAP device can be made: "+err.Error())
 	} else {
 		f.Close()
 	}

@@ -97,7 +97,7 @@ func bothWays(t *testing.T, test func(t *testing.T, u *uplink, attach func() (io
 			}
 			c, err := attach()
 			if errors.Is(err, ErrNoTCX) {
-				t.Skip(err)
+				labtest.SkipOldKernel(t, 6, 6, err.Error())
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -324,7 +324,7 @@ func testKilled(t *testing.T, way int) {
 		t.Fatalf("the guardian did not start: %v", err)
 	}
 	if said[0] == noTCX {
-		t.Skip(ErrNoTCX)
+		labtest.SkipOldKernel(t, 6, 6, ErrNoTCX.Error())
 	}
 	if err := dial(); !os.IsTimeout(err) {
 		t.Errorf("guarded: got %v, want silence", err)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // dashboard is what the test looks at of Grafana's file.
@@ -75,13 +77,7 @@ var notShown = map[string]bool{
 // The dashboard's expressions and the alerts of docs/metrics.md are read by
 // Prometheus' own parser.
 func TestPromtoolCheckRules(t *testing.T) {
-	if _, err := exec.LookPath("promtool"); err != nil {
-		why := "promtool, of the package prometheus, is not installed"
-		if os.Getenv("VSWITCH_CI") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	labtest.NeedProgram(t, "promtool")
 	_, d := readDashboard(t)
 	var rules strings.Builder
 	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")

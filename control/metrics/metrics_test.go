@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -132,13 +133,7 @@ func TestConventions(t *testing.T) {
 
 // Prometheus' own tool holds the whole scrape against its rules.
 func TestPromtoolCheckMetrics(t *testing.T) {
-	if _, err := exec.LookPath("promtool"); err != nil {
-		why := "promtool, of the package prometheus, is not installed"
-		if os.Getenv("VSWITCH_CI") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	labtest.NeedProgram(t, "promtool")
 	cmd := exec.Command("promtool", "check", "metrics")
 	cmd.Stdin = strings.NewReader(full(t))
 	if out, err := cmd.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {

@@ -3,7 +3,6 @@ package pcapfilter
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -11,24 +10,19 @@ import (
 	"golang.org/x/net/bpf"
 
 	"github.com/vswitch/vswitch/dataplane/filter"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // A file says not which way its packets went, so that libpcap's own programs are
 // run here, for packets of both directions.
 func TestDirectionsAsTcpdump(t *testing.T) {
-	program, err := exec.LookPath("tcpdump")
-	if err != nil {
-		if os.Getenv("VSWITCH_CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("tcpdump is not installed: nothing to compare with")
-	}
+	labtest.NeedProgram(t, "tcpdump")
 	frames := packets(t, rand.New(rand.NewPCG(9, 10)), 400)
 	for _, expr := range []string{
 		"inbound", "outbound", "not inbound", "inbound and tcp port 80", "outbound or arp", "(inbound and src host 10.0.0.1) or (outbound and dst host 10.0.0.1)",
 		"vlan and inbound", "not (outbound and udp)", "inbound and outbound",
 	} {
-		out, err := exec.Command(program, "-y", "EN10MB", "-O", "-ddd", expr).Output()
+		out, err := exec.Command("tcpdump", "-y", "EN10MB", "-O", "-ddd", expr).Output()
 		if err != nil {
 			t.Errorf("%s: tcpdump: %v", expr, err)
 			continue

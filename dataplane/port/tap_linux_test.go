@@ -25,7 +25,7 @@ func openTAP(t testing.TB, ns *netlab.NS, cfg port.TAPConfig) *port.TAP {
 		return err
 	})
 	if errors.Is(err, unix.EACCES) {
-		t.Skip("no rights on /dev/net/tun in this user namespace: ", err)
+		labtest.SkipRights(t, "no rights on /dev/net/tun in this user namespace: "+err.Error())
 	}
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Close()) })

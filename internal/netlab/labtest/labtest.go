@@ -13,12 +13,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -28,9 +25,6 @@ const (
 	// labEnv tells the re-executed binary that it is inside, or why it is not.
 	labEnv = "VSWITCH_LAB"
 	inside = "inside"
-
-	// mustEnv=1 turns a skip for want of rights into a failure.
-	mustEnv = "VSWITCH_TEST_NETNS"
 )
 
 // Main is for TestMain: Enter, then m.Run, then os.Exit.
@@ -118,73 +112,6 @@ func settle() error {
 		return fmt.Errorf("mount tmpfs on /run: %w", err)
 	}
 	return nil
-}
-
-// Need skips the test when the process could not enter its own namespaces, and
-// says why. It fails instead under VSWITCH_TEST_NETNS=1.
-func Need(t testing.TB) {
-	t.Helper()
-	switch lab := os.Getenv(labEnv); lab {
-	case inside:
-	case "":
-		t.Fatal("TestMain of this package does not call labtest.Main")
-	default:
-		refuse(t, "no rights to make namespaces: "+lab)
-	}
-}
-
-// NeedRoot skips the test when the process is not root outside of user namespaces,
-// who alone makes device files and runs what asks for that. It fails instead under
-// VSWITCH_TEST_NETNS=1.
-func NeedRoot(t testing.TB) {
-	t.Helper()
-	Need(t)
-	// user_namespaces(7): the initial one maps all numbers to themselves.
-	ids, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f := strings.Fields(string(ids)); os.Geteuid() != 0 || len(f) != 3 || f[2] != "4294967295" {
-		refuse(t, "needs root outside of user namespaces")
-	}
-}
-
-// NeedBPF skips the test when the kernel loads no BPF programs for this
-// process, and says why. It fails instead under VSWITCH_TEST_NETNS=1.
-func NeedBPF(t testing.TB) {
-	t.Helper()
-	Need(t)
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type:         ebpf.SchedCLS,
-		License:      "Apache-2.0",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	})
-	if err != nil {
-		refuse(t, "the kernel loads no BPF program: "+err.Error())
-	}
-	prog.Close()
-}
-
-// NeedProgram skips the test when a program that it runs is not installed, and
-// says which. It fails instead under VSWITCH_CI, where everything is.
-func NeedProgram(t testing.TB, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	why := name + ", which this test runs, is not installed"
-	if os.Getenv("VSWITCH_CI") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-func refuse(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv(mustEnv) == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // New makes a namespace that is closed at the end of the test.
