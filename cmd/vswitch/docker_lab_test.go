@@ -127,7 +127,7 @@ func (l *dockerLab) startDocker() {
 	}
 	ended := make(chan struct{})
 	go func() { l.dockerd.Wait(); close(ended) }()
-	for range 300 {
+	for range 1200 { // half a minute when it finds no plugin
 		if l.tryDocker("version") == nil {
 			l.ended = ended
 			return
