@@ -55,7 +55,6 @@ func (l *dockerLab) compose(dir string, args ...string) string {
 	l.t.Helper()
 	cmd := exec.Command("docker-compose", append([]string{"--no-ansi", "--project-name", "shop", "--file", filepath.Join(dir, "compose.yml")}, args...)...)
 	cmd.Dir = dir
-	// It asks for pulls and prunes by a Python library whose HTTP has no other proxy.
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix:///run/docker.sock", "HOME="+dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -98,6 +97,10 @@ func TestDockerCompose(t *testing.T) {
 	}
 	if links, _ := l.world.Host.Links(); !strings.Contains(strings.Join(links, " "), "shop0") {
 		t.Errorf("no shop0 among %v", links)
+	}
+
+	if ls := l.must("network", "ls"); !strings.Contains(ls, " (shop_front) ") || !strings.Contains(ls, " (shop_back) ") {
+		t.Errorf("Docker's names are not shown:\n%s", ls)
 	}
 
 	// Other ports: the container is made anew with its address.

@@ -103,7 +103,11 @@ func newNetworkLs(c *cli) *cobra.Command {
 func printNetworks(w io.Writer, ns []api.Network) error {
 	t := newTable(w, "NAME", "SUBNET", "GATEWAY", "INTERFACE", "MTU", "INTERNAL", "CONTAINERS")
 	for _, n := range ns {
-		t.row(n.Name, subnets(n, subnetCIDR), subnets(n, subnetGateway), n.Interface, fmt.Sprint(n.MTU), yesNo(n.Internal), fmt.Sprint(len(n.Containers)))
+		name := n.Name
+		if docker := n.Labels[api.LabelDockerNetwork]; docker != "" {
+			name += " (" + docker + ")"
+		}
+		t.row(name, subnets(n, subnetCIDR), subnets(n, subnetGateway), n.Interface, fmt.Sprint(n.MTU), yesNo(n.Internal), fmt.Sprint(len(n.Containers)))
 	}
 	return t.flush()
 }

@@ -50,3 +50,6 @@ type Attachment struct {
 type Collected struct {
 	Released []Attachment `json:"released"`
 }
+
+// LabelDockerNetwork is the label with the name that Docker's user gave a network.
+const LabelDockerNetwork = "com.docker.network.name"

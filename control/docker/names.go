@@ -27,10 +27,6 @@ const (
 	namesCall   = 10 * time.Second       // one question
 )
 
-// networkLabel keeps the name that Docker's user gave a network: vswitch network
-// inspect shows it.
-const networkLabel = "com.docker.network.name"
-
 // containerLabel keeps the ID of the container that an endpoint belongs to.
 const containerLabel = "com.docker.container.id"
 
@@ -183,8 +179,8 @@ func (n *Names) sync(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if net.Name == madeName(id) && net.Labels[networkLabel] != dn.Name {
-				in := api.NetworkUpdate{Labels: map[string]string{networkLabel: dn.Name}}
+			if net.Name == madeName(id) && net.Labels[api.LabelDockerNetwork] != dn.Name {
+				in := api.NetworkUpdate{Labels: map[string]string{api.LabelDockerNetwork: dn.Name}}
 				if _, err := n.backend.UpdateNetwork(ctx, net.Name, in); err != nil && !errors.Is(err, api.ErrNotFound) {
 					return err
 				}

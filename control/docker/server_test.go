@@ -297,7 +297,7 @@ func TestNames(t *testing.T) {
 	if ct, _ := s.Container(ctx, "web"); ct.Labels[containerLabel] != "c1" {
 		t.Errorf("labels %v", ct.Labels)
 	}
-	if n, _ := s.Network(ctx, madeName("a1")); n.Labels[networkLabel] != "front" {
+	if n, _ := s.Network(ctx, madeName("a1")); n.Labels[api.LabelDockerNetwork] != "front" {
 		t.Errorf("labels of the network %v", n.Labels)
 	}
 	// A second network of a container, and one that dockerd does not know.
