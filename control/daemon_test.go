@@ -255,7 +255,7 @@ func TestAttachPublishDetach(t *testing.T) {
 	wantFetch(t, r.world.Host, netlab.HostAddr+":8080", "web", "")
 	wantFetch(t, db, netlab.HostAddr+":8080", "web", netlab.HostAddr)
 
-	nat, err := r.NAT(ctx)
+	nat, err := r.NAT(ctx, api.NATQuery{})
 	if err != nil || len(nat) == 0 {
 		t.Errorf("nat: %v, %v", nat, err)
 	}

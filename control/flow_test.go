@@ -150,7 +150,7 @@ func TestFlowTableThroughALife(t *testing.T) {
 		})
 		c.Close()
 		eventually(t, 5*time.Second, "its end is seen", func() bool {
-			nat, err := r.NAT(t.Context())
+			nat, err := r.NAT(t.Context(), api.NATQuery{})
 			return err == nil && len(nat) == 1 && nat[0].State == "closing" && nat[0].Packets > 1000
 		})
 		if _, err := r.FlushNAT(t.Context(), api.NATFlush{}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -26,45 +25,53 @@ func (c *Controller) Flows(_ context.Context, q api.FlowQuery) ([]api.Flow, erro
 		only = ct.rec.Name
 		c.mu.Unlock()
 	}
-	infos := c.sw.Flows()
-	busier := func(a, b dataplane.ConnInfo) int {
-		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Bytes[0]+b.Bytes[1], a.Bytes[0]+a.Bytes[1]), cmp.Compare(a.Age, b.Age))
-	}
-	slices.SortFunc(infos, busier)
-	now := time.Now()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	names := c.flowNamesLocked()
-	list := []api.Flow{}
+	c.mu.Unlock()
+	busiest := first[dataplane.ConnInfo]{n: q.Limit, order: func(a, b *dataplane.ConnInfo) int {
+		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Bytes[0]+b.Bytes[1], a.Bytes[0]+a.Bytes[1]), cmp.Compare(a.Age, b.Age))
+	}}
+	c.sw.EachFlow(func(i *dataplane.ConnInfo) {
+		if only != "" {
+			if s := names.sides(i); s.near != only && s.far != only {
+				return
+			}
+		}
+		busiest.add(i)
+	})
+	now := time.Now()
+	infos := busiest.sorted()
+	list := make([]api.Flow, 0, len(infos))
 	for i := range infos {
 		f := names.view(&infos[i], now)
 		if only != "" && f.Container != only {
-			if f.Peer != only {
-				continue
-			}
 			f = turned(f)
 		}
 		list = append(list, f)
-		if q.Limit > 0 && len(list) == q.Limit {
-			break
-		}
 	}
 	return list, nil
 }
 
-// flowNames finds the names of addresses and ports for a list of flows.
+// flowNames finds the names of addresses and ports for a list of flows, as they were
+// when it was made.
 type flowNames struct {
-	c     *Controller
-	addrs map[netip.Addr]*endpoint
+	addrs map[netip.Addr]owner
 	hosts map[netip.Addr]bool // the host's own
+	ports map[frame.PortID]portName
 }
 
+// owner is the container that has an address.
+type owner struct{ name, network string }
+
 func (c *Controller) flowNamesLocked() flowNames {
-	n := flowNames{c: c, addrs: make(map[netip.Addr]*endpoint), hosts: make(map[netip.Addr]bool)}
+	n := flowNames{addrs: make(map[netip.Addr]owner), hosts: make(map[netip.Addr]bool), ports: make(map[frame.PortID]portName, len(c.byPort))}
+	for id := range c.byPort {
+		n.ports[id], _ = c.portNameLocked(id)
+	}
 	for _, ct := range c.containers {
 		for _, e := range ct.endpoints {
 			for _, a := range e.addrs {
-				n.addrs[a] = e
+				n.addrs[a] = owner{ct.rec.Name, e.net.rec.Name}
 			}
 		}
 	}
@@ -86,10 +93,10 @@ const hostName = "host"
 
 // of is the name of an address, "" for one of the world.
 func (n *flowNames) of(a netip.Addr) (name, network string) {
-	switch e := n.addrs[a]; {
-	case e != nil:
-		return e.ct.rec.Name, e.net.rec.Name
-	case n.hosts[a]:
+	if o, ok := n.addrs[a]; ok {
+		return o.name, o.network
+	}
+	if n.hosts[a] {
 		return hostName, ""
 	}
 	return "", ""
@@ -104,25 +111,15 @@ func (n *flowNames) view(i *dataplane.ConnInfo, now time.Time) api.Flow {
 		Direction: api.FlowOut, Address: side(i.Orig.Src, i.Orig.SrcPort), PeerAddress: side(i.Orig.Dst, i.Orig.DstPort),
 		SentPackets: i.Packets[0], SentBytes: i.Bytes[0], ReceivedPackets: i.Packets[1], ReceivedBytes: i.Bytes[1],
 	}
-	near, far := i.Orig.Src, i.Orig.Dst
 	switch i.Kind {
 	case dataplane.ConnMasquerade:
 		f.Outside = side(i.Reply.Dst, i.Reply.DstPort)
-	case dataplane.ConnHairpin:
-		far = i.Reply.Src
-		f.Outside, f.PeerAddress = side(i.Orig.Dst, i.Orig.DstPort), side(i.Reply.Src, i.Reply.SrcPort)
-	case dataplane.ConnPublish, dataplane.ConnInbound:
-		// The container is the other side, at the address behind the published one.
-		far = i.Reply.Src
+	case dataplane.ConnHairpin, dataplane.ConnPublish, dataplane.ConnInbound:
 		f.Outside, f.PeerAddress = side(i.Orig.Dst, i.Orig.DstPort), side(i.Reply.Src, i.Reply.SrcPort)
 	}
-	var network, peerNetwork string
-	f.Container, network = n.of(near.NetIP())
-	f.Peer, peerNetwork = n.of(far.NetIP())
-	if i.Kind == dataplane.ConnBridged { // an unguarded port may use any address
-		f.Container, network = n.behind(i.Port, f.Container, network)
-		f.Peer, peerNetwork = n.behind(i.Other, f.Peer, peerNetwork)
-	}
+	s := n.sides(i)
+	f.Container, f.Peer = s.near, s.far
+	network, peerNetwork := s.network, s.farNetwork
 	if f.Network = network; f.Network == "" {
 		f.Network = peerNetwork
 	}
@@ -135,10 +132,28 @@ func (n *flowNames) view(i *dataplane.ConnInfo, now time.Time) api.Flow {
 	return f
 }
 
+// sides are the names of a flow's ends, near that of who began it, and their networks.
+type sides struct{ near, network, far, farNetwork string }
+
+func (n *flowNames) sides(i *dataplane.ConnInfo) (s sides) {
+	far := i.Orig.Dst
+	switch i.Kind {
+	case dataplane.ConnHairpin, dataplane.ConnPublish, dataplane.ConnInbound:
+		far = i.Reply.Src // the container is at the address behind the published one
+	}
+	s.near, s.network = n.of(i.Orig.Src.NetIP())
+	s.far, s.farNetwork = n.of(far.NetIP())
+	if i.Kind == dataplane.ConnBridged { // an unguarded port may use any address
+		s.near, s.network = n.behind(i.Port, s.near, s.network)
+		s.far, s.farNetwork = n.behind(i.Other, s.far, s.farNetwork)
+	}
+	return s
+}
+
 // behind names the container or the host at a port, where the address has no
 // name.
 func (n *flowNames) behind(id frame.PortID, name, network string) (string, string) {
-	p, ok := n.c.portNameLocked(id)
+	p, ok := n.ports[id]
 	switch {
 	case name != "" || !ok:
 		return name, cmp.Or(network, p.network)

@@ -134,7 +134,7 @@ func TestN84ProtocolsOfCables(t *testing.T) {
 	if n := errors.count(isUnreachable); n != 0 {
 		t.Errorf("the host refused %d packets that are the switch's", n)
 	}
-	nat, err := r.NAT(t.Context())
+	nat, err := r.NAT(t.Context(), api.NATQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ func TestL44PortsHaveOneOwner(t *testing.T) {
 	var nat []api.NATEntry
 	eventually(t, 2*time.Second, "the flows are tracked", func() bool {
 		var err error
-		nat, err = r.NAT(t.Context())
+		nat, err = r.NAT(t.Context(), api.NATQuery{})
 		return err == nil && len(nat) >= 300
 	})
 	seen := make(map[uint16]bool)

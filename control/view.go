@@ -245,17 +245,29 @@ func (c *Controller) FDB(context.Context) ([]api.FDBEntry, error) {
 }
 
 // NAT lists the translated connections, oldest first.
-func (c *Controller) NAT(context.Context) ([]api.NATEntry, error) {
-	conns := c.sw.Conns()
+func (c *Controller) NAT(_ context.Context, q api.NATQuery) ([]api.NATEntry, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	slices.SortFunc(conns, func(a, b dataplane.ConnInfo) int { return cmp.Compare(b.Age, a.Age) })
+	names := c.flowNamesLocked()
+	only := ""
+	if q.Container != "" {
+		ct, err := c.findContainerLocked(q.Container)
+		if err != nil {
+			c.mu.Unlock()
+			return nil, err
+		}
+		only = ct.rec.Name
+	}
+	c.mu.Unlock()
+	oldest := first[dataplane.ConnInfo]{n: q.Limit, order: func(a, b *dataplane.ConnInfo) int { return cmp.Compare(b.Age, a.Age) }}
+	c.sw.EachConn(func(i *dataplane.ConnInfo) {
+		if i.Kind != dataplane.ConnRouted && (only == "" || names.ports[i.Port].container == only) {
+			oldest.add(i)
+		}
+	})
+	conns := oldest.sorted()
 	list := make([]api.NATEntry, 0, len(conns))
 	for _, i := range conns {
-		if i.Kind == dataplane.ConnRouted {
-			continue
-		}
-		p, _ := c.portNameLocked(i.Port)
+		p := names.ports[i.Port]
 		list = append(list, api.NATEntry{
 			Proto: protoName(i.Orig.Proto), State: i.State, Kind: i.Kind.String(), Container: p.container,
 			Source: side(i.Orig.Src, i.Orig.SrcPort), Dest: side(i.Orig.Dst, i.Orig.DstPort),

@@ -36,32 +36,40 @@ func (m *meter) note(now, created int64, count uint64) {
 // Flows lists the tracked flows and the bridged ones of the last minute, in no
 // particular order. Of those, the workers remember 4096 each; busy ones stay.
 func (s *Switch) Flows() []ConnInfo {
-	parts := s.FlowParts()
-	list := parts[:0]
+	list := make([]ConnInfo, 0, s.conntrack.len())
+	s.EachFlow(func(i *ConnInfo) { list = append(list, *i) })
+	return list
+}
+
+// EachFlow calls fn for each flow that Flows lists. No lock is held meanwhile; what
+// the pointer leads to is valid until fn returns.
+func (s *Switch) EachFlow(fn func(*ConnInfo)) {
+	s.EachConn(fn)
+	var list []ConnInfo
 	at := make(map[header.Tuple]int) // in list: two workers may each see one direction
-	for i := range parts {
-		p := parts[i]
-		if p.Kind == ConnBridged {
-			if j, ok := at[p.Orig]; ok {
-				list[j].merge(&p, 0)
-				continue
-			}
-			if j, ok := at[p.Reply]; ok {
-				list[j].merge(&p, 1)
-				continue
-			}
-			at[p.Orig] = len(list)
+	for _, p := range s.bridgedParts(nil) {
+		if j, ok := at[p.Orig]; ok {
+			list[j].merge(&p, 0)
+			continue
 		}
+		if j, ok := at[p.Reply]; ok {
+			list[j].merge(&p, 1)
+			continue
+		}
+		at[p.Orig] = len(list)
 		list = append(list, p)
 	}
-	return list
+	for i := range list {
+		fn(&list[i])
+	}
 }
 
 // FlowParts is Flows as EndedFlows will tell of them: a bridged flow is there once
 // for each worker that has seen it.
-func (s *Switch) FlowParts() []ConnInfo {
+func (s *Switch) FlowParts() []ConnInfo { return s.bridgedParts(s.Conns()) }
+
+func (s *Switch) bridgedParts(list []ConnInfo) []ConnInfo {
 	now := s.cfg.Now()
-	list := s.Conns()
 	for _, w := range s.workers {
 		w.accounts.each(func(e *bridgedFlow) { list = append(list, e.info(now)) })
 	}

@@ -52,23 +52,41 @@ func (t *conntrack) halfOpen() int {
 // each calls f for every flow, under the lock of its first tuple's shard.
 func (t *conntrack) each(f func(connRef, *conn)) {
 	for i := range t.shards {
-		sh := &t.shards[i]
-		sh.mu.RLock()
-		for r := range sh.index.all {
-			if r&1 == 0 {
-				f(r, t.at(r))
-			}
+		t.eachOf(i, f)
+	}
+}
+
+func (t *conntrack) eachOf(shard int, f func(connRef, *conn)) {
+	sh := &t.shards[shard]
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for r := range sh.index.all {
+		if r&1 == 0 {
+			f(r, t.at(r))
 		}
-		sh.mu.RUnlock()
 	}
 }
 
 // Conns lists the tracked flows in no particular order.
 func (s *Switch) Conns() []ConnInfo {
-	now, limits := s.cfg.Now(), &s.snapshot.Load().timeouts
 	list := make([]ConnInfo, 0, s.conntrack.len())
-	s.conntrack.each(func(_ connRef, c *conn) { list = append(list, c.info(now, limits)) })
+	s.EachConn(func(i *ConnInfo) { list = append(list, *i) })
 	return list
+}
+
+// EachConn calls fn for each tracked flow. Workers wait for the copy of a shard's
+// flows at most: no lock is held while fn runs. What the pointer leads to is valid
+// until fn returns.
+func (s *Switch) EachConn(fn func(*ConnInfo)) {
+	now, limits := s.cfg.Now(), &s.snapshot.Load().timeouts
+	var part []ConnInfo
+	for shard := range s.conntrack.shards {
+		part = part[:0]
+		s.conntrack.eachOf(shard, func(_ connRef, c *conn) { part = append(part, c.info(now, limits)) })
+		for i := range part {
+			fn(&part[i])
+		}
+	}
 }
 
 // FlushConns forgets the flows that match and returns how many. match is called

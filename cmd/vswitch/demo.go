@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
@@ -243,7 +244,7 @@ func (d *demo) printFDB(ctx context.Context) error {
 }
 
 func (d *demo) printNAT(ctx context.Context) error {
-	nat, err := d.client.NAT(ctx)
+	nat, err := d.client.NAT(ctx, api.NATQuery{})
 	if err == nil && len(nat) == 0 {
 		err = errors.New("the NAT table is empty")
 	}

@@ -189,31 +189,25 @@ func printFDB(w io.Writer, fdb []api.FDBEntry) error {
 func newNAT(c *cli) *cobra.Command {
 	cmd := group(&cobra.Command{Use: "nat", Short: "Show and forget translated connections"})
 	var container, flushProto string
+	var limit int
 	ls := &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the connections whose addresses are translated",
 		Args:    args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl := c.client(cmd)
-			if container != "" {
-				ct, err := cl.Container(cmd.Context(), container)
-				if err != nil {
-					return err
-				}
-				container = ct.Name
+			if limit < 0 {
+				return usagef(cmd, "--limit %d: must be a number of connections", limit)
 			}
-			nat, err := cl.NAT(cmd.Context())
+			nat, err := c.client(cmd).NAT(cmd.Context(), api.NATQuery{Container: container, Limit: limit})
 			if err != nil {
 				return err
-			}
-			if container != "" {
-				nat = slices.DeleteFunc(nat, func(e api.NATEntry) bool { return e.Container != container })
 			}
 			return c.printOr(listed(nat), func() error { return printNAT(c.stdout, nat) })
 		},
 	}
 	ls.Flags().StringVar(&container, "container", "", "only connections of this container")
+	ls.Flags().IntVar(&limit, "limit", 0, "so many at most, the oldest (default all)")
 	c.addFormat(ls)
 
 	var flushOf string

@@ -43,6 +43,12 @@ const (
 	FlowIn  = "in"
 )
 
+// NATQuery selects translated connections.
+type NATQuery struct {
+	Container string // only its
+	Limit     int    // how many at most, the oldest; 0: all
+}
+
 // FlowQuery selects flows.
 type FlowQuery struct {
 	Container string // only those that it has a part in, seen from it

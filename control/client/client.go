@@ -160,8 +160,8 @@ func (c *Client) FDB(ctx context.Context) (out []api.FDBEntry, err error) {
 }
 
 // NAT lists the translated connections.
-func (c *Client) NAT(ctx context.Context) (out []api.NATEntry, err error) {
-	return out, c.call(ctx, http.MethodGet, "/v1/nat", nil, &out)
+func (c *Client) NAT(ctx context.Context, q api.NATQuery) (out []api.NATEntry, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/nat"+selection(q.Container, q.Limit), nil, &out)
 }
 
 // FlushNAT forgets translated connections: those that in selects, all of them

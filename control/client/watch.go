@@ -16,14 +16,19 @@ import (
 
 // Flows lists the flows that q selects, those with the highest rate first.
 func (c *Client) Flows(ctx context.Context, q api.FlowQuery) (out []api.Flow, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/flows"+selection(q.Container, q.Limit), nil, &out)
+}
+
+// selection is the query of so many rows of a container.
+func selection(container string, limit int) string {
 	v := url.Values{}
-	if q.Container != "" {
-		v.Set("name", q.Container)
+	if container != "" {
+		v.Set("name", container)
 	}
-	if q.Limit > 0 {
-		v.Set("limit", strconv.Itoa(q.Limit))
+	if limit > 0 {
+		v.Set("limit", strconv.Itoa(limit))
 	}
-	return out, c.call(ctx, http.MethodGet, "/v1/flows"+query(v), nil, &out)
+	return query(v)
 }
 
 // FlowLog calls fn for each flow that ends, of one container or of all, until

@@ -44,7 +44,7 @@ type Backend interface {
 	Unpublish(ctx context.Context, name string, rules []string) error
 
 	FDB(context.Context) ([]api.FDBEntry, error)
-	NAT(context.Context) ([]api.NATEntry, error)
+	NAT(context.Context, api.NATQuery) ([]api.NATEntry, error)
 	FlushNAT(context.Context, api.NATFlush) (api.NATFlushed, error)
 	Stats(context.Context) (api.Stats, error)
 	// Flows lists the flows there are; FlowLog reads those that end.
@@ -91,7 +91,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 		return b.Ports(r.Context(), r.PathValue("name"))
 	})
 	get("/v1/fdb", func(r *http.Request) (any, error) { return b.FDB(r.Context()) })
-	get("/v1/nat", func(r *http.Request) (any, error) { return b.NAT(r.Context()) })
+	get("/v1/nat", s.nat)
 	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
 	get("/v1/why", func(r *http.Request) (any, error) {
 		return b.Why(r.Context(), api.WhyQuery{From: r.URL.Query().Get("from"), To: r.URL.Query().Get("to")})

@@ -103,16 +103,33 @@ func once(v url.Values) (bool, error) {
 
 // flows answers GET /v1/flows?name=web&limit=20.
 func (s *server) flows(r *http.Request) (any, error) {
-	v := r.URL.Query()
-	q := api.FlowQuery{Container: v.Get("name")}
-	if limit := v.Get("limit"); limit != "" {
-		n, err := strconv.ParseUint(limit, 10, 31)
-		if err != nil {
-			return nil, fmt.Errorf("%w: limit %q is no number", api.ErrInvalid, limit)
-		}
-		q.Limit = int(n)
+	name, limit, err := selection(r)
+	if err != nil {
+		return nil, err
 	}
-	return s.Backend.Flows(r.Context(), q)
+	return s.Backend.Flows(r.Context(), api.FlowQuery{Container: name, Limit: limit})
+}
+
+// nat answers GET /v1/nat?name=web&limit=10.
+func (s *server) nat(r *http.Request) (any, error) {
+	name, limit, err := selection(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.Backend.NAT(r.Context(), api.NATQuery{Container: name, Limit: limit})
+}
+
+// selection reads which rows of a table are wanted, and how many.
+func selection(r *http.Request) (name string, limit int, err error) {
+	v := r.URL.Query()
+	if text := v.Get("limit"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return "", 0, fmt.Errorf("%w: limit %q is no number", api.ErrInvalid, text)
+		}
+		limit = int(n)
+	}
+	return v.Get("name"), limit, nil
 }
 
 // flowLog answers GET /v1/flows/log?name=web.

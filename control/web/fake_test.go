@@ -86,7 +86,9 @@ func (f *fake) Flows(context.Context, api.FlowQuery) ([]api.Flow, error) {
 }
 
 func (f *fake) FDB(context.Context) ([]api.FDBEntry, error) { return []api.FDBEntry{}, nil }
-func (f *fake) NAT(context.Context) ([]api.NATEntry, error) { return []api.NATEntry{}, nil }
+func (f *fake) NAT(context.Context, api.NATQuery) ([]api.NATEntry, error) {
+	return []api.NATEntry{}, nil
+}
 
 func (f *fake) happen(e api.Event) {
 	f.mu.Lock()

@@ -39,7 +39,7 @@ func newTables(b server.Backend) tables {
 	return tables{
 		"flows": tableOf(func(ctx context.Context) ([]api.Flow, error) { return b.Flows(ctx, api.FlowQuery{}) }),
 		"fdb":   tableOf[api.FDBEntry](b.FDB),
-		"nat":   tableOf[api.NATEntry](b.NAT),
+		"nat":   tableOf(func(ctx context.Context) ([]api.NATEntry, error) { return b.NAT(ctx, api.NATQuery{}) }),
 	}
 }
 
