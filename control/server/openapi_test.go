@@ -212,7 +212,7 @@ func TestOpenAPITypes(t *testing.T) {
 				fmt.Sscan(status, &daemon.status)
 				for kind, m := range r.Content {
 					daemon.kind = kind
-					if kind != "application/x-pcapng" {
+					if kind != "application/x-pcapng" && kind != "application/octet-stream" {
 						answer = m.Schema
 						daemon.answer = append(encode(t, doc.example(t, m.Schema, used)), '\n')
 					}

@@ -102,6 +102,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/capture", s.capture)
 	mux.HandleFunc("DELETE /v1/capture/{id}", s.endCapture)
+	mux.HandleFunc("GET /v1/debug/pprof/{profile}", s.profile)
 	s.runtime(mux)
 	s.leases(mux)
 
