@@ -20,7 +20,7 @@ RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
 FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-cni race bench bench-quick bench-guard bench-micro fuzz lint mutate conformance check install deb docker-plugin test-runtimes clean
+.PHONY: help build demo test test-cni race bench bench-quick bench-guard bench-mutex bench-micro fuzz lint mutate conformance check install deb docker-plugin test-runtimes clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ BASELINE ?= docs/bench/baseline.json
 
 bench-guard: build ## fail where a ratio is worse than in BASELINE beyond the noise (root)
 	go run ./bench -kernel-only -guard $(BASELINE) -binary $(CURDIR)/$(BIN)
+
+bench-mutex: build ## how long the daemon waits for its own locks under load (root)
+	go run ./bench -contention .bench/mutex -binary $(CURDIR)/$(BIN)
 
 MICRO ?= ./dataplane/...
 

@@ -61,6 +61,8 @@ type options struct {
 	html     string
 	json     string
 	guard    string
+	// contention is where the mutex profiles go, and nothing else is measured.
+	contention string
 	// kernelOnly leaves out the other programs; named: -only names rows.
 	kernelOnly, named bool
 }
@@ -74,9 +76,12 @@ func run(ctx context.Context, args []string) int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2
 	}
-	if opt.show != "" {
+	switch {
+	case opt.show != "":
 		err = show(opt)
-	} else {
+	case opt.contention != "":
+		err = contention(ctx, opt)
+	default:
 		err = measure(ctx, opt)
 	}
 	if err != nil {
@@ -100,6 +105,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&opt.html, "html", "", "write the result with plots to this `file` too")
 	fs.StringVar(&opt.json, "json", "", "write the JSON to this `file` too")
 	fs.StringVar(&opt.guard, "guard", "", "fail when a ratio is worse than in this JSON `file` of an earlier run, beyond the noise of both; implies -quick and, unless -only names them, leaves out what has no ratio")
+	fs.StringVar(&opt.contention, "contention", "", "measure how long the daemon waits for its locks and nothing else; the mutex profiles go into this `directory`")
 	fs.StringVar(&opt.dir, "out", ".bench", "`directory` for the JSON")
 	fs.BoolVar(&opt.pin, "pin", false, "keep senders on the first CPU and receivers on the second")
 	fs.BoolVar(&opt.markdown, "markdown", false, "write the result as Markdown instead of a table")
@@ -111,7 +117,7 @@ func parse(args []string) (options, error) {
 	switch {
 	case opt.guard != "":
 		opt.quick, rounds, window = true, 5, 500*time.Millisecond
-	case opt.quick:
+	case opt.quick || opt.contention != "":
 		rounds, window = 2, 300*time.Millisecond
 	}
 	opt.named = only != ""

@@ -14,7 +14,7 @@ const (
 	accountWays   = 4
 	accountIdle   = int64(60 * time.Second)
 	accountClosed = int64(5 * time.Second) // after FIN or RST
-	accountChunk  = 64                     // sets that a reader looks at under one lock
+	accountChunk  = 4                      // sets that a reader looks at under one lock, which a worker may wait for
 )
 
 // account counts the packets of flows that are bridged, which conntrack does not
@@ -131,9 +131,11 @@ func (k *hashKeys) pair(t *header.Tuple) uint32 {
 	return uint32(h ^ h>>32)
 }
 
-// each calls f for every flow, a part of the table under one lock.
-func (a *bridgedFlows) each(f func(*bridgedFlow)) {
+// each calls f for every flow, a part of the table under one lock, and before for each
+// part without it.
+func (a *bridgedFlows) each(before func(), f func(*bridgedFlow)) {
 	for from := 0; from < accountSets; from += accountChunk {
+		before()
 		a.mu.Lock()
 		for i := range a.sets[from : from+accountChunk] {
 			for j := range a.sets[from+i].flows {
@@ -148,7 +150,7 @@ func (a *bridgedFlows) each(f func(*bridgedFlow)) {
 
 // sweep forgets what was idle for long and measures the rest.
 func (a *bridgedFlows) sweep(now int64, ended *endedFlows) {
-	a.each(func(e *bridgedFlow) {
+	a.each(func() {}, func(e *bridgedFlow) {
 		idle := now - e.seen
 		if idle >= accountIdle || idle >= accountClosed && e.flags&(tcpFIN|tcpRST) != 0 {
 			ended.bridged(e)

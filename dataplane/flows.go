@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,10 @@ func (s *Switch) FlowParts() []ConnInfo { return s.bridgedParts(s.Conns()) }
 func (s *Switch) bridgedParts(list []ConnInfo) []ConnInfo {
 	now := s.cfg.Now()
 	for _, w := range s.workers {
-		w.accounts.each(func(e *bridgedFlow) { list = append(list, e.info(now)) })
+		w.accounts.each(func() {
+			// Memory comes before the lock, which the worker would wait for.
+			list = slices.Grow(list, accountChunk*accountWays)
+		}, func(e *bridgedFlow) { list = append(list, e.info(now)) })
 	}
 	return list
 }
