@@ -19,7 +19,9 @@ const (
 
 // fragmentTable gives later fragments the ports of their first one ("virtual
 // reassembly"): nothing is put together, so nothing can be overfilled. Fragments
-// that overtake their first one are held as copies until it comes. Its size is
+// that overtake their first one are held as copies until it comes. SCTP is held until the
+// last has come too where ports are published under other numbers: the checksum in the
+// first can follow them only when the length of the whole is known. Its size is
 // fixed, and a port that brings many fragments pushes out its own.
 type fragmentTable struct {
 	mu    sync.Mutex
@@ -42,7 +44,8 @@ type fragContext struct {
 	key        fragKey
 	src, dst   uint16 // ports, or the query identifier
 	id         uint16 // that the packet leaves with when its source is translated
-	known      bool   // the first fragment came: src and dst are valid
+	first      bool   // the first fragment came: src and dst are valid
+	known      bool   // and nothing has to wait any more
 	bad        bool   // fragments contradicted each other: the rest is dropped
 	since      int64  // ns
 	total      int    // bytes of the datagram, 0: not known
@@ -77,7 +80,7 @@ func newFragmentTable() *fragmentTable {
 // gather takes a fragment: it is given its ports and may go on, is held
 // (deferred), or dropped. When it was the first, those that were held follow in
 // w.routes.
-func (w *worker) gather(r *routed) DropReason {
+func (w *worker) gather(r *routed, s *Snapshot) DropReason {
 	t, f := w.sw.frags, r.f
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,19 +96,40 @@ func (w *worker) gather(r *routed) DropReason {
 		return why
 	}
 	l := &f.Layers
-	switch {
-	case l.Flags&header.FlagFirstFragment != 0:
-		c.src, c.dst, c.known = l.Tuple.SrcPort, l.Tuple.DstPort, true
-		w.followUp(t, c, r)
-	case !c.known:
-		return t.holdLocked(c, r)
+	first := l.Flags&header.FlagFirstFragment != 0
+	if first {
+		c.src, c.dst, c.first = l.Tuple.SrcPort, l.Tuple.DstPort, true
 	}
-	l.Tuple.SrcPort, l.Tuple.DstPort = c.src, c.dst
-	r.fragID = c.id
-	if c.seen == c.total {
+	if !c.known {
+		c.known = c.first && (c.total != 0 || l.Tuple.Proto != header.ProtoSCTP || !s.movesSCTP)
+		if !c.known || !first {
+			why = t.holdLocked(c, r) // behind the first, which waits too
+		}
+		switch {
+		case c.bad:
+			t.discardLocked(w, c, DropFragment, w.now)
+		case c.known:
+			w.followUp(t, c, r)
+		}
+	}
+	if why == NotDropped {
+		c.mark(f)
+		r.fragID = c.id
+	}
+	if c.seen == c.total && c.known {
 		t.closeLocked(i)
 	}
-	return NotDropped
+	return why
+}
+
+// mark gives a fragment the ports of its datagram and the first the length of the rest.
+func (c *fragContext) mark(f *frame.Frame) {
+	l := &f.Layers
+	l.Tuple.SrcPort, l.Tuple.DstPort = c.src, c.dst
+	if l.Flags&header.FlagFirstFragment != 0 && c.total != 0 {
+		_, to, _ := header.FragmentRange(f.Data(), l)
+		l.Behind = uint16(c.total - to)
+	}
 }
 
 // openLocked finds the context of a fragment, or makes one.

@@ -12,7 +12,7 @@ const (
 	heldPort, heldLink = 32, 128
 )
 
-// heldFrame is a copy of a fragment that came before the first of its datagram.
+// heldFrame is a copy of a fragment that waits for another of its datagram.
 type heldFrame struct {
 	buf     [heldSize]byte // owned
 	n       int
@@ -21,7 +21,8 @@ type heldFrame struct {
 	next    int16
 }
 
-// holdLocked copies a fragment that came before its first.
+// holdLocked copies a fragment that has to wait. The first goes before those that came
+// earlier: it is what begins a flow.
 func (t *fragmentTable) holdLocked(c *fragContext, r *routed) DropReason {
 	list, limit := &t.ports[r.f.In], int16(heldPort)
 	if r.in.Kind == PortUplink {
@@ -35,12 +36,14 @@ func (t *fragmentTable) holdLocked(c *fragContext, r *routed) DropReason {
 	t.slots = t.slots[:len(t.slots)-1]
 	h := &t.held[i]
 	h.n, h.offload, h.vlan, h.next = copy(h.buf[:], r.f.Buf), r.f.Offload, r.f.VLAN, -1
-	if c.last >= 0 {
-		t.held[c.last].next = i
-	} else {
-		c.held = i
+	switch {
+	case c.last < 0:
+		c.held, c.last = i, i
+	case r.f.Layers.Flags&header.FlagFirstFragment != 0:
+		h.next, c.held = c.held, i
+	default:
+		t.held[c.last].next, c.last = i, i
 	}
-	c.last = i
 	list.held++
 	return deferred
 }
@@ -58,7 +61,7 @@ func (w *worker) followUp(t *fragmentTable, c *fragContext, r *routed) {
 		copy(f.Buf, h.buf[:h.n])
 		f.In, f.Offload, f.VLAN = c.key.in, h.offload, h.vlan
 		header.Parse(f.Data(), &f.Layers) // as it did when it came
-		f.Layers.Tuple.SrcPort, f.Layers.Tuple.DstPort = c.src, c.dst
+		c.mark(f)
 		w.routes = append(w.routes, routed{f: f, in: r.in, fragID: c.id, gathered: true})
 		t.unholdLocked(c)
 	}

@@ -174,24 +174,3 @@ func TestN82N83PublishedSCTP(t *testing.T) {
 		l.ExpectDrop("up", dataplane.DropUnclaimed, 1)
 	}
 }
-
-// A fragmented SCTP packet keeps its checksum only with its ports.
-func TestN83FragmentedSCTP(t *testing.T) {
-	for _, port := range []uint16{8132, 80} {
-		l := New(t)
-		l.Config.Publish = append(l.Config.Publish, dataplane.PublishConfig{
-			Proto: header.ProtoSCTP, First: 8132, Last: 8132, Addr: netip.MustParseAddr(Stations["c1"]), Target: port,
-		})
-		l.Install()
-		for i, f := range Fragment(sctpInbound(World+":4000", HostAddr+":8132", string(make([]byte, 2000))), 1480) {
-			l.Send("up", f)
-			if port == 80 {
-				l.ExpectDrop("up", dataplane.DropFragment, uint64(i+1))
-				continue
-			}
-			if got := l.Expect("c1"); !bytes.Equal(got[header.EthernetLen+20:], f[header.EthernetLen+20:]) {
-				t.Errorf("fragment %d changed: %s", i, Describe(got))
-			}
-		}
-	}
-}

@@ -40,7 +40,7 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 			r.local = true // the host puts its own together
 			return NotDropped
 		}
-		if why := w.gather(r); why != NotDropped {
+		if why := w.gather(r, s); why != NotDropped {
 			return why
 		}
 		r.gathered = true

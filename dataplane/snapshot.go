@@ -27,11 +27,13 @@ type Snapshot struct {
 	hosts    map[header.Addr]*host
 	fib      *bart.Table[*route]
 	publish  publishTable
-	opened   map[publishKey][]PortRange // container ports that routed networks let in
-	masqPort portClasses
-	timeouts timeouts
-	statics  []fdbStatic
-	slots    map[header.Addr]int // claim slots of the host's addresses
+	// movesSCTP: an SCTP port is published under another number.
+	movesSCTP bool
+	opened    map[publishKey][]PortRange // container ports that routed networks let in
+	masqPort  portClasses
+	timeouts  timeouts
+	statics   []fdbStatic
+	slots     map[header.Addr]int // claim slots of the host's addresses
 }
 
 type portConfig struct {
@@ -256,6 +258,7 @@ func (s *Snapshot) addPublish(cfg *SnapshotConfig) error {
 		case at.Is4() != t.Is4():
 			return fmt.Errorf("publish %d: %s to %s changes the family", pc.First, pc.HostAddr, pc.Addr)
 		}
+		s.movesSCTP = s.movesSCTP || pc.Proto == header.ProtoSCTP && pc.Target != pc.First
 		s.publish.add(pc.Proto, at, publishInterval{first: pc.First, last: pc.Last, addr: t, target: pc.Target})
 		if s.hosts[t].network.Modes[family(t)] == GatewayRouted {
 			s.open(pc.Proto, t, PortRange{First: pc.Target, Last: pc.Target + (pc.Last - pc.First)})

@@ -52,7 +52,7 @@ func Rewrite(b []byte, l *Layers, to Tuple, partial bool) {
 		if l.Kind == KindL4 {
 			was := [4]byte(b[at:])
 			rewritePorts(b, l, to)
-			updateSCTP(b[:l.End], at, was)
+			updateSCTP(b[:l.End], at, was, int(l.Behind))
 		}
 		return
 	}

@@ -87,6 +87,7 @@ type Layers struct {
 	L4        uint16 // offset of the transport header; 0 when Kind < KindIP or none can be used (FlagFragment, IPv6 source routes)
 	FragID    uint32 // identification of the datagram, valid iff FlagFragment or FlagFirstFragment
 	End       uint32 // offset one past the IP packet: what lies behind is Ethernet padding
+	Behind    uint16 // of a first fragment the bytes that follow in others; 0: Parse cannot know
 	Tuple     Tuple
 }
 
