@@ -111,7 +111,7 @@ func read(ctx context.Context, r *rig.Rig) error {
 	for {
 		_, err1 := r.API.Stats(ctx)
 		_, err2 := r.API.Flows(ctx, api.FlowQuery{})
-		_, err3 := r.API.NAT(ctx)
+		_, err3 := r.API.NAT(ctx, api.NATQuery{})
 		if ctx.Err() != nil {
 			return nil
 		}
