@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vswitch/vswitch/dataplane/frame"
 )
 
 // tallySettle is longer than a frame takes from the program that counts it into the
@@ -13,7 +15,8 @@ const tallySettle = time.Millisecond
 // tally keeps the account of a queue that does not say cheaply what it lost (a TAP's:
 // it is among the counters of all devices, or behind the kernel's RTNL lock). What was
 // let through and never came is lost when the queue has been empty since; and what was
-// let through beyond its size is lost before that. Taken is written by release, Lost by
+// let through beyond its size and a batch, which the worker may have in hand, is lost
+// before that. Taken is written by release, Lost by
 // settle.
 type tally struct {
 	account *Account // nil: nobody counts
@@ -66,7 +69,7 @@ func (t *tally) settle(now time.Time) uint64 {
 		drained := empty-t.seen >= 2
 		if missing := int64(t.in[1] - done); drained && missing > 0 {
 			t.lost += uint64(missing)
-		} else if beyond := int64(t.in[0] - done - t.size); beyond > 0 {
+		} else if beyond := int64(t.in[0] - done - t.size - frame.BatchSize); beyond > 0 {
 			t.lost += uint64(beyond)
 		}
 		t.in = [2]uint64{in, t.in[0]}
