@@ -27,7 +27,7 @@ EOF
 func TestPodman(t *testing.T) {
 	s := newPodman(t)
 	s.must("podman network create -d vswitch --subnet 10.45.0.0/24 net1")
-	s.must("podman network create -d vswitch --subnet 10.46.0.0/24 net2")
+	s.must("podman network create -d vswitch --subnet 10.46.0.0/24 --route 10.66.0.0/16,10.46.0.99,7 net2")
 	run := func(args string) { t.Helper(); s.must("podman run -d " + args) }
 	run("--name one --network net1 -p 8081:80 localhost/bb:1 " + httpd("one"))
 	run("--name two --network net1 --ip 10.45.0.50 --mac-address 02:11:22:33:44:55 -p 127.0.0.1:8082:80 localhost/bb:1 " + httpd("two"))
@@ -48,6 +48,8 @@ func TestPodman(t *testing.T) {
 	if got := s.must("vswitch ps"); strings.Count(got, "podman:") != 3 {
 		t.Errorf("vswitch ps does not name the runtime:\n%s", got)
 	}
+
+	s.want("10.66.0.0/16 via 10.46.0.99 dev eth0 metric 7", "podman exec three ip route")
 
 	// A second network comes and goes while the container runs.
 	s.must("podman network connect net2 one")
