@@ -94,6 +94,7 @@ func TestCRI(t *testing.T) {
 		s.end(signal, "containerd")
 		s.published(8082, "two")
 		s.containerd()
+		s.await("the node to be ready again", "cri "+criSocket+" ready")
 		s.want(addr2, "cri "+criSocket+" address "+two)
 	}
 
