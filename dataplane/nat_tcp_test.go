@@ -137,6 +137,16 @@ func TestN60EveryEdgeOfTheStateMachine(t *testing.T) {
 			f.pass(false, SYN|ACK, 2000, 1001, "")
 			f.pass(false, SYN|ACK, 2000, 1001, "")
 		}, "established", 24 * time.Hour},
+		{"INIT: a SYN/ACK that answers another SYN opens nothing", func(f *tcpFlow) {
+			f.pass(true, SYN, 1000, 0, "")
+			f.pass(false, SYN|ACK, 2000, 5001, "")
+		}, "init", 240 * time.Second},
+		{"INIT: nor does it keep the true one out", func(f *tcpFlow) {
+			f.pass(true, SYN, 1000, 0, "")
+			f.pass(false, SYN|ACK, 2000, 5001, "")
+			f.pass(false, SYN|ACK, 3000, 1001, "")
+			f.pass(true, ACK, 1001, 3001, "")
+		}, "established", 24 * time.Hour},
 		{"INIT to ESTABLISHED", func(f *tcpFlow) { f.open() }, "established", 24 * time.Hour},
 		{"client FIN", func(f *tcpFlow) { f.open(); f.pass(true, FIN|ACK, 1001, 3001, "") }, "client-fin", 7440 * time.Second},
 		{"server FIN", func(f *tcpFlow) { f.open(); f.pass(false, FIN|ACK, 3001, 1001, "") }, "server-fin", 7440 * time.Second},

@@ -55,6 +55,16 @@ func TestN39PingHasAnIdentifierOfItsOwn(t *testing.T) {
 	if back := See(t, l.Expect("c2")); back.DstPort != 7 {
 		t.Errorf("reply has identifier %d, want 7", back.DstPort)
 	}
+	// There are as many as a sweep of a network takes.
+	used := map[uint16]bool{a.SrcPort: true, b.SrcPort: true}
+	for id := range uint16(2000) {
+		l.Send("c3", Bytes(From("c3", World, Packet{Src: Stations["c3"], Proto: header.ProtoICMP, Type: 8, ID: id, Payload: []byte("data")})))
+		got := See(t, l.Expect("up")).SrcPort
+		if used[got] {
+			t.Fatalf("identifier %d left twice", got)
+		}
+		used[got] = true
+	}
 }
 
 func TestN01N03MappingIsEndpointIndependentAndNotShared(t *testing.T) {
