@@ -246,6 +246,12 @@ func (c *Controller) whyStepLocked(s *dataplane.Step) (st api.WhyStep, ok bool) 
 		tell("FDB", "destination %s is %s %s", s.MAC, pinned(), at(s.Port))
 	case dataplane.StepFlooded:
 		tell("FDB", "destination %s is not known: to all ports of the network", s.MAC)
+	case dataplane.StepStorm:
+		tell("storm control", "%s has spent %d of the %d frames that it may flood at once", at(s.Port), s.Used, s.Limit)
+	case dataplane.StepQuota:
+		if s.Limit > 0 {
+			tell("quota", "%s has %d of the %d flows that it may begin", at(s.Port), s.Used, s.Limit)
+		}
 	case dataplane.StepGroup:
 		tell("groups", "to the members of %s", s.To.Dst)
 	case dataplane.StepGateway:

@@ -42,6 +42,8 @@ const (
 	StepAnswered                   // the switch answers itself: the address has MAC
 	StepBridged                    // FDB: the destination MAC is at Port
 	StepFlooded                    // nobody knows MAC: to all ports of the network
+	StepStorm                      // flooding is limited: Used of Limit frames of the credit are spent
+	StepQuota                      // flows are limited: Used of Limit of the container's are open
 	StepGroup                      // to the ports that asked for the group To.Dst
 	StepGateway                    // for the gateway's MAC: it is routed
 	StepFromUplink                 // all that comes in by an uplink is routed
@@ -78,6 +80,8 @@ type Step struct {
 	Conn    ConnKind
 	State   string
 	Publish PublishConfig
+	Used    int
+	Limit   int
 	Reason  DropReason
 }
 
@@ -102,7 +106,7 @@ func (s *Switch) Explain(in frame.PortID, data []byte) (Explanation, error) {
 	if len(data) < header.EthernetLen || len(data) > frame.MaxLen {
 		return Explanation{}, errors.New("switch: explain: no Ethernet frame")
 	}
-	o, err := s.overlay(header.MAC(data[6:12]), header.MAC(data[:6]))
+	o, err := s.overlay(in, header.MAC(data[6:12]), header.MAC(data[:6]))
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -112,6 +116,7 @@ func (s *Switch) Explain(in frame.PortID, data []byte) (Explanation, error) {
 	f := w.batch.Next()
 	f.Buf, f.In = append(make([]byte, frame.Headroom), data...), in
 	x := explainer{w: w, s: o.snapshot.Load(), f: f, e: o.ports[in].Load()}
+	x.flooded, x.begun = x.e.storms[0].used(w.now), x.e.births[0].used(w.now)
 	x.knew = o.fdb.snapshotOf(&x, header.MAC(data[6:12]))
 	for _, stage := range walk {
 		x.stage = stage.name
@@ -133,7 +138,9 @@ type explainer struct {
 	stage string
 	knew  frame.PortID // where the source was before
 	from  header.Tuple // as it came, before postrouting writes
-	out   Explanation
+	// What the port had spent of its credit, ns.
+	flooded, begun int64
+	out            Explanation
 }
 
 // snapshotOf is the port of the source station before the walk.
@@ -153,6 +160,7 @@ func (x *explainer) step(s Step) {
 // look notes what a stage decided and reports whether the frame goes on.
 func (x *explainer) look() bool {
 	refused := x.w.reply.used > 0
+	x.lookLimits()
 	for r := range NumDropReasons {
 		if x.e.counters[0].drops[r].Load() > 0 {
 			x.out.Reason = r
@@ -204,6 +212,22 @@ func (x *explainer) look() bool {
 		return x.lookRouted(x.lookTranslated)
 	}
 	return true
+}
+
+// lookLimits notes what is left of what the port may flood, and of the flows that its
+// container may have, behind the stage that has taken from it.
+func (x *explainer) lookLimits() {
+	in := x.s.ports[x.f.In]
+	switch x.stage {
+	case "storm":
+		if spent := x.e.storms[0].used(x.w.now); spent > x.flooded || x.e.counters[0].drops[DropStorm].Load() > 0 {
+			x.step(Step{Kind: StepStorm, Port: in.ID, Used: int((spent + in.storm - 1) / in.storm), Limit: stormBurst})
+		}
+	case "postrouting":
+		if x.e.births[0].used(x.w.now) > x.begun || x.e.counters[0].drops[DropFlowRate].Load() > 0 || x.e.counters[0].drops[DropQuota].Load() > 0 {
+			x.step(Step{Kind: StepQuota, Port: in.ID, Used: int(x.w.sw.conntrack.held[in.ID].all.Load()), Limit: in.quota.Flows})
+		}
+	}
 }
 
 func (x *explainer) lookClassified(in *portConfig) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -261,4 +262,51 @@ func BenchmarkExplain(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What a port has spent of its limits is told, and a frame beyond them is dropped as
+// it would be.
+func TestExplainTellsTheLimits(t *testing.T) {
+	l := New(t)
+	l.Configure("c1", func(p *dataplane.PortConfig) { p.Quota = dataplane.Quota{Flows: 2, Rate: 10, Burst: 4} })
+	ask := func(f []byte) (kinds []string, why dataplane.DropReason) {
+		t.Helper()
+		ex, err := l.Switch.Explain(l.Port("c1"), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range ex.Steps {
+			if s.Kind == dataplane.StepStorm || s.Kind == dataplane.StepQuota {
+				kinds = append(kinds, fmt.Sprintf("%s: %d of %d", s.Stage, s.Used, s.Limit))
+			}
+		}
+		return kinds, ex.Reason
+	}
+	want := func(what string, f []byte, want string, why dataplane.DropReason) {
+		t.Helper()
+		got, reason := ask(f)
+		if s := strings.Join(got, ", "); s != want || reason != why {
+			t.Errorf("%s: got %q, %s, want %q, %s", what, s, reason, want, why)
+		}
+	}
+	loud := l2(header.Broadcast, MAC("c1"), "to all")
+	want("first broadcast", loud, "storm: 1 of 2000", dataplane.NotDropped)
+	for range 1999 {
+		l.Send("c1", loud)
+	}
+	want("last of the burst", loud, "storm: 2000 of 2000", dataplane.NotDropped)
+	l.Send("c1", loud)
+	want("one too many", loud, "storm: 2000 of 2000", dataplane.DropStorm)
+	l.Advance(time.Second)
+	want("a second later", loud, "storm: 1001 of 2000", dataplane.NotDropped)
+
+	want("a new flow", UDP("c1", 5000, web, "x"), "postrouting: 1 of 2", dataplane.NotDropped)
+	l.Send("c1", UDP("c1", 5000, web, "x"))
+	want("a flow there is", UDP("c1", 5000, web, "x"), "", dataplane.NotDropped)
+	l.Send("c1", UDP("c1", 5001, web, "x"))
+	want("beyond the quota", UDP("c1", 5002, web, "x"), "postrouting: 2 of 2", dataplane.DropQuota)
+	l.Configure("c1", func(p *dataplane.PortConfig) { p.Quota = dataplane.Quota{Flows: 9, Rate: 10, Burst: 2} })
+	want("faster than it may", UDP("c1", 5002, web, "x"), "postrouting: 2 of 9", dataplane.DropFlowRate)
+	l.Advance(time.Second)
+	want("after a rest", UDP("c1", 5002, web, "x"), "postrouting: 3 of 9", dataplane.NotDropped)
 }

@@ -15,7 +15,7 @@ import (
 // one that counts, so that what it would send stays in its worker's lists. What it
 // leaves out is the credit of storm control and of the rate of new flows, which
 // only the workers know, and fragments of datagrams under way.
-func (s *Switch) overlay(src, dst header.MAC) (*Switch, error) {
+func (s *Switch) overlay(in frame.PortID, src, dst header.MAC) (*Switch, error) {
 	now := s.cfg.Now()
 	plane := make(ClaimPlane, ClaimWords)
 	for i := range plane {
@@ -35,11 +35,15 @@ func (s *Switch) overlay(src, dst header.MAC) (*Switch, error) {
 	o.fdb.setStatic(sn)
 	o.fdb.copyFrom(s.fdb, src, dst)
 	o.conntrack.overlay(s.conntrack)
-	e := &portEntry{counters: make([]portCounters, 1), storms: make([]stormBucket, 1), births: make([]bucket, 1)}
+	e := &portEntry{counters: make([]portCounters, 1), storms: make([]credit, 1), births: make([]credit, 1)}
 	for id := range s.ports {
 		if s.ports[id].Load() != nil {
 			o.ports[id].Store(e)
 		}
+	}
+	if was := s.ports[in].Load(); was != nil { // the others' credit is not asked for
+		e.storms[0].copyFrom(was.storms, now)
+		e.births[0].copyFrom(was.births, now)
 	}
 	return o, nil
 }

@@ -41,6 +41,9 @@ func (q Quota) withDefaults() Quota {
 	return q
 }
 
+// birth is what a new flow costs of the credit, ns. Rate is above 0.
+func (q *Quota) birth() int64 { return int64(time.Second) / int64(q.Rate) }
+
 // portFlows counts the flows that a port's container began.
 type portFlows struct {
 	all atomic.Int32
@@ -79,29 +82,6 @@ func (p *portFlows) room(q *Quota, proto uint8) bool {
 	return limit <= 0 || int(p.of[i].Load()) < limit
 }
 
-// bucket allows rate events each second, and burst at once after a rest. It
-// belongs to one worker.
-type bucket struct {
-	credit, last int64 // ns
-	begun        bool
-}
-
-// take uses one event up.
-func (b *bucket) take(now int64, rate, burst int) bool {
-	each := int64(time.Second) / int64(max(rate, 1))
-	full := each * int64(max(burst, 1))
-	if !b.begun {
-		b.begun, b.credit = true, full
-	}
-	b.credit = min(b.credit+now-b.last, full)
-	b.last = now
-	if b.credit < each {
-		return false
-	}
-	b.credit -= each
-	return true
-}
-
 // charge says whether the container behind r may begin a flow, and on whose
 // quota it counts.
 func (w *worker) charge(r *routed) (frame.PortID, DropReason) {
@@ -112,7 +92,7 @@ func (w *worker) charge(r *routed) (frame.PortID, DropReason) {
 	if !w.sw.conntrack.held[id].room(q, r.f.Layers.Tuple.Proto) {
 		return id, DropQuota
 	}
-	if e := w.sw.ports[id].Load(); e != nil && q.Rate > 0 && !e.births[w.id].take(w.now, q.Rate, q.Burst) {
+	if e := w.sw.ports[id].Load(); e != nil && q.Rate > 0 && !e.births[w.id].take(w.now, q.birth(), q.birth()*int64(max(q.Burst, 1))) {
 		return id, DropFlowRate
 	}
 	return id, NotDropped

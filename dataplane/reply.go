@@ -24,7 +24,7 @@ type replier struct {
 	tokens int64 // nanoseconds of credit
 	last   int64
 	keys   hashKeys
-	to     [256]bucket // by a hash of the destination
+	to     [256]credit // by a hash of the destination
 }
 
 // allow takes one error to a destination from the budget. How much an error
@@ -32,13 +32,16 @@ type replier struct {
 // learn which ports are open (CVE-2020-25705). A "too big" counts on the whole
 // only, or path MTU discovery would starve.
 func (p *replier) allow(now int64, to header.Addr, tooBig bool, rng *rand.Rand) bool {
-	const each = int64(time.Second) / replyRate
+	const (
+		each      = int64(time.Second) / replyRate
+		replyCost = int64(time.Second) / replyEach
+	)
 	p.tokens = min(p.tokens+now-p.last, replyBurst*each)
 	p.last = now
 	if p.tokens < each || p.used == replyBatch {
 		return false
 	}
-	if !tooBig && !p.to[p.keys.tuple(&header.Tuple{Dst: to})%uint32(len(p.to))].take(now, replyEach, replyEachBurst) {
+	if !tooBig && !p.to[p.keys.tuple(&header.Tuple{Dst: to})%uint32(len(p.to))].take(now, replyCost, replyEachBurst*replyCost) {
 		return false
 	}
 	p.tokens -= each * int64(rng.IntN(3))

@@ -11,14 +11,6 @@ const (
 	stormPorts = 64
 )
 
-// stormBucket is a port's credit with one worker, which is the only one to touch
-// it. It starts full.
-type stormBucket struct {
-	spent int64 // ns of credit
-	last  int64 // ns
-	_     [48]byte
-}
-
 // storm bounds what a port has flooded: one container must not keep all others
 // busy, and a loop must not feed itself. Unicast to known stations and groups
 // with members pass.
@@ -49,12 +41,5 @@ func (w *worker) mayFlood(f *frame.Frame, in *portConfig) bool {
 	if n := len(in.network.members); n > stormPorts {
 		cost = cost * int64(n) / stormPorts
 	}
-	b := &e.storms[w.id]
-	b.spent = max(0, b.spent-(w.now-b.last))
-	b.last = w.now
-	if b.spent+cost > stormBurst*in.storm {
-		return false
-	}
-	b.spent += cost
-	return true
+	return e.storms[w.id].take(w.now, cost, stormBurst*in.storm)
 }

@@ -107,8 +107,8 @@ type portEntry struct {
 	gone     atomic.Bool                 // reported by Config.Gone
 	told     [numEventKinds]atomic.Int64 // when Config.Event last heard of it, ns
 	counters []portCounters
-	storms   []stormBucket // one for each worker
-	births   []bucket      // flows begun, one for each worker
+	storms   []credit // one for each worker
+	births   []credit // flows begun, one for each worker
 	last     dropRing
 }
 
@@ -244,7 +244,7 @@ func (s *Switch) AddPort(p port.Port) (frame.PortID, error) {
 			w = o
 		}
 	}
-	e := &portEntry{port: p, owner: w, counters: make([]portCounters, len(s.workers)), storms: make([]stormBucket, len(s.workers)), births: make([]bucket, len(s.workers))}
+	e := &portEntry{port: p, owner: w, counters: make([]portCounters, len(s.workers)), storms: make([]credit, len(s.workers)), births: make([]credit, len(s.workers))}
 	s.ports[id].Store(e)
 	if err := w.poller.Add(uint32(id), p.FD()); err != nil {
 		s.ports[id].Store(nil)
