@@ -324,6 +324,13 @@ func (o *capture) Ready() (f server.Frame, ok bool) {
 	return o.frame(&r), true
 }
 
+// Doze implements server.Capture.
+func (o *capture) Doze(d time.Duration) {
+	if o.Capture != nil {
+		o.Capture.Doze(d)
+	}
+}
+
 // frame puts a record into the words of a reader.
 func (o *capture) frame(r *dataplane.CaptureRecord) server.Frame {
 	o.mu.Lock()

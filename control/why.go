@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -219,10 +220,29 @@ func (c *Controller) probeContainerLocked(ct *container, to whyTarget) (p *probe
 	p.in, p.srcMAC, p.network = e.port, e.mac, e.net.rec.Name
 	p.src = netip.AddrPortFrom(src, ephemeral())
 	p.from = fmt.Sprintf("%s (%s, %s)", ct.rec.Name, src, e.net.rec.Name)
+	if mac, ok := groupMAC(to.addr, subnetOf(e.net.rec, f)); ok {
+		p.dstMAC = mac // nobody is asked for it
+		return p, "", nil
+	}
 	if p.resolve = to.addr; !onLink {
 		p.resolve = subnetOf(e.net.rec, f).Gateway
 	}
 	return p, "", nil
+}
+
+// groupMAC is the MAC address that stands for a broadcast or a group (RFC 1112
+// section 6.4, RFC 2464 section 7).
+func groupMAC(a netip.Addr, s *state.Subnet) (header.MAC, bool) {
+	b := a.As16()
+	switch {
+	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}), a.Is4() && s != nil && s.Prefix.Contains(a) && a == lastAddr(s.Prefix):
+		return header.Broadcast, true
+	case a.Is4() && a.IsMulticast():
+		return header.MAC{1, 0, 0x5e, b[13] & 0x7f, b[14], b[15]}, true
+	case a.IsMulticast():
+		return header.MAC{0x33, 0x33, b[12], b[13], b[14], b[15]}, true
+	}
+	return header.MAC{}, false
 }
 
 // addrOfLocked is the address of a container that another one would use: in a

@@ -107,7 +107,8 @@ type Capture struct {
 	mu      sync.Mutex
 	ring    ring
 	closed  bool
-	waiting bool // the reader wants to be notified
+	waiting bool // the reader wants to be notified of the next record
+	dozing  bool // the reader wants to be notified when there is much
 	notify  chan struct{}
 
 	counts map[frame.PortID]*captureCounts // guarded by Switch.mu
@@ -269,6 +270,32 @@ func (c *Capture) Next(ctx context.Context) (CaptureRecord, bool, error) {
 
 // Ready returns the next record if it is there, for the one reader.
 func (c *Capture) Ready() (CaptureRecord, bool) { return c.take(false) }
+
+// Doze waits for d, or until an eighth of the memory is taken: a burst shall not be
+// lost because the reader takes its time. For the one reader.
+func (c *Capture) Doze(d time.Duration) {
+	c.mu.Lock()
+	c.dozing = !c.muchLocked()
+	wait := c.dozing
+	c.mu.Unlock()
+	if !wait {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.notify:
+	}
+	c.mu.Lock()
+	c.dozing = false
+	c.mu.Unlock()
+}
+
+func (c *Capture) muchLocked() bool { return c.ring.tail-c.ring.head > uint64(len(c.ring.mem))/8 }
+
+// dueLocked reports whether the reader wants to be woken.
+func (c *Capture) dueLocked() bool { return c.waiting || c.dozing && c.muchLocked() }
 
 // take returns the oldest record; when there is none the next one shall wake the
 // reader, if that is what it wants. Workers do not touch a record's bytes before

@@ -213,6 +213,33 @@ func TestCaptureFiltersByDirection(t *testing.T) {
 	}
 }
 
+// A reader that dozes is woken before its capture is full.
+func TestDozeEndsWhenThereIsMuch(t *testing.T) {
+	l := New(t)
+	c := openCapture(t, l, dataplane.CaptureConfig{BufferBytes: 200_000}, "c1")
+	done := make(chan time.Duration, 1)
+	start := time.Now()
+	go func() {
+		c.Doze(time.Minute)
+		done <- time.Since(start)
+	}()
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			if c.Dropped() > 0 || i == 0 {
+				t.Errorf("woken after %d frames, %d lost", i, c.Dropped())
+			}
+			return
+		case <-time.After(time.Millisecond):
+		}
+		if i < 1000 { // of 184 bytes: an eighth are 136
+			l.Send("c1", l2(MAC("c2"), MAC("c1"), "forty-six bytes of payload make the smallest one"))
+		} else if time.Since(start) > 20*time.Second {
+			t.Fatal("nobody woke the reader")
+		}
+	}
+}
+
 func TestCaptureOfALaterPort(t *testing.T) {
 	l := New(t)
 	c := openCapture(t, l, dataplane.CaptureConfig{Points: 1 << dataplane.PointRx})

@@ -108,7 +108,7 @@ func (w *worker) take(t tap, id frame.PortID, point Point, frames []*frame.Frame
 		}
 		c.ring.settle(at, w.verdict(f))
 	}
-	if c.waiting && point != PointRx {
+	if point != PointRx && c.dueLocked() {
 		c.tellLocked()
 	}
 	c.mu.Unlock()
@@ -136,7 +136,7 @@ func (w *worker) verdict(f *frame.Frame) *Verdict {
 
 // tellLocked wakes the reader.
 func (c *Capture) tellLocked() {
-	c.waiting = false
+	c.waiting, c.dozing = false, false
 	if !c.closed {
 		select {
 		case c.notify <- struct{}{}:
@@ -154,7 +154,7 @@ func (w *worker) settle() {
 		for ; i < len(m.open) && m.open[i].c == c; i++ {
 			c.ring.settle(m.open[i].at, &m.stories[m.open[i].story])
 		}
-		if c.waiting {
+		if c.dueLocked() {
 			c.tellLocked()
 		}
 		c.mu.Unlock()

@@ -30,7 +30,7 @@ func (s *Switch) record(taps, except []tap, f *frame.Frame, id frame.PortID, poi
 		if at >= 0 {
 			c.ring.write(at, f, id, point, now)
 			c.ring.settle(at, v)
-			if c.waiting {
+			if c.dueLocked() {
 				c.tellLocked()
 			}
 		}

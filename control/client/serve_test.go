@@ -181,6 +181,7 @@ func (l *ledger) Capture(context.Context, server.CaptureConfig) (server.Capture,
 type silence struct{}
 
 func (silence) Next(context.Context) (server.Frame, bool, error) { return server.Frame{}, false, nil }
+func (silence) Doze(time.Duration)                               {}
 func (silence) Ready() (f server.Frame, ok bool)                 { return f, false }
 func (silence) Interfaces() []pcapng.Interface                   { return []pcapng.Interface{{Name: "web/eth0 rx"}} }
 func (silence) Names() []server.Name                             { return nil }

@@ -37,6 +37,8 @@ type Capture interface {
 	Next(ctx context.Context) (f Frame, ok bool, err error)
 	// Ready returns the next frame if it is there.
 	Ready() (f Frame, ok bool)
+	// Doze waits for that time, or less when many frames are there.
+	Doze(time.Duration)
 	// Interfaces are the places of frames so far; Frame.Interface counts in them.
 	// More come at the end while the capture runs.
 	Interfaces() []pcapng.Interface
@@ -67,8 +69,7 @@ type Frame struct {
 
 // flushPeriod is how long a frame may wait for others before the client sees it,
 // and flushQuiet how long when no other comes. Between two looks at a slow capture
-// lies gatherPause, less than fills its memory; one that had gatherBusy bytes since
-// the last look is not slow.
+// lies gatherPause; one that had gatherBusy bytes since the last look is not slow.
 const (
 	flushPeriod = 100 * time.Millisecond
 	flushQuiet  = 2 * time.Millisecond
@@ -224,7 +225,7 @@ func (s *stream) run(ctx context.Context, w http.ResponseWriter) error {
 func (s *stream) gather() error {
 	pause := flushQuiet
 	for begin := time.Now(); time.Since(begin) < flushPeriod; {
-		time.Sleep(pause)
+		s.c.Doze(pause)
 		got, busy := 0, 0
 		for f, ok := s.c.Ready(); ok; f, ok = s.c.Ready() {
 			if err := s.packet(f); err != nil {
@@ -241,7 +242,7 @@ func (s *stream) gather() error {
 		case got == 0:
 			return nil
 		case got > gatherBusy:
-			pause = 0
+			pause = flushQuiet
 		default:
 			pause = min(max(2*pause, flushQuiet), gatherPause)
 		}

@@ -77,6 +77,7 @@ func (t *tape) Next(context.Context) (Frame, bool, error) {
 	return f, true, nil
 }
 
+func (t *tape) Doze(time.Duration) {}
 func (t *tape) Ready() (f Frame, ok bool) {
 	f, ok, _ = t.Next(context.Background())
 	return f, ok
