@@ -56,6 +56,8 @@ const (
 	flowHead     = -156 // length of the IP header
 	flowBody     = -160 // and of what follows it, in the packet
 	flowSeq      = -164 // TCP sequence number, in network order
+	flowAccount  = -172 // number of an account
+	flowState    = -176 // of the row, as it was found
 	flowFragment = -168 // word of the IPv4 header that holds DF, in network order
 )
 
@@ -104,9 +106,9 @@ func (f *flows) socketFilter() verdicts {
 func decideProgram(f *flows) *ebpf.ProgramSpec {
 	var c code
 	c.emit(asm.Mov.Reg(asm.R6, asm.R1))
-	c.account(f, "uncounted")
 	c.decide(f, f.socketFilter(), "switch")
 	c.at("switch")
+	c.account(f, "uncounted")
 	c.count()
 	c.at("uncounted")
 	c.ret(-1)
@@ -122,9 +124,9 @@ func (c *code) account(f *flows, missing string) {
 	c.lookup(f.ports.FD(), flowKeyAt, missing)
 	c.emit(
 		asm.LoadMem(asm.R0, asm.R0, 0, asm.Word),
-		asm.StoreMem(asm.R10, flowIndex, asm.R0, asm.Word),
+		asm.StoreMem(asm.R10, flowAccount, asm.R0, asm.Word),
 	)
-	c.lookup(f.accounts.FD(), flowIndex, missing)
+	c.lookup(f.accounts.FD(), flowAccount, missing)
 	c.emit(asm.Mov.Reg(asm.R7, asm.R0))
 }
 
@@ -142,7 +144,8 @@ func (c *code) add(dst asm.Register, at int16, src asm.Register) {
 }
 
 // decide ends the program for frames of a flow in the table; others go on at other
-// with R6 and R7 as they are: the context, and the account.
+// with R6 as it is, the context. What the kernel carries needs no account, so that it is
+// looked up for the rest only.
 func (c *code) decide(f *flows, v verdicts, other string) {
 	c.row(f, other)
 	c.emit(
@@ -156,6 +159,11 @@ func (c *code) decide(f *flows, v verdicts, other string) {
 		asm.LoadMem(asm.R0, asm.R9, slotState, asm.Word),
 		asm.JEq.Imm(asm.R0, int32(dataplane.FlowActive), "active"),
 		asm.JLT.Imm(asm.R0, int32(dataplane.FlowReady), "noted"),
+		asm.StoreMem(asm.R10, flowState, asm.R0, asm.Word),
+	)
+	c.account(f, "uncounted")
+	c.emit(
+		asm.LoadMem(asm.R0, asm.R10, flowState, asm.Word),
 		asm.LoadMem(asm.R1, asm.R7, accountTaken, asm.DWord),
 		asm.LoadMem(asm.R2, asm.R7, accountLost, asm.DWord),
 		asm.Add.Reg(asm.R1, asm.R2),
@@ -184,6 +192,7 @@ func (c *code) decide(f *flows, v verdicts, other string) {
 	c.ret(v.drop)
 
 	c.at("noted")
+	c.account(f, "uncounted")
 	c.count()
 	c.emit(
 		asm.LoadMem(asm.R0, asm.R7, accountIn, asm.DWord),

@@ -23,7 +23,6 @@ func hostProgram(f *flows, deadline *ebpf.Map) *ebpf.ProgramSpec {
 	if deadline != nil {
 		c.alive(deadline, "uncounted")
 	}
-	c.account(f, "uncounted")
 	c.decide(f, verdicts{toSwitch: tcUnspec, drop: tcShot, carry: func(c *code) {
 		c.emit(
 			asm.LoadMem(asm.R1, asm.R9, slotOut, asm.Word),
@@ -33,6 +32,7 @@ func hostProgram(f *flows, deadline *ebpf.Map) *ebpf.ProgramSpec {
 		)
 	}}, "switch")
 	c.at("switch")
+	c.account(f, "uncounted")
 	c.count()
 	c.at("uncounted")
 	c.ret(tcUnspec)

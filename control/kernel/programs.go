@@ -29,7 +29,6 @@ func filterProgram(p *planes, f *flows) *ebpf.ProgramSpec {
 		asm.JNE.Imm(asm.R0, unix.PACKET_HOST, "ignore"),
 	)
 	if f != nil {
-		c.account(f, "switch")
 		c.decide(f, f.socketFilter(), "switch")
 		c.at("switch")
 	}
