@@ -201,6 +201,23 @@ func TestC27FragmentsThatAreDropped(t *testing.T) {
 			t.Errorf("overlap %d: %s", i, l.Drops())
 		}
 	}
+	// Behind the end that is known, and an end before what is known.
+	for i, rest := range [][][]byte{
+		{fragment(udp, 2960, false, 48), fragment(udp, 3008, true, 80), fragment(udp, 1480, true, 1480)},
+		{fragment(udp, 2960, true, 80), fragment(udp, 1480, false, 40), fragment(udp, 1520, true, 800)},
+	} {
+		for _, f := range append([][]byte{fragment(udp, 0, true, 1480)}, rest...) {
+			binary.BigEndian.PutUint16(f[header.EthernetLen+4:], uint16(200+i))
+			SumIPv4(f)
+			l.Send("up", f)
+		}
+		if got := l.Got("c1"); len(got) != 2 {
+			t.Errorf("end %d: %d fragments passed, want the first two", i, len(got))
+		}
+		if n += 2; l.Dropped("up", dataplane.DropOverlap) != n {
+			t.Errorf("end %d: %s", i, l.Drops())
+		}
+	}
 	pieces := Fragment(udp, 1480)
 	l.Send("up", pieces[0])
 	l.Expect("c1")

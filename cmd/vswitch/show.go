@@ -89,6 +89,11 @@ func printContainer(w io.Writer, ct api.Container) error {
 	t.row("created:", ct.Created.Format(time.RFC3339))
 	t.row("labels:", pairs(ct.Labels))
 	t.row("exposes:", strings.Join(ct.Expose, ","))
+	for _, e := range ct.Endpoints {
+		if e.MaxFlows != 0 || e.FlowRate != 0 {
+			t.row("limits of "+e.Interface+":", "connections "+limitName(e.MaxFlows)+", new each second "+limitName(e.FlowRate))
+		}
+	}
 	if err := t.flush(); err != nil || len(ct.Endpoints)+len(ct.Ports) == 0 {
 		return err
 	}
@@ -123,6 +128,16 @@ func vlans(e api.Endpoint) string {
 		s += "+" + e.Trunk
 	}
 	return s
+}
+
+func limitName(n int) string {
+	switch n {
+	case 0:
+		return "default"
+	case -1:
+		return "no limit"
+	}
+	return fmt.Sprint(n)
 }
 
 func modeName(ct api.Container) string {
