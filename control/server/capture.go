@@ -225,7 +225,9 @@ func (s *stream) run(ctx context.Context, w http.ResponseWriter) error {
 func (s *stream) gather() error {
 	pause := flushQuiet
 	for begin := time.Now(); time.Since(begin) < flushPeriod; {
-		s.c.Doze(pause)
+		if pause > 0 {
+			s.c.Doze(pause)
+		}
 		got, busy := 0, 0
 		for f, ok := s.c.Ready(); ok; f, ok = s.c.Ready() {
 			if err := s.packet(f); err != nil {
@@ -242,7 +244,7 @@ func (s *stream) gather() error {
 		case got == 0:
 			return nil
 		case got > gatherBusy:
-			pause = flushQuiet
+			pause = 0
 		default:
 			pause = min(max(2*pause, flushQuiet), gatherPause)
 		}
