@@ -2,7 +2,7 @@
 // against other programs of its kind where they are installed, on the same
 // machine, the same topology and in the same minutes.
 //
-//	go run ./bench                 everything, about half an hour
+//	go run ./bench                 everything, about 50 minutes
 //	go run ./bench -quick          the main rows from few and short rounds, under three minutes
 //	go run ./bench -guard FILE     the main rows, against an earlier run's JSON
 //
