@@ -161,6 +161,8 @@ func TestC01HostTakesNoRouterAdvertisement(t *testing.T) {
 	}
 	four, _ := r.attach("four", api.Attach{})
 	six, _ := r.attach("six", api.Attach{Networks: []api.Connect{{Network: "six"}}})
+	// No guard stands before this one: the host's device takes none by itself.
+	open, _ := r.attach("open", api.Attach{Networks: []api.Connect{{Network: "six", Guard: api.GuardOff}}})
 	state := func() string {
 		return command(t, r.world.Host, "ip", "-6", "-o", "addr") + command(t, r.world.Host, "ip", "-6", "route", "show", "table", "all")
 	}
@@ -172,7 +174,7 @@ func TestC01HostTakesNoRouterAdvertisement(t *testing.T) {
 		// With the end of duplicate detection an address gets its local route.
 		return was == before && !strings.Contains(before, "tentative")
 	})
-	for _, ns := range []*netlab.NS{four, six} {
+	for _, ns := range []*netlab.NS{four, six, open} {
 		mac, err := ns.MAC("eth0")
 		if err != nil {
 			t.Fatal(err)
