@@ -347,7 +347,7 @@ func wrapHost(err error) error {
 	switch {
 	case errors.Is(err, host.ErrNoNetns):
 		return &refusal{api.ErrNotFound, err}
-	case errors.Is(err, host.ErrExists), errors.Is(err, reserve.ErrTaken):
+	case errors.Is(err, host.ErrExists), errors.Is(err, host.ErrHasDefault), errors.Is(err, reserve.ErrTaken):
 		return &refusal{api.ErrConflict, err}
 	}
 	return err

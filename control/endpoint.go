@@ -274,11 +274,7 @@ func (c *Controller) unplug(e *endpoint) error {
 	if !had {
 		return nil
 	}
-	err := c.removePort(e, id)
-	for _, a := range e.addrs {
-		err = errors.Join(err, c.host.DelNeighbor(e.net.tapIndex, a))
-	}
-	return err
+	return c.removePort(e, id)
 }
 
 func (c *Controller) removePort(e *endpoint, id frame.PortID) error {
@@ -288,7 +284,7 @@ func (c *Controller) removePort(e *endpoint, id frame.PortID) error {
 }
 
 // forgetPort is the first half of it: nothing knows the port any more but the
-// switch.
+// switch, nor its addresses.
 func (c *Controller) forgetPort(e *endpoint) (id frame.PortID, had bool) {
 	c.mu.Lock()
 	id, had = e.port, e.hasPort
@@ -299,6 +295,11 @@ func (c *Controller) forgetPort(e *endpoint) (id frame.PortID, had bool) {
 	c.mu.Unlock()
 	if had {
 		c.sw.FlushConns(func(i dataplane.ConnInfo) bool { return i.Port == id })
+		for _, a := range e.addrs {
+			if err := c.host.DelNeighbor(e.net.tapIndex, a); err != nil {
+				c.log.Warn("the host keeps a neighbour that is gone", "err", err)
+			}
+		}
 	}
 	return id, had
 }

@@ -16,6 +16,8 @@ var (
 	ErrNoNetns = errors.New("no such network namespace")
 	// ErrExists: an interface of that name is there already.
 	ErrExists = errors.New("interface exists")
+	// ErrHasDefault: the namespace has a default route of that family.
+	ErrHasDefault = errors.New("a default route is there already")
 	// ErrNotFound: no interface of that name.
 	ErrNotFound = errors.New("no such interface")
 	// ErrUplink: the interface cannot serve as an uplink.

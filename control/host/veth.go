@@ -184,7 +184,7 @@ func (c *conn) configure(index int, s VethSpec) error {
 	for _, gw := range s.Gateways {
 		switch err := c.addDefault(index, gw, unix.NLM_F_EXCL); {
 		case errors.Is(err, unix.EEXIST):
-			return fmt.Errorf("%s: %w: a default route is there already", s.Ifname, err)
+			return fmt.Errorf("%s: %w: remove it first, or choose an internal network", s.Ifname, ErrHasDefault)
 		case err != nil:
 			return fmt.Errorf("%s: default route via %s: %w", s.Ifname, gw, err)
 		}
