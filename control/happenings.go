@@ -104,7 +104,7 @@ func (c *Controller) switchEvent(e dataplane.Event) {
 	if e.Kind == dataplane.EventMove {
 		level = slog.LevelInfo
 	}
-	c.log.Log(c.ctx, level, "layer 2", args...)
+	c.log.Log(c.ctx, level, "port event", args...)
 	c.emit(out)
 }
 
