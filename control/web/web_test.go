@@ -15,6 +15,7 @@ import (
 // notHere are GETs of the API that the page leaves out, with the reason.
 var notHere = map[string]string{
 	"/v1/containers/{name}/check": "for runtimes: it looks into namespaces",
+	"/v1/debug/pprof/{profile}":   "costs the daemon, and shows its insides",
 }
 
 // The page passes on what docs/openapi.yaml has of reading, and nothing else.
