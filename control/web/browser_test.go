@@ -128,19 +128,30 @@ func (b *tab) open(u string) {
 // js evaluates an expression of the page; a promise is waited for.
 func js[T any](b *tab, expr string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expr, chromedp.EvalAwaitPromise))
+	v, err := evaluate[T](b, expr)
 	if err != nil {
 		b.t.Fatalf("%s: %v", expr, err)
 	}
 	return v
 }
 
-// until waits for an expression to become true.
+func evaluate[T any](b *tab, expr string) (T, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](expr, chromedp.EvalAwaitPromise))
+}
+
+// until waits for an expression to become true. A page that is just being loaded has
+// nothing to evaluate it with.
 func (b *tab) until(expr string) {
 	b.t.Helper()
-	eventually(b.t, expr, func() bool { return js[bool](b, "Boolean("+expr+")") })
+	eventually(b.t, expr, func() bool {
+		v, err := evaluate[bool](b, "Boolean("+expr+")")
+		if err != nil {
+			b.t.Logf("%s: %v", expr, err)
+		}
+		return v
+	})
 }
 
 // typed puts a text where a person would, key by key.
