@@ -36,7 +36,10 @@ func (c *Controller) vethSpec(e *endpoint) host.VethSpec {
 	spec := host.VethSpec{
 		Name: e.veth, Alias: e.alias, Ifname: e.ifname,
 		MAC: net.HardwareAddr(e.mac[:]), MTU: n.rec.MTU,
-		Addrs: e.prefixes(), GatewayMAC: net.HardwareAddr(n.mac[:]), NoUSO: !n.tap.USO(), Seal: c.sealOf(e.ct), Routes: e.staticRoutes(),
+		Addrs: e.prefixes(), NoUSO: !n.tap.USO(), Seal: c.sealOf(e.ct), Routes: e.staticRoutes(),
+	}
+	if c.introduces() {
+		spec.GatewayMAC = net.HardwareAddr(n.mac[:])
 	}
 	for _, f := range families {
 		if e.ct.gateway(f) == e {

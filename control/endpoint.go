@@ -215,9 +215,23 @@ func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
 	return u.do("neighbour", func() error { return c.introduce(e) }, nil) // unplug forgets it
 }
 
+// introduceUpTo is the number of ports up to which host and container are told each
+// other's MAC. The kernel has one table of neighbours for all namespaces, and two of its
+// entries are a container's: from gc_thresh2, 512, on they would push out the host's own.
+const introduceUpTo = 200
+
+func (c *Controller) introduces() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.byPort) <= introduceUpTo
+}
+
 // introduce tells the host the MAC of an endpoint, in place of that of a container
 // which had its addresses before.
 func (c *Controller) introduce(e *endpoint) (err error) {
+	if !c.introduces() {
+		return nil
+	}
 	for i, a := range e.addrs {
 		if e.net.rec.Subnets[i].Mode == api.GatewayIsolated {
 			continue // the host has no address there, and perhaps none of the family

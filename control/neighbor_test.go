@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -34,5 +35,28 @@ func TestNeighborsAreIntroduced(t *testing.T) {
 			state, _, err := r.world.Host.Neighbor(n.Interface, a)
 			return err == nil && state == 0
 		})
+	}
+}
+
+// TestManyNeighborsAreNot: the kernel's table of neighbours is for all namespaces, and
+// small: beyond a number the containers ask, and the host.
+func TestManyNeighborsAreNot(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	known := 0
+	for i := range introduceUpTo + 3 {
+		ns, ct := r.attach("c"+strconv.Itoa(i), api.Attach{})
+		there, _, err := ns.Neighbor("eth0", ct.Endpoints[0].Gateway)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if there != 0 {
+			known++
+		} else if i < introduceUpTo/2 {
+			t.Fatalf("container %d does not know its gateway", i)
+		}
+	}
+	if known > introduceUpTo {
+		t.Errorf("%d containers know their gateway from the start, want up to %d", known, introduceUpTo)
 	}
 }

@@ -81,7 +81,8 @@ func (h *Host) Resolve(ifindex int, next netip.Addr) error {
 // SetNeighbor tells the kernel a neighbour's MAC before it asks, as if it had just
 // answered: a packet to it does not wait, and so none overtakes it. What waits for an
 // answer (arp_queue of a neighbour) is sent by the CPU that has received that, while
-// another may send already.
+// another may send already. In a full table (gc_thresh3) there is none: the kernel will
+// ask.
 func (h *Host) SetNeighbor(n Neighbor) error {
 	if err := h.route.setNeighbor(n); err != nil {
 		return fmt.Errorf("neighbour %s on interface %d: %w", n.Addr, n.Ifindex, err)
@@ -90,9 +91,13 @@ func (h *Host) SetNeighbor(n Neighbor) error {
 }
 
 func (c *conn) setNeighbor(n Neighbor) error {
-	return c.do(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &netlink.Ndmsg{
+	err := c.do(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &netlink.Ndmsg{
 		Family: uint8(family(n.Addr)), Index: uint32(n.Ifindex), State: netlink.NUD_REACHABLE,
 	}, attrAddr(netlink.NDA_DST, n.Addr), attr(netlink.NDA_LLADDR, n.MAC))
+	if errors.Is(err, unix.ENOBUFS) {
+		return nil
+	}
+	return err
 }
 
 // DelNeighbor forgets a neighbour. That there is none is no error.
