@@ -14,20 +14,10 @@ import (
 // Flows lists the flows of all containers, or of one as it sees them, those with
 // the highest rate first.
 func (c *Controller) Flows(_ context.Context, q api.FlowQuery) ([]api.Flow, error) {
-	only := ""
-	if q.Container != "" {
-		c.mu.Lock()
-		ct, err := c.findContainerLocked(q.Container)
-		if err != nil {
-			c.mu.Unlock()
-			return nil, err
-		}
-		only = ct.rec.Name
-		c.mu.Unlock()
+	names, only, err := c.flowNamesFor(q.Container)
+	if err != nil {
+		return nil, err
 	}
-	c.mu.Lock()
-	names := c.flowNamesLocked()
-	c.mu.Unlock()
 	busiest := first[dataplane.ConnInfo]{n: q.Limit, order: func(a, b *dataplane.ConnInfo) int {
 		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Bytes[0]+b.Bytes[1], a.Bytes[0]+a.Bytes[1]), cmp.Compare(a.Age, b.Age))
 	}}
@@ -50,6 +40,21 @@ func (c *Controller) Flows(_ context.Context, q api.FlowQuery) ([]api.Flow, erro
 		list = append(list, f)
 	}
 	return list, nil
+}
+
+// flowNamesFor is the names for a list of all flows, or of those of a container, whose
+// own name is only then.
+func (c *Controller) flowNamesFor(container string) (names flowNames, only string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if container != "" {
+		ct, err := c.findContainerLocked(container)
+		if err != nil {
+			return names, "", err
+		}
+		only = ct.rec.Name
+	}
+	return c.flowNamesLocked(), only, nil
 }
 
 // flowNames finds the names of addresses and ports for a list of flows, as they were

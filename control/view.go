@@ -246,18 +246,10 @@ func (c *Controller) FDB(context.Context) ([]api.FDBEntry, error) {
 
 // NAT lists the translated connections, oldest first.
 func (c *Controller) NAT(_ context.Context, q api.NATQuery) ([]api.NATEntry, error) {
-	c.mu.Lock()
-	names := c.flowNamesLocked()
-	only := ""
-	if q.Container != "" {
-		ct, err := c.findContainerLocked(q.Container)
-		if err != nil {
-			c.mu.Unlock()
-			return nil, err
-		}
-		only = ct.rec.Name
+	names, only, err := c.flowNamesFor(q.Container)
+	if err != nil {
+		return nil, err
 	}
-	c.mu.Unlock()
 	oldest := first[dataplane.ConnInfo]{n: q.Limit, order: func(a, b *dataplane.ConnInfo) int { return cmp.Compare(b.Age, a.Age) }}
 	c.sw.EachConn(func(i *dataplane.ConnInfo) {
 		if i.Kind != dataplane.ConnRouted && (only == "" || names.ports[i.Port].container == only) {
