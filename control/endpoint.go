@@ -209,10 +209,10 @@ func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
 		return err
 	}
 	err = u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
-	if err != nil {
-		return err
+	if err == nil {
+		c.introduce(e)
 	}
-	return u.do("neighbour", func() error { return c.introduce(e) }, nil) // unplug forgets it
+	return err
 }
 
 // introduceUpTo is the number of ports up to which host and container are told each
@@ -227,18 +227,19 @@ func (c *Controller) introduces() bool {
 }
 
 // introduce tells the host the MAC of an endpoint, in place of that of a container
-// which had its addresses before.
-func (c *Controller) introduce(e *endpoint) (err error) {
+// which had its addresses before. Unplug forgets it. Without it the host asks.
+func (c *Controller) introduce(e *endpoint) {
 	if !c.introduces() {
-		return nil
+		return
 	}
 	for i, a := range e.addrs {
 		if e.net.rec.Subnets[i].Mode == api.GatewayIsolated {
 			continue // the host has no address there, and perhaps none of the family
 		}
-		err = errors.Join(err, c.host.SetNeighbor(host.Neighbor{Ifindex: e.net.tapIndex, Addr: a, MAC: e.mac[:]}))
+		if err := c.host.SetNeighbor(host.Neighbor{Ifindex: e.net.tapIndex, Addr: a, MAC: e.mac[:]}); err != nil {
+			c.log.Warn("the host has to ask for a container", "container", e.ct.rec.Name, "err", err)
+		}
 	}
-	return err
 }
 
 // plug opens the host end of an endpoint's cable.
