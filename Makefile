@@ -20,10 +20,13 @@ RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
 FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-cni race bench bench-quick bench-guard bench-mutex bench-micro fuzz lint mutate conformance check install deb docker-plugin test-runtimes clean
+.PHONY: help generate build demo test test-cni race bench bench-quick bench-guard bench-mutex soak attacks bench-micro fuzz lint damage mutate twins conformance check install deb docker-plugin test-runtimes test-debian12 clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+generate: ## compile the BPF programs (clang-14, llvm-14, libbpf-dev, linux-libc-dev)
+	go generate ./control/kernel
 
 build: ## build bin/vswitch, one static binary
 	$(GOBUILD) -o $(BIN) ./cmd/vswitch
@@ -32,11 +35,11 @@ demo: build ## build, then show the switch at work in its own namespaces (root)
 	$(BIN) demo
 
 test: build ## run every test; without root in user namespaces, as far as those go
-	VSWITCH_BINARY=$(CURDIR)/$(BIN) go test ./...
+	VSWITCH_BINARY=$(CURDIR)/$(BIN) go test -timeout 30m ./...
 
 # Without the option every child process sleeps a second before it ends.
 race: ## run the tests under the race detector (needs a C compiler)
-	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 go test -race $(RACE)
+	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 go test -race -timeout 40m $(RACE)
 
 bench: build ## measure against the kernel and other switches, 50 minutes (root)
 	go run ./bench -binary $(CURDIR)/$(BIN) -html docs/bench/report.html
@@ -51,6 +54,15 @@ bench-guard: build ## fail where a ratio is worse than in BASELINE beyond the no
 
 bench-mutex: build ## how long the daemon waits for its own locks under load (root)
 	go run ./bench -contention .bench/mutex -binary $(CURDIR)/$(BIN)
+
+SOAK ?= 10m
+FAIR ?= 0.9
+
+soak: build ## all attacks at once for SOAK (10m), here and at the kernel's bridge; fails where others keep less than FAIR (0.9) of theirs (root)
+	go run ./bench -soak $(SOAK) -fair $(FAIR) -binary $(CURDIR)/$(BIN)
+
+attacks: build ## the same, one attack after the other, those among them that take a whole CPU (root)
+	go run ./bench -soak $(SOAK) -each -fair $(FAIR) -binary $(CURDIR)/$(BIN)
 
 MICRO ?= ./dataplane/...
 
@@ -88,13 +100,21 @@ lint: ## gofmt, go vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt: not formatted: $$files" >&2; exit 1; fi
 	go vet ./...
 	go vet -tags man ./cmd/vswitch
-	go vet -tags unobserved ./dataplane
+	go vet -tags unobserved ./dataplane/...
 	go tool staticcheck ./...
 
 MUTATE ?= 10000000
 
 mutate: ## send MUTATE (10 million) damaged frames through a switch in memory
-	VSWITCH_MUTATE=$(MUTATE) go test ./dataplane -count=1 -run '^TestMutatedFrames$$' -timeout 30m -v
+	VSWITCH_MUTATE=$(MUTATE) go test ./dataplane -count=1 -run '^TestF32MutatedFrames$$' -timeout 30m -v
+
+damage: ## every bit and every length of the state's two files, some minutes
+	VSWITCH_DAMAGE=every go test ./control/state -count=1 -run '^Test(F20|F21)' -timeout 30m -v
+
+TWINS ?= 10m
+
+twins: ## the kernel's side against the stages for TWINS (10m) each, 2^20 forged segments to each kind of flow (root)
+	VSWITCH_TWINS=$(TWINS) VSWITCH_FORGED=1048576 VSWITCH_TEST_NETNS=1 go test ./dataplane ./control/kernel -count=1 -run '^(TestTwins|TestTwinsAlone|TestC26ForgedSegments)$$' -timeout 10h -v
 
 conformance: ## run the tests that carry rows and write docs/conformance.md (root)
 	go run ./internal/conformance

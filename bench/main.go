@@ -63,6 +63,12 @@ type options struct {
 	guard    string
 	// contention is where the mutex profiles go, and nothing else is measured.
 	contention string
+	// soak is how long all attacks go on at once, and nothing else is measured; fair is the
+	// part of what others keep on the kernel's bridge that they have to keep here.
+	soak time.Duration
+	fair float64
+	// each lets one attack after the other go on instead.
+	each bool
 	// kernelOnly leaves out the other programs; named: -only names rows.
 	kernelOnly, named bool
 }
@@ -81,6 +87,8 @@ func run(ctx context.Context, args []string) int {
 		err = show(opt)
 	case opt.contention != "":
 		err = contention(ctx, opt)
+	case opt.soak > 0:
+		err = soak(ctx, opt)
 	default:
 		err = measure(ctx, opt)
 	}
@@ -99,13 +107,16 @@ func parse(args []string) (options, error) {
 	fs.IntVar(&opt.rounds, "rounds", 0, "`number` of rounds, 1 to 100")
 	fs.DurationVar(&opt.window, "window", 0, "`length` of one measurement, 100 ms to 1 min")
 	fs.StringVar(&opt.rival, "rival", rig.VSwitch, "who is compared with the kernel: vswitch, or kernel: the kernel with itself, which shows the noise of this machine")
-	fs.StringVar(&only, "only", "", "only rows whose \"scenario/load\" matches `regexp`, those that -quick leaves out among them: containers/TCP bulk, ^ports")
+	fs.StringVar(&only, "only", "", "only rows whose \"scenario/load\" matches `regexp`, those that -quick leaves out among them: containers/TCP bulk, ^ports; with -soak attacks")
 	fs.StringVar(&opt.binary, "binary", "", "measure this vswitch instead of building bin/vswitch")
 	fs.BoolVar(&opt.kernelOnly, "kernel-only", false, "compare with the kernel only, not with Open vSwitch and the others")
 	fs.StringVar(&opt.html, "html", "", "write the result with plots to this `file` too")
 	fs.StringVar(&opt.json, "json", "", "write the JSON to this `file` too")
 	fs.StringVar(&opt.guard, "guard", "", "fail when a ratio is worse than in this JSON `file` of an earlier run, beyond the noise of both; implies -quick and, unless -only names them, leaves out what has no ratio")
 	fs.StringVar(&opt.contention, "contention", "", "measure how long the daemon waits for its locks and nothing else; the mutex profiles go into this `directory`")
+	fs.DurationVar(&opt.soak, "soak", 0, "attack vswitch and the kernel's bridge in every way at once for this `time`, in turns, and measure nothing but what their neighbours keep")
+	fs.BoolVar(&opt.each, "each", false, "with -soak: one attack after the other, instead of all at once; those that take a whole CPU too")
+	fs.Float64Var(&opt.fair, "fair", 0.9, "with -soak: fail when neighbours keep less than this `part` of the connections that they keep on the kernel's bridge, or a 99th percentile of more than twice its own")
 	fs.StringVar(&opt.dir, "out", ".bench", "`directory` for the JSON")
 	fs.BoolVar(&opt.pin, "pin", false, "keep senders on the first CPU and receivers on the second")
 	fs.BoolVar(&opt.markdown, "markdown", false, "write the result as Markdown instead of a table")
@@ -136,6 +147,8 @@ func parse(args []string) (options, error) {
 		return opt, fmt.Errorf("%s: no arguments expected", fs.Arg(0))
 	case opt.rounds < 1 || opt.rounds > 100:
 		return opt, fmt.Errorf("-rounds %d: 1 to 100", opt.rounds)
+	case opt.soak < 0 || opt.fair < 0 || opt.fair > 1:
+		return opt, fmt.Errorf("-soak %v -fair %v: a time, and a part of 1", opt.soak, opt.fair)
 	case opt.window < 100*time.Millisecond || opt.window > time.Minute:
 		return opt, fmt.Errorf("-window %v: 100 ms to 1 min", opt.window)
 	case opt.rival != rig.VSwitch && opt.rival != kernel:
@@ -160,7 +173,7 @@ func show(opt options) error {
 	if err := errors.Join(write(r, opt), export(r, opt)); err != nil {
 		return err
 	}
-	return guard(r, opt)
+	return against(r, opt)
 }
 
 // load reads an earlier run.
@@ -216,7 +229,7 @@ func measure(ctx context.Context, opt options) error {
 	if interrupted != nil {
 		return errors.New("interrupted: the table is not complete")
 	}
-	return guard(&c.run, opt)
+	return against(&c.run, opt)
 }
 
 // look says how busy the machine is before anything is measured, and warns:
@@ -233,8 +246,8 @@ func look(m *report.Machine) (err error) {
 	return nil
 }
 
-// guard compares r with the baseline that opt names, if any.
-func guard(r *report.Run, opt options) error {
+// against compares r with the baseline that opt names, if any.
+func against(r *report.Run, opt options) error {
 	if opt.guard == "" {
 		return nil
 	}

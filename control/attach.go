@@ -2,203 +2,189 @@ package control
 
 import (
 	"context"
-	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
-	"github.com/vswitch/vswitch/control/host"
-	"github.com/vswitch/vswitch/control/process"
+	"github.com/vswitch/vswitch/control/edge"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/state"
 )
 
 // Attach registers a container and wires it. The same request again returns the
-// container that stands.
+// container that is attached. A runtime's request for a container that it has attached
+// adds what that lacks.
 func (c *Controller) Attach(_ context.Context, in api.Attach) (api.Container, error) {
 	leave, err := c.enter()
 	if err != nil {
 		return api.Container{}, err
 	}
 	defer leave()
-	plan, err := c.checkAttach(in)
+	p, err := model.CheckAttach(in, c.bootID)
 	if err != nil {
 		return api.Container{}, err
 	}
-	defer c.lockRuntime(plan.rec.Runtime, plan.rec.RuntimeID)()
-	c.nameOfRuntime(&plan)
-	name := plan.rec.Name
+	defer c.names.lockRuntime(p.Rec.Runtime, p.Rec.RuntimeID)()
+	c.mu.Lock()
+	if ct := c.inv.OfRuntime(p.Rec.Runtime, p.Rec.RuntimeID); ct != nil {
+		p.Rec.Name = ct.Rec.Name // which its runtime may not know
+	}
+	c.mu.Unlock()
+	name := p.Rec.Name
 	defer c.names.lock(ofContainer(name))()
 
-	var ns *host.Netns
-	if plan.rec.Netns != "" || plan.rec.PID != 0 {
-		if ns, err = openNetns(plan.rec.Netns, plan.rec.PID); err != nil {
+	var ns edge.Netns
+	if p.Rec.Netns != "" || p.Rec.PID != 0 {
+		if ns, err = openNetns(c.edge, p.Rec.Netns, p.Rec.PID); err != nil {
 			return api.Container{}, containerErr(name, err)
 		}
 		defer ns.Close()
-		plan.rec.NetnsDev, plan.rec.NetnsIno = ns.ID()
-		if plan.rec.Mode == api.ModeBridge && c.host.IsHost(ns) {
-			return api.Container{}, invalidf("container %s: the namespace is the host's own: give that of a container, or use --network host", name)
+		p.Rec.NetnsDev, p.Rec.NetnsIno = ns.ID()
+		if p.Rec.Mode == api.ModeBridge && c.edge.IsHost(ns) {
+			return api.Container{}, model.Invalidf("container %s: the namespace is the host's own: give that of a container, or use --network host", name)
 		}
 	}
-	u := &undo{fault: c.fault}
 	start := time.Now()
-	ct, err := c.further(plan)
-	if err != nil {
-		return api.Container{}, err
-	}
-	if ct != nil {
-		err = c.extend(u, ct, plan, ns)
-	} else {
-		var have *api.Container
-		if have, err = c.repeated(plan); have != nil {
-			return *have, nil
-		}
-		if err != nil {
+	c.mu.Lock()
+	ct := c.inv.Containers[name]
+	c.mu.Unlock()
+	var h *change
+	switch {
+	case ct == nil:
+		if err := c.unrestored.bury(c, name); err != nil {
 			return api.Container{}, err
 		}
-		if ct, err = c.attach(u, plan, ns); err == nil {
-			c.watchProcess(ct)
+		ct = &inventory.Container{Rec: p.Rec}
+		h = &change{c: c, ct: ct, ns: ns}
+		h.delta.Whole, h.delta.Bound = true, p.Rec.Bound
+		h.join(p.Joins...)
+		h.publish(p.Publish...)
+	case p.Rec.Runtime != "" && p.Rec.Runtime == ct.Rec.Runtime && p.Rec.RuntimeID == ct.Rec.RuntimeID:
+		if err := sameRuntime(ct.Rec, p.Rec); err != nil {
+			return api.Container{}, err
 		}
+		h = newChange(c, ct)
+		h.ns = ns
+		err = h.add(p)
+	default:
+		if err := sameRequest(ct.Rec, p.Rec); err != nil {
+			return api.Container{}, err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return ct.View(), nil
+	}
+	if err == nil {
+		err = h.apply()
 	}
 	if err != nil {
-		err = c.failed(u, "container "+name, containerErr(name, err))
-		for _, j := range plan.joins {
-			c.dropEphemeral(j.network)
+		for _, j := range p.Joins {
+			c.dropEphemeral(j.Network)
 		}
-		return api.Container{}, err
+		return api.Container{}, containerErr(name, err)
+	}
+	if h.delta.Whole {
+		c.watchProcess(ct)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.log.Info("attached", "container", name, "mode", plan.rec.Mode, "addresses", addresses(ct), "took", time.Since(start).Round(10*time.Microsecond))
-	c.emitAttachLocked(ct)
-	return c.viewContainerLocked(ct), nil
+	c.log.Info("attached", "container", name, "mode", p.Rec.Mode, "addresses", addrTexts(ct), "took", time.Since(start).Round(10*time.Microsecond))
+	c.events.Attached(ct)
+	return ct.View(), nil
 }
 
-func openNetns(path string, pid int) (*host.Netns, error) {
-	var ns *host.Netns
-	var err error
-	if path != "" {
-		ns, err = host.OpenNetns(path)
-	} else {
-		ns, err = host.OpenNetnsPID(pid)
-	}
+func openNetns(in edge.Namespaces, path string, pid int) (edge.Netns, error) {
+	ns, err := in.OpenNetns(path, pid)
 	return ns, wrapHost(err)
 }
 
-// repeated returns the container when it stands as asked, and an error when
-// another one has the name.
-func (c *Controller) repeated(p attachPlan) (*api.Container, error) {
+// sameRequest refuses a request for a name that an attached container has, unless it is
+// the request that attached it.
+func sameRequest(have, want state.Container) error {
+	switch {
+	case have.NetnsDev != want.NetnsDev || have.NetnsIno != want.NetnsIno:
+		return model.Conflictf("container %s is attached already: in another namespace: detach it first or choose another name", have.Name)
+	case have.Digest != want.Digest:
+		return model.Conflictf("container %s is attached already: with other options: detach it first or choose another name", have.Name)
+	}
+	return nil
+}
+
+// sameRuntime refuses what a runtime cannot add to a container that it has attached.
+func sameRuntime(have, want state.Container) error {
+	switch {
+	case have.NetnsDev != want.NetnsDev || have.NetnsIno != want.NetnsIno:
+		return model.Conflictf("container %s of %s is attached already: in another namespace: release it first", have.Name, have.Runtime)
+	case have.Mode != api.ModeBridge || want.Mode != api.ModeBridge:
+		return model.Conflictf("container %s of %s is attached already: with another mode: release it first", have.Name, have.Runtime)
+	}
+	return nil
+}
+
+// add adds the interfaces, ports and labels of a request that the container lacks. What the
+// request names twice comes once.
+func (h *change) add(p model.AttachPlan) error {
+	for _, j := range p.Joins {
+		has, err := h.has(&j)
+		if err != nil {
+			return err
+		}
+		if !has && !slices.ContainsFunc(h.joins, func(o model.JoinPlan) bool { return o.Covers(j) }) {
+			h.join(j)
+		}
+	}
+	for _, s := range model.Once(p.Publish) {
+		if !slices.ContainsFunc(h.ct.Mappings, func(m *inventory.Mapping) bool { return m.HostIP == s.HostIP && m.Matches(s) }) {
+			h.publish(s)
+		}
+	}
+	labels := make(map[string]string)
+	maps.Copy(labels, h.was.Labels)
+	maps.Copy(labels, p.Rec.Labels)
+	if !maps.Equal(labels, h.was.Labels) {
+		h.label(labels)
+	}
+	return nil
+}
+
+// has reports whether the container has the endpoint that a request would join, and
+// refuses one that it has otherwise. From then on the request has the network's name.
+func (h *change) has(j *model.JoinPlan) (bool, error) {
+	c, ct := h.c, h.ct
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ct := c.containers[p.rec.Name]
-	if ct == nil {
-		return nil, nil
-	}
-	name := p.rec.Name
-	switch {
-	case ct.rec.NetnsDev != p.rec.NetnsDev || ct.rec.NetnsIno != p.rec.NetnsIno:
-		return nil, conflictf("container %s is attached already: in another namespace: detach it first or choose another name", name)
-	case ct.rec.Digest != p.rec.Digest:
-		return nil, conflictf("container %s is attached already: with other options: detach it first or choose another name", name)
-	}
-	v := c.viewContainerLocked(ct)
-	return &v, nil
-}
-
-// attach performs a plan. The caller holds the name and rolls back on error.
-func (c *Controller) attach(u *undo, p attachPlan, ns *host.Netns) (*container, error) {
-	ct := &container{rec: p.rec}
-	if p.rec.Bound {
-		err := u.do("process", func() (err error) {
-			if ct.proc, err = process.Open(p.rec.PID); err != nil {
-				return invalidf("%w", err)
-			}
-			ct.rec.PIDStart = ct.proc.Start
-			return nil
-		}, func() error { ct.proc.Close(); return nil })
-		if err != nil {
-			return nil, err
-		}
-	}
-	err := u.do("name", func() error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if p.rec.Mode == api.ModeContainer {
-			if _, err := c.findContainerLocked(p.rec.Peer); err != nil {
-				return err
-			}
-		}
-		c.containers[p.rec.Name] = ct
-		return nil
-	}, func() error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.containers, p.rec.Name)
-		return nil
-	})
+	n, err := c.inv.Network(j.Network)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	for _, j := range p.joins {
-		if err := c.reserveEndpoint(u, ct, j); err != nil {
-			return nil, err
+	j.Network = n.Rec.Name
+	e := ct.EndpointNamed(j.Ifname)
+	if j.Ifname == "" {
+		e = ct.EndpointIn(n)
+	}
+	if e == nil {
+		return false, nil
+	}
+	if e.Network != n {
+		return false, model.Conflictf("interface %s is its port in network %s: choose another name", e.Ifname, e.Network.Rec.Name)
+	}
+	for _, f := range model.Families {
+		if j.IPs[f].IsValid() && e.Addr(f) != j.IPs[f] {
+			return false, model.Conflictf("interface %s already has address %s: release it first", e.Ifname, e.Addr(f))
 		}
 	}
-	for _, s := range p.publish {
-		if err := c.reserveMapping(u, ct, s); err != nil {
-			return nil, err
-		}
+	if !j.MAC.IsZero() && e.MAC != j.MAC {
+		return false, model.Conflictf("interface %s already has MAC address %s: release it first", e.Ifname, e.MAC)
 	}
-	for _, e := range ct.endpoints {
-		if err := c.wire(u, e, ns); err != nil {
-			return nil, err
-		}
-	}
-	// On disk before any frame passes: on a full disk nothing happens.
-	err = u.do("commit", func() error { return c.commit(ct) },
-		func() error { return c.store.DeleteContainer(ct.rec.ID) })
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range ct.mappings {
-		err := u.do("claim", func() error { return c.claim(m) }, func() error { c.unclaim(m); return nil })
-		if err != nil {
-			return nil, err
-		}
-	}
-	return ct, c.snapshotStep(u, func() { ct.show(true) }, func() { ct.show(false) })
+	return true, nil
 }
 
-// snapshotStep changes what the snapshot shows.
-func (c *Controller) snapshotStep(u *undo, change, back func()) error {
-	set := func(fn func()) error {
-		c.mu.Lock()
-		fn()
-		c.mu.Unlock()
-		return c.rebuild()
-	}
-	err := u.do("snapshot", func() error {
-		if err := set(change); err != nil {
-			return errors.Join(err, set(back))
-		}
-		return nil
-	}, func() error { return set(back) })
-	return err
-}
-
-// show sets what of a container is compiled. The caller holds mu.
-func (ct *container) show(on bool) {
-	ct.ready = on
-	for _, e := range ct.endpoints {
-		e.live = on
-	}
-	for _, m := range ct.mappings {
-		m.live = on
-	}
-}
-
-func addresses(ct *container) []string {
-	list := make([]string, 0, len(ct.endpoints))
-	for _, e := range ct.endpoints {
-		for _, a := range e.addrs {
+func addrTexts(ct *inventory.Container) []string {
+	list := make([]string, 0, len(ct.Endpoints))
+	for _, e := range ct.Endpoints {
+		for _, a := range e.Addrs {
 			list = append(list, a.String())
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // TestBulkOfBothFamilies: super-frames, partial checksums and fragments arrive
@@ -47,7 +49,7 @@ func TestBulkOfBothFamilies(t *testing.T) {
 			{"from the host", r.world.Host, join(inside, "80"), join(inside, "5353")},
 			{"relayed", r.world.Host, join(host, "8080"), join(host, "5353")},
 		} {
-			t.Run(fmt.Sprint(way.name, " ", families[f]), func(t *testing.T) {
+			t.Run(fmt.Sprint(way.name, " ", model.Families[f]), func(t *testing.T) {
 				start := time.Now()
 				got, err := fetchAll(way.from, way.tcp)
 				if err != nil || sha256.Sum256(got) != want {
@@ -71,21 +73,11 @@ func send(t testing.TB, ns *netlab.NS, at string, data []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Write(data)
-			c.Close()
-		}
-	}()
+	labtest.Serve(t, l, func(c net.Conn) { _, _ = c.Write(data) })
 }
 
 func fetchAll(ns *netlab.NS, at string) ([]byte, error) {
-	c, err := ns.Dial("tcp", at, 2*time.Second)
+	c, err := ns.Dial("tcp", at, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}

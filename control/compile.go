@@ -1,11 +1,14 @@
 package control
 
 import (
-	"net/netip"
+	"cmp"
+	"errors"
 	"sync"
 
-	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/frame"
 )
 
 // builder makes snapshots. Changes that come while one is being made share the
@@ -24,8 +27,7 @@ type build struct {
 
 // rebuild returns when a snapshot that holds everything decided before the call
 // is installed.
-func (c *Controller) rebuild() error {
-	b := &c.builder
+func (b *builder) rebuild() error {
 	b.mu.Lock()
 	if b.pending == nil {
 		b.pending = &build{done: make(chan struct{})}
@@ -37,16 +39,27 @@ func (c *Controller) rebuild() error {
 	return p.err
 }
 
-// runBuilder is the one goroutine that installs snapshots.
-func (c *Controller) runBuilder() {
-	b := &c.builder
+// show has a change listed and installed. After an error it is not listed, and the
+// snapshot is the one before.
+func (b *builder) show(list func(on bool)) error {
+	list(true)
+	err := b.rebuild()
+	if err != nil {
+		list(false)
+		err = errors.Join(err, b.rebuild())
+	}
+	return err
+}
+
+// run is the one goroutine that installs snapshots.
+func (b *builder) run(install func() error) {
 	defer close(b.done)
 	for range b.kick {
 		b.mu.Lock()
 		p := b.pending
 		b.pending = nil
 		b.mu.Unlock()
-		p.err = c.install()
+		p.err = install()
 		close(p.done)
 	}
 }
@@ -56,119 +69,64 @@ func (c *Controller) install() error {
 	c.mu.Lock()
 	cfg, relay := c.compileLocked()
 	c.mu.Unlock()
-	sn, err := dataplane.NewSnapshot(cfg)
-	if err != nil {
+	if err := c.sw.Install(cfg); err != nil {
 		c.log.Error("snapshot refused", "revision", cfg.Revision, "err", err)
 		return err
 	}
-	c.sw.Install(sn)
 	c.relayTab.Store(&relay)
+	c.dir.SetRevision(cfg.Revision)
 	return nil
 }
 
 // compileLocked turns names into numbers: the controller's view into the data
 // path's. It shares no memory with the controller that changes later.
-func (c *Controller) compileLocked() (dataplane.SnapshotConfig, relayTable) {
+func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayTable) {
 	c.revision++
+	under := c.underlay.Now()
 	cfg := dataplane.SnapshotConfig{
 		Revision:        c.revision,
-		Routes:          c.world.routes,
-		Uplinks:         c.world.uplinkConfigs,
-		MasqueradePorts: c.world.masquerade,
+		Routes:          under.Routes,
+		Uplinks:         under.Configs,
+		MasqueradePorts: under.Masquerade,
+		MasqueradeLast:  under.HostPorts,
 		Timeouts:        c.cfg.timeouts,
 	}
-	for _, up := range c.world.uplinks {
-		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.port, Kind: dataplane.PortUplink, Ifindex: uint32(up.link.Index)})
+	for _, up := range under.Uplinks {
+		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.Port, Kind: dataplane.PortUplink, Ifindex: uint32(up.Link.Index)})
 	}
-	for _, n := range c.networks {
-		if !n.ready {
+	var networks []policy.Network
+	for _, n := range c.inv.Networks {
+		if !n.Ready {
 			continue
 		}
-		cfg.Networks = append(cfg.Networks, n.compile())
-		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: n.port, Kind: dataplane.PortHost, Network: n.id, MAC: n.mac, Ifindex: uint32(n.tapIndex)})
+		cfg.Networks = append(cfg.Networks, n.Compile())
+		networks = append(networks, n.Policy())
+		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: n.Port, Kind: dataplane.PortHost, Network: n.ID, MAC: n.MAC, Ifindex: uint32(n.TAPIndex)})
 	}
-	relay := make(relayTable)
-	for _, ct := range c.containers {
-		for _, e := range ct.endpoints {
-			if !e.live {
+	relay := make(inventory.RelayTable)
+	for _, ct := range c.inv.Containers {
+		var holder frame.PortID // the first of the container's ports
+		for _, e := range ct.Endpoints {
+			if !e.Live {
 				continue
 			}
-			p := dataplane.PortConfig{ID: e.port, Kind: dataplane.PortContainer, Network: e.net.id, MAC: e.mac, Ifindex: uint32(e.index)}
-			e.layer2.apply(&p)
-			p.Quota, p.Queued = e.quota.compile(), e.shaping.Queued
+			holder = cmp.Or(holder, e.Port)
+			p := dataplane.PortConfig{ID: e.Port, Kind: dataplane.PortContainer, Network: e.Network.ID, MAC: e.MAC, Ifindex: uint32(e.Index), Holder: holder}
+			e.Layer2.Apply(&p)
+			p.Quota, p.Queued, p.Missed = e.Quota.Compile(), e.Shaping.Queued || e.Program.Name != "", e.Program.Misses
 			cfg.Ports = append(cfg.Ports, p)
-			for _, a := range e.addrs {
-				cfg.Hosts = append(cfg.Hosts, dataplane.HostConfig{Addr: a, Network: e.net.id, MAC: e.mac, Port: e.port})
+			for _, a := range e.Addrs {
+				cfg.Stations = append(cfg.Stations, dataplane.StationConfig{Addr: a, Network: e.Network.ID, MAC: e.MAC, Port: e.Port})
 			}
 		}
-		for _, m := range ct.mappings {
-			if !m.live {
+		for _, m := range ct.Mappings {
+			if !m.Live {
 				continue
 			}
-			cfg.Publish = append(cfg.Publish, m.compile()...)
-			m.addTo(relay)
+			cfg.Publish = append(cfg.Publish, m.Compile()...)
+			relay.Add(m)
 		}
 	}
+	cfg.Rules = policy.Compile(&cfg, networks)
 	return cfg, relay
-}
-
-func (n *network) compile() dataplane.NetworkConfig {
-	cfg := dataplane.NetworkConfig{
-		ID: n.id, HostPort: n.port, GatewayMAC: n.mac, MTU: n.rec.MTU, Internal: n.rec.Internal, Isolated: n.rec.NoICC, NoHostAccess: n.rec.NoHostAccess,
-		Filter: compileFilter(n.rec), Exempt: n.rec.Exempt,
-	}
-	for _, s := range n.rec.Subnets {
-		cfg.Subnets = append(cfg.Subnets, s.Prefix)
-		f := familyOf(s.Gateway)
-		switch s.Mode {
-		case api.GatewayIsolated:
-			cfg.Modes[f] = dataplane.GatewayIsolated
-			continue // the host is not there
-		case api.GatewayRouted:
-			cfg.Modes[f] = dataplane.GatewayRouted
-		}
-		cfg.Gateways = append(cfg.Gateways, s.Gateway)
-	}
-	return cfg
-}
-
-// compile gives a mapping to the data path: once for each family in which both
-// the host's side and the container's have an address.
-func (m *mapping) compile() (list []dataplane.PublishConfig) {
-	for _, f := range families {
-		target := m.ct.gateway(f)
-		if target == nil || !target.live || m.hostIP.IsValid() && familyOf(m.hostIP) != f {
-			continue
-		}
-		at := m.hostIP
-		if !at.IsValid() {
-			at = f.unspecified()
-		}
-		list = append(list, dataplane.PublishConfig{
-			Proto: m.proto, HostAddr: at, First: m.first, Last: m.last, Addr: target.addr(f), Target: m.target,
-		})
-	}
-	return list
-}
-
-// addTo enters a mapping for connections of the host itself. They are relayed,
-// so that they may come in by one family and reach the container by the other.
-func (m *mapping) addTo(relay relayTable) {
-	for _, f := range families {
-		if m.hostIP.IsValid() && familyOf(m.hostIP) != f {
-			continue
-		}
-		for _, inside := range [2]family{f, 1 - f} {
-			target := m.ct.gateway(inside)
-			if target == nil || !target.live {
-				continue
-			}
-			k := relayKey{m.proto, m.hostIP}
-			if !m.hostIP.IsValid() {
-				k.addr = f.unspecified()
-			}
-			relay[k] = append(relay[k], relayEntry{m.first, m.last, netip.AddrPortFrom(target.addr(inside), m.target)})
-			break
-		}
-	}
 }

@@ -2,195 +2,135 @@ package control
 
 import (
 	"context"
-	"errors"
-	"maps"
 	"slices"
 
 	"github.com/vswitch/vswitch/control/api"
-	"github.com/vswitch/vswitch/control/host"
-	"github.com/vswitch/vswitch/control/state"
-	"github.com/vswitch/vswitch/dataplane"
-	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/control/edge"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/model"
 )
 
-// Connect joins an attached container to a further network.
+// Connect joins an attached container to another network.
 func (c *Controller) Connect(_ context.Context, name string, in api.Connect) (api.Container, error) {
 	var out api.Container
-	j, err := checkJoin(in)
+	j, err := model.CheckJoin(in)
 	if err != nil {
 		return out, containerErr(name, err)
 	}
-	err = c.onContainer(name, func(u *undo, ct *container) error {
-		if err := ct.needsEndpoints(); err != nil {
+	err = c.onContainer(name, func(ct *inventory.Container) error {
+		if err := ct.NeedsEndpoints(); err != nil {
 			return err
 		}
-		ns, err := ct.openNetns()
+		ns, err := openNetnsOf(ct, c.edge)
 		if err != nil {
 			return err
 		}
 		defer ns.Close()
-		was := ct.record()
-		if err := c.reserveEndpoint(u, ct, j); err != nil {
+		h := newChange(c, ct)
+		h.ns = ns
+		h.join(j)
+		if err := h.apply(); err != nil {
 			return err
 		}
-		e := ct.endpoints[len(ct.endpoints)-1]
-		if err := c.wire(u, e, ns); err != nil {
-			return err
-		}
-		if err := c.commitStep(u, ct, was); err != nil {
-			return err
-		}
-		err = c.snapshotStep(u, func() { e.live = true }, func() { e.live = false })
-		if err != nil {
-			return err
-		}
-		c.reclaim(ct)
-		c.log.Info("connected", "container", ct.rec.Name, "network", e.net.rec.Name, "addresses", e.addrs)
-		c.emitConnect(api.EventConnect, e)
+		e := h.endpoints[0]
+		c.log.Info("connected", "container", ct.Rec.Name, "network", e.Network.Rec.Name, "addresses", e.Addrs)
+		c.events.Moved(api.EventConnect, e)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		out = c.viewContainerLocked(ct)
+		out = ct.View()
 		return nil
 	})
 	return out, err
 }
 
-// onContainer runs an operation on a container that stands, with a list to
-// undo it.
-func (c *Controller) onContainer(name string, fn func(*undo, *container) error) error {
+// onContainer runs an operation on an attached container.
+func (c *Controller) onContainer(name string, fn func(*inventory.Container) error) error {
 	leave, err := c.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
 	c.mu.Lock()
-	ct, err := c.findContainerLocked(name)
+	ct, err := c.inv.Container(name)
 	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	unlock, ok := c.holdContainer(ct)
+	unlock, ok := c.lockContainer(ct)
 	defer unlock()
 	if !ok { // detached while we waited
-		return notFoundf("container %s is not attached: see vswitch ps", name)
+		return model.NotFoundf("container %s is not attached: see vswitch ps", name)
 	}
-	u := &undo{fault: c.fault}
-	if err := fn(u, ct); err != nil {
-		return c.failed(u, "container "+ct.rec.Name, containerErr(ct.rec.Name, err))
-	}
-	return nil
-}
-
-func (ct *container) needsEndpoints() error {
-	if ct.rec.Mode != api.ModeBridge {
-		return invalidf("it runs with --network %s and has no port of its own: attach it in mode bridge", ct.rec.Mode)
+	if err := fn(ct); err != nil {
+		return containerErr(ct.Rec.Name, err)
 	}
 	return nil
 }
 
-// openNetns opens the namespace a container was attached in.
-func (ct *container) openNetns() (*host.Netns, error) {
-	if ct.rec.Handover {
-		return nil, invalidf("its runtime moves its interfaces: connect and disconnect it there, as with docker network connect")
+// openNetnsOf opens the namespace a container was attached in.
+func openNetnsOf(ct *inventory.Container, in edge.Namespaces) (edge.Netns, error) {
+	if ct.Rec.Handover && ct.Rec.Runtime != api.RuntimeDocker { // found again (adopt.go)
+		return nil, model.Invalidf("its namespace is not known since the state was lost: detach it and attach it again")
 	}
-	ns, err := openNetns(ct.rec.Netns, ct.rec.PID)
+	if ct.Rec.Handover {
+		return nil, model.Invalidf("its runtime moves its interfaces: connect and disconnect it there, as with docker network connect")
+	}
+	ns, err := openNetns(in, ct.Rec.Netns, ct.Rec.PID)
 	if err != nil {
 		return nil, err
 	}
-	if dev, ino := ns.ID(); dev != ct.rec.NetnsDev || ino != ct.rec.NetnsIno {
+	if dev, ino := ns.ID(); dev != ct.Rec.NetnsDev || ino != ct.Rec.NetnsIno {
 		ns.Close()
-		return nil, conflictf("its namespace is another one by now: detach it and attach it again")
+		return nil, model.Conflictf("its namespace is another one by now: detach it and attach it again")
 	}
 	return ns, nil
 }
 
-// commitStep stores a container as it stands, and again as it stood when it is
-// taken back.
-func (c *Controller) commitStep(u *undo, ct *container, was state.Container) error {
-	return u.do("commit", func() error { return c.commit(ct) },
-		func() error { return c.store.PutContainer(was, nil) })
-}
-
 // Disconnect takes a container out of a network.
 func (c *Controller) Disconnect(_ context.Context, name, network string) error {
-	return c.onContainer(name, func(u *undo, ct *container) error {
-		if err := ct.needsEndpoints(); err != nil {
+	return c.onContainer(name, func(ct *inventory.Container) error {
+		if err := ct.NeedsEndpoints(); err != nil {
 			return err
 		}
 		c.mu.Lock()
-		n, err := c.findNetworkLocked(network)
+		n, err := c.inv.Network(network)
 		c.mu.Unlock()
 		if err != nil {
 			return err
 		}
-		e := ct.endpointIn(n)
+		e := ct.EndpointIn(n)
 		if e == nil {
-			return notFoundf("it is not in network %s: see vswitch inspect %s", n.rec.Name, ct.rec.Name)
+			return model.NotFoundf("it is not in network %s: see vswitch inspect %s", n.Rec.Name, ct.Rec.Name)
 		}
-		if len(ct.endpoints) == 1 {
-			return conflictf("%s is its only network: detach it instead", n.rec.Name)
+		if len(ct.Endpoints) == 1 {
+			return model.Conflictf("%s is its only network: detach it instead", n.Rec.Name)
 		}
-		rest := &container{endpoints: slices.DeleteFunc(slices.Clone(ct.endpoints), func(o *endpoint) bool { return o == e })}
-		for _, m := range ct.mappings {
-			if !rest.serves(m.hostIP) {
-				return conflictf("its published ports lead through network %s: remove them first with vswitch port rm", n.rec.Name)
-			}
+		if len(ct.Unserved([]*inventory.Endpoint{e})) > 0 {
+			return model.Conflictf("its published ports lead through network %s: remove them first with vswitch port rm", n.Rec.Name)
 		}
-		ns, err := ct.openNetns()
+		ns, err := openNetnsOf(ct, c.edge)
 		if err != nil {
 			return err
 		}
 		defer ns.Close()
-		if err := c.leave(ct, e, ns); err != nil {
+		if err := newChange(c, ct).withdraw(ns, []*inventory.Endpoint{e}, nil); err != nil {
 			return err
 		}
-		c.log.Info("disconnected", "container", ct.rec.Name, "network", n.rec.Name)
-		c.emitConnect(api.EventDisconnect, e)
+		c.log.Info("disconnected", "container", ct.Rec.Name, "network", n.Rec.Name)
+		c.events.Moved(api.EventDisconnect, e)
 		return nil
 	})
-}
-
-// leave takes an endpoint away for good. ns, when not nil, gets its default
-// routes from other networks if this one gave them. The caller holds the name.
-func (c *Controller) leave(ct *container, e *endpoint, ns *host.Netns) error {
-	c.mu.Lock()
-	old := ct.endpoints
-	var gave [2]bool
-	for _, f := range families {
-		gave[f] = ct.gateway(f) == e
-	}
-	ct.endpoints = slices.DeleteFunc(slices.Clone(old), func(o *endpoint) bool { return o == e })
-	c.mu.Unlock()
-	// On disk before anything changes, so that a full disk changes nothing.
-	if err := c.commit(ct); err != nil && ns != nil {
-		c.mu.Lock()
-		ct.endpoints = old
-		c.mu.Unlock()
-		return err
-	}
-	errs := []error{c.rebuild(), c.unplug(e), c.host.DelLink(e.veth, e.index)}
-	c.mu.Lock()
-	c.freeEndpointLocked(e)
-	c.mu.Unlock()
-	c.reclaim(ct)
-	for _, f := range families {
-		if heir := ct.gateway(f); gave[f] && heir != nil && ns != nil {
-			errs = append(errs, c.host.SetDefaultRoute(ns, heir.ifname, subnetOf(heir.net.rec, f).Gateway))
-		}
-	}
-	c.dropEphemeral(e.net.rec.Name)
-	return errors.Join(errs...)
 }
 
 // Ports lists the published ports of a container.
 func (c *Controller) Ports(_ context.Context, name string) ([]api.PortMapping, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ct, err := c.findContainerLocked(name)
+	ct, err := c.inv.Container(name)
 	if err != nil {
 		return nil, err
 	}
-	return viewMappings(ct, ct.mappings), nil
+	return ct.ViewMappings(ct.Mappings), nil
 }
 
 // Publish adds published ports to a container, all or none, and returns them.
@@ -200,41 +140,20 @@ func (c *Controller) Publish(_ context.Context, name string, rules []string) ([]
 		return nil, err
 	}
 	var out []api.PortMapping
-	err = c.onContainer(name, func(u *undo, ct *container) error {
-		if err := ct.needsEndpoints(); err != nil {
+	err = c.onContainer(name, func(ct *inventory.Container) error {
+		if err := ct.NeedsEndpoints(); err != nil {
 			return err
 		}
-		was, old := ct.record(), len(ct.mappings)
-		for _, s := range specs {
-			if err := c.reserveMapping(u, ct, s); err != nil {
-				return err
-			}
-		}
-		added := ct.mappings[old:]
-		if err := c.commitStep(u, ct, was); err != nil {
+		h := newChange(c, ct)
+		h.publish(specs...)
+		if err := h.apply(); err != nil {
 			return err
 		}
-		for _, m := range added {
-			err := u.do("claim", func() error { return c.claim(m) }, func() error { c.unclaim(m); return nil })
-			if err != nil {
-				return err
-			}
-		}
-		set := func(on bool) func() {
-			return func() {
-				for _, m := range added {
-					m.live = on
-				}
-			}
-		}
-		if err := c.snapshotStep(u, set(true), set(false)); err != nil {
-			return err
-		}
-		c.log.Info("published", "container", ct.rec.Name, "ports", rules)
-		c.emitPorts(api.EventPublish, ct, added)
+		c.log.Info("published", "container", ct.Rec.Name, "ports", rules)
+		c.events.Ports(api.EventPublish, ct, h.mappings)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		out = viewMappings(ct, added)
+		out = ct.ViewMappings(h.mappings)
 		return nil
 	})
 	return out, err
@@ -247,77 +166,42 @@ func (c *Controller) Unpublish(_ context.Context, name string, rules []string) e
 	if err != nil {
 		return err
 	}
-	return c.onContainer(name, func(u *undo, ct *container) error {
-		gone := make(map[*mapping]bool)
+	return c.onContainer(name, func(ct *inventory.Container) error {
+		var gone []*inventory.Mapping
 		for i, s := range specs {
 			found := false
-			for _, m := range ct.mappings {
-				if m.matches(s) {
-					gone[m], found = true, true
+			for _, m := range ct.Mappings {
+				if m.Matches(s) {
+					found = true
+					if !slices.Contains(gone, m) {
+						gone = append(gone, m)
+					}
 				}
 			}
 			if !found {
-				return notFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.rec.Name)
+				return model.NotFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.Rec.Name)
 			}
 		}
-		if err := c.withdrawPorts(ct, gone); err != nil {
+		if err := newChange(c, ct).withdraw(nil, nil, gone); err != nil {
 			return err
 		}
-		c.log.Info("unpublished", "container", ct.rec.Name, "ports", rules)
-		c.emitPorts(api.EventUnpublish, ct, slices.Collect(maps.Keys(gone)))
+		c.log.Info("unpublished", "container", ct.Rec.Name, "ports", rules)
+		c.events.Ports(api.EventUnpublish, ct, gone)
 		return nil
 	})
 }
 
-// withdrawPorts takes mappings away for good. The caller holds the name.
-func (c *Controller) withdrawPorts(ct *container, gone map[*mapping]bool) error {
-	c.mu.Lock()
-	old := ct.mappings
-	ct.mappings = slices.DeleteFunc(slices.Clone(old), func(m *mapping) bool { return gone[m] })
-	c.mu.Unlock()
-	if err := c.commit(ct); err != nil {
-		c.mu.Lock()
-		ct.mappings = old
-		c.mu.Unlock()
-		return err
-	}
-	errs := []error{c.rebuild()}
-	for m := range gone {
-		c.sw.FlushConns(m.carries)
-		errs = append(errs, c.releasePorts(m))
-	}
-	return errors.Join(errs...)
-}
-
-func parseRules(name string, rules []string) ([]PublishSpec, error) {
+func parseRules(name string, rules []string) ([]model.PublishSpec, error) {
 	if len(rules) == 0 {
-		return nil, invalidf("container %s: no port is named: write [HOSTIP:][HOSTPORT:]PORT[/tcp|udp|sctp]", name)
+		return nil, model.Invalidf("container %s: no port is named: write [HOSTIP:][HOSTPORT:]PORT[/tcp|udp|sctp]", name)
 	}
-	specs := make([]PublishSpec, 0, len(rules))
+	specs := make([]model.PublishSpec, 0, len(rules))
 	for _, r := range rules {
-		s, err := ParsePublish(r)
+		s, err := model.ParsePublish(r)
 		if err != nil {
 			return nil, containerErr(name, err)
 		}
 		specs = append(specs, s)
 	}
 	return specs, nil
-}
-
-// matches reports whether a rule names the mapping.
-func (m *mapping) matches(s PublishSpec) bool {
-	if m.proto != s.Proto || m.target != s.First || m.last-m.first != s.Last-s.First {
-		return false
-	}
-	if s.HostIP.IsValid() && s.HostIP != m.hostIP {
-		return false
-	}
-	return s.HostFirst == 0 || s.HostFirst <= m.first && m.last <= s.HostLast
-}
-
-// carries reports whether a connection came in through the mapping.
-func (m *mapping) carries(i dataplane.ConnInfo) bool {
-	o := i.Orig
-	return i.Kind != dataplane.ConnMasquerade && o.Proto == m.proto && m.first <= o.DstPort && o.DstPort <= m.last &&
-		(!m.hostIP.IsValid() || m.hostIP.IsUnspecified() && m.hostIP.Is4() == o.Dst.Is4() || o.Dst == header.AddrFrom(m.hostIP))
 }

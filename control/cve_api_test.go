@@ -99,13 +99,13 @@ func TestC16NoAbstractSocket(t *testing.T) {
 		if strings.HasPrefix(f[7], "@") {
 			t.Errorf("abstract socket %s", f[7])
 		}
-		seen = seen || f[7] == filepath.Join(r.cfg.RunDir, SocketName)
+		seen = seen || f[7] == filepath.Join(r.cfg.RunDir, socketName)
 	}
 	if !seen {
 		t.Error("the daemon's socket is not in the list: it proves nothing")
 	}
 	for path, want := range map[string]fs.FileMode{
-		r.cfg.RunDir: fs.ModeDir | 0o750, filepath.Join(r.cfg.RunDir, SocketName): fs.ModeSocket | 0o660,
+		r.cfg.RunDir: fs.ModeDir | 0o750, filepath.Join(r.cfg.RunDir, socketName): fs.ModeSocket | 0o660,
 	} {
 		if fi, err := os.Stat(path); err != nil || fi.Mode() != want {
 			t.Errorf("%s: %v, %v, want %v", path, fi.Mode(), err, want)

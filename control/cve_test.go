@@ -167,7 +167,7 @@ func TestC01HostTakesNoRouterAdvertisement(t *testing.T) {
 		return command(t, r.world.Host, "ip", "-6", "-o", "addr") + command(t, r.world.Host, "ip", "-6", "route", "show", "table", "all")
 	}
 	before := state()
-	eventually(t, 10*time.Second, "the host's own addresses settle", func() bool {
+	eventually(t, "the host's own addresses settle", func() bool {
 		was := before
 		time.Sleep(500 * time.Millisecond)
 		before = state()

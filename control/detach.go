@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/inventory"
 )
 
 // Detach undoes Attach. A container that is not attached is no error, as with
@@ -17,13 +18,14 @@ func (c *Controller) Detach(_ context.Context, name string) error {
 	}
 	defer leave()
 	c.mu.Lock()
-	ct := c.containers[name] // also one that is still being attached
+	ct := c.inv.Containers[name] // also one that is still being attached
 	if ct == nil {
-		ct, err = c.findContainerLocked(name)
+		ct, err = c.inv.Container(name)
 	}
 	c.mu.Unlock()
 	if errors.Is(err, api.ErrNotFound) {
-		return nil
+		defer c.names.lock(ofContainer(name))()
+		return c.unrestored.bury(c, name)
 	}
 	if err != nil {
 		return err
@@ -33,71 +35,29 @@ func (c *Controller) Detach(_ context.Context, name string) error {
 
 // releaseHeld releases a container once no other operation on it runs, if it is
 // still there.
-func (c *Controller) releaseHeld(ct *container, why string) error {
-	unlock, ok := c.holdContainer(ct)
+func (c *Controller) releaseHeld(ct *inventory.Container, why string) error {
+	unlock, ok := c.lockContainer(ct)
 	defer unlock()
 	if !ok {
 		return nil
 	}
-	name := ct.rec.Name
-	err := c.release(ct)
+	name := ct.Rec.Name
+	err := newChange(c, ct).withdrawAll()
 	c.log.Info("released", "container", name, "reason", why)
-	c.emitDetach(name, why)
+	c.events.Detached(name, why)
 	return err
 }
 
-// release takes back all that attach made, in the reverse order, and goes on
-// after errors: what cannot be undone now is found at the next start. The
-// caller holds the name.
-func (c *Controller) release(ct *container) error {
-	c.mu.Lock()
-	ct.show(false)
-	endpoints, mappings := ct.endpoints, ct.mappings
-	c.mu.Unlock()
-	errs := []error{c.rebuild()}
-	for _, m := range mappings {
-		c.unclaim(m)
-	}
-	errs = append(errs, c.store.DeleteContainer(ct.rec.ID))
-	for _, e := range endpoints {
-		if ct.rec.Handover {
-			c.dropCable(e)
-		} else {
-			errs = append(errs, c.unplug(e), c.host.DelLink(e.veth, e.index))
-		}
-	}
-	for _, m := range mappings {
-		errs = append(errs, c.releasePorts(m))
-	}
-	if ct.proc != nil {
-		ct.proc.Close()
-	}
-	c.mu.Lock()
-	for _, e := range endpoints {
-		c.freeEndpointLocked(e)
-	}
-	ct.mappings = nil
-	delete(c.containers, ct.rec.Name)
-	c.mu.Unlock()
-	for _, e := range endpoints {
-		c.dropEphemeral(e.net.rec.Name)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return containerErr(ct.rec.Name, err)
-	}
-	return nil
-}
-
 // watchProcess releases a container when the process it is bound to has ended.
-func (c *Controller) watchProcess(ct *container) {
-	if ct.proc == nil {
+func (c *Controller) watchProcess(ct *inventory.Container) {
+	if ct.Process == nil {
 		return
 	}
 	c.spawn(func() {
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-ct.proc.Done():
+		case <-ct.Process.Done():
 		}
 		c.background(func() error {
 			return c.releaseHeld(ct, "process ended")
@@ -119,41 +79,41 @@ func (c *Controller) background(fn func() error) {
 
 // linkGone looks after the container whose cable has vanished: its namespace was
 // deleted, or somebody removed an interface.
-func (c *Controller) linkGone(ct *container) {
+func (c *Controller) linkGone(ct *inventory.Container) {
 	c.background(func() error {
-		unlock, ok := c.holdContainer(ct)
+		unlock, ok := c.lockContainer(ct)
 		defer unlock()
 		if !ok {
 			return nil
 		}
-		name := ct.rec.Name
-		var lost []*endpoint
-		for _, e := range ct.endpoints {
-			if l, err := c.host.Link(e.veth); err != nil || l.Index != e.index {
+		name := ct.Rec.Name
+		var lost []*inventory.Endpoint
+		for _, e := range ct.Endpoints {
+			if l, err := c.edge.Link(e.Veth); err != nil || l.Index != e.Index {
 				lost = append(lost, e)
 			}
 		}
 		if len(lost) == 0 {
 			return nil
 		}
-		if len(lost) == len(ct.endpoints) {
+		if len(lost) == len(ct.Endpoints) {
 			// A process that ends takes its namespace along, and that may be heard
 			// of first.
 			level, why := slog.LevelWarn, "its interface or namespace has vanished"
-			if ct.proc != nil && ct.proc.Ended() {
+			if ct.Process != nil && ct.Process.Ended() {
 				level, why = slog.LevelInfo, "process ended"
 			}
-			err := c.release(ct)
+			err := newChange(c, ct).withdrawAll()
 			c.log.Log(c.ctx, level, "released", "container", name, "reason", why)
-			c.emitDetach(name, why)
+			c.events.Detached(name, why)
 			return err
 		}
-		var errs []error
 		for _, e := range lost {
-			c.log.Warn("endpoint released", "container", name, "network", e.net.rec.Name, "reason", "interface "+e.ifname+" has vanished")
-			c.emitConnect(api.EventDisconnect, e)
-			errs = append(errs, c.leave(ct, e, nil))
+			c.log.Warn("endpoint released", "container", name, "network", e.Network.Rec.Name, "reason", "interface "+e.Ifname+" has vanished")
+			c.events.Moved(api.EventDisconnect, e)
 		}
-		return errors.Join(errs...)
+		h := newChange(c, ct)
+		h.force = true
+		return h.withdraw(nil, lost, nil)
 	})
 }

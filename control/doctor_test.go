@@ -181,7 +181,7 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 		c.breaks()
 		// What the daemon hears from the kernel takes a moment.
 		var list []doctor.Check
-		for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if list = r.examine(true); hasCheck(list, c.check, c.status, c.words) {
 				break
 			}
@@ -192,7 +192,7 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 			continue
 		}
 		c.mends()
-		for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if !hasCheck(r.examine(true), c.check, c.status, "") {
 				break
 			}

@@ -1,320 +1,124 @@
 package control
 
 import (
-	"errors"
-	"fmt"
-	"net/netip"
+	"slices"
 
 	"github.com/vswitch/vswitch/control/api"
-	"github.com/vswitch/vswitch/control/host"
-	"github.com/vswitch/vswitch/dataplane"
-	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/port"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/model"
 )
 
-// reserveEndpoint finds a place in a network.
-func (c *Controller) reserveEndpoint(u *undo, ct *container, j joinPlan) error {
-	var e *endpoint
-	return u.do("address", func() (err error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		e, err = c.reserveEndpointLocked(ct, j)
-		return err
-	}, func() error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.freeEndpointLocked(e)
-		return nil
-	})
-}
-
-func (c *Controller) reserveEndpointLocked(ct *container, j joinPlan) (*endpoint, error) {
-	n, err := c.findNetworkLocked(j.network)
-	if err != nil {
-		return nil, err
-	}
-	if ct.endpointIn(n) != nil && j.ifname == "" {
-		return nil, conflictf("it is in network %s already: name each network once, or give each interface a name", n.rec.Name)
-	}
-	e := &endpoint{net: n, ct: ct, ifname: j.ifname, runtimeNet: j.runtimeNet, mac: j.mac, layer2: j.layer2, quota: j.quota, routes: j.routes}
-	if e.ifname == "" && !ct.rec.Handover {
-		e.ifname = ct.freeIfname()
-	}
-	for _, o := range ct.endpoints {
-		if o.ifname == e.ifname {
-			return nil, conflictf("interface %s is its port in network %s: choose another name with --ifname", e.ifname, o.net.rec.Name)
-		}
-	}
-	if len(e.routes) > 0 && ct.rec.Handover {
-		return nil, invalidf("its runtime gives its interfaces their routes: name them there")
-	}
-	if err := e.checkRoutes(); err != nil {
-		return nil, err
-	}
-	if who := n.macs[e.mac]; who != "" {
-		return nil, conflictf("MAC address %s is that of %s in network %s: choose another", e.mac, who, n.rec.Name)
-	}
-	if err := e.takeAddrs(j.ips); err != nil {
-		return nil, err
-	}
-	of := e.addrs[0]
-	if j.ips[ipv6].IsValid() && !j.ips[ipv4].IsValid() {
-		of = j.ips[ipv6] // the one that the container's successor will ask for too
-	}
-	for try := 0; e.mac.IsZero() || j.mac.IsZero() && n.macs[e.mac] != ""; try++ {
-		e.mac = deriveMAC(n.rec.ID, of, try)
-	}
-	n.macs[e.mac] = "container " + ct.rec.Name
-	n.members[e] = true
-	for e.veth == "" || c.byVeth[e.veth] != nil {
-		e.veth = c.vethPrefix() + newID()[:6]
-	}
-	if ct.rec.Handover {
-		e.ifname = e.waitsAs()
-	}
-	e.alias = c.aliasPrefix() + ct.rec.Name + "/" + e.ifname
-	c.byVeth[e.veth] = e
-	ct.endpoints = append(ct.endpoints, e)
-	return e, nil
-}
-
-// takeAddrs gives an endpoint an address in each subnet of its network, the one
-// that is asked for or the next that is free; all or none.
-func (e *endpoint) takeAddrs(ips [2]netip.Addr) error {
-	n, owner := e.net, e.ct.rec.Name
-	for _, f := range families {
-		if ips[f].IsValid() && !hasFamily(n.rec, f) {
-			return invalidf("address %s: network %s has no %s subnet: leave it out or choose another network", ips[f], n.rec.Name, f)
-		}
-	}
-	for i, p := range n.pools {
-		a := ips[familyOf(n.rec.Subnets[i].Prefix.Addr())]
-		var err error
-		if a.IsValid() {
-			err = p.take(a, owner, e.ct.rec.Runtime)
-		} else {
-			a, err = p.next(owner)
-		}
-		if err != nil {
-			e.releaseAddrs()
-			return err
-		}
-		e.addrs = append(e.addrs, a)
-	}
-	return nil
-}
-
-func (e *endpoint) releaseAddrs() {
-	for i, a := range e.addrs {
-		e.net.pools[i].release(a)
-	}
-}
-
-func (c *Controller) freeEndpointLocked(e *endpoint) {
-	e.releaseAddrs()
-	delete(e.net.macs, e.mac)
-	delete(e.net.members, e)
-	delete(c.byVeth, e.veth)
-	for i, o := range e.ct.endpoints {
-		if o == e {
-			// A view may still range over the old array.
-			e.ct.endpoints = append(e.ct.endpoints[:i:i], e.ct.endpoints[i+1:]...)
-			break
-		}
-	}
-}
-
-// freeIfname is the first of eth0, eth1, ... that no endpoint has.
-func (ct *container) freeIfname() string {
-next:
-	for i := 0; ; i++ {
-		name := fmt.Sprintf("eth%d", i)
-		for _, e := range ct.endpoints {
-			if e.ifname == name {
-				continue next
-			}
-		}
-		return name
-	}
-}
-
-// reserveMapping finds and holds host ports.
-func (c *Controller) reserveMapping(u *undo, ct *container, s PublishSpec) error {
-	var m *mapping
-	return u.do("ports", func() (err error) {
-		if err := ct.checkPublish(s); err != nil {
-			return err
-		}
-		if m, err = c.reservePorts(ct, s); err != nil {
-			return err
-		}
-		c.mu.Lock()
-		ct.mappings = append(ct.mappings, m)
-		c.mu.Unlock()
-		return nil
-	}, func() error {
-		c.dropMapping(m)
-		return c.releasePorts(m)
-	})
-}
-
-// serves reports whether a port published on a host address, invalid for every
-// one, can lead to the container.
-func (ct *container) serves(hostIP netip.Addr) bool {
-	if !hostIP.IsValid() || hostIP.IsLoopback() { // by the relay from one family to the other
-		return ct.gateway(ipv4) != nil || ct.gateway(ipv6) != nil
-	}
-	return ct.gateway(familyOf(hostIP)) != nil
-}
-
-func (ct *container) checkPublish(s PublishSpec) error {
-	switch {
-	case ct.serves(s.HostIP):
-		return nil
-	case ct.serves(netip.Addr{}):
-		return invalidf("publish %s: it has no %s address with a gateway: connect it to a network that gives one, or leave the host address out",
-			s, familyOf(s.HostIP))
-	}
-	return invalidf("publish %s: all its networks are internal or isolated: connect it to another network first", s)
-}
-
-func (c *Controller) dropMapping(m *mapping) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, o := range m.ct.mappings {
-		if o == m {
-			m.ct.mappings = append(m.ct.mappings[:i:i], m.ct.mappings[i+1:]...)
-			return
-		}
-	}
-}
-
-// wire makes the cable of an endpoint and plugs it into the switch. Without a
-// namespace its end waits for the runtime.
-func (c *Controller) wire(u *undo, e *endpoint, ns *host.Netns) error {
-	err := u.do("link", func() error {
-		var index int
-		var err error
-		if ns == nil {
-			index, err = c.host.AddWaitingVeth(c.vethSpec(e))
-		} else {
-			index, err = c.host.AddVeth(ns, c.vethSpec(e))
-		}
-		c.mu.Lock()
-		e.index = index
-		c.mu.Unlock()
-		return wrapHost(err)
-	}, func() error { return c.host.DelLink(e.veth, e.index) })
-	if err != nil {
-		return err
-	}
-	err = u.do("port", func() error { return c.plug(e) }, func() error { return c.unplug(e) })
-	if err == nil {
-		c.introduce(e)
+// takeAddress makes the endpoint of a number and finds it a place in its network, or
+// gives it the one it had.
+func (h *change) takeAddress(n int) (err error) {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	if h.delta.Found {
+		h.endpoints[n], err = h.c.inv.Rejoin(h.ct, h.found[n].rec, h.found[n].net)
+	} else {
+		h.endpoints[n], err = h.c.inv.Join(h.ct, h.joins[n])
 	}
 	return err
 }
 
-// introduceUpTo is the number of ports up to which host and container are told each
-// other's MAC. The kernel has one table of neighbours for all namespaces, and two of its
-// entries are a container's: from gc_thresh2, 512, on they would push out the host's own.
-const introduceUpTo = 200
-
-func (c *Controller) introduces() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.byPort) <= introduceUpTo
+// freeAddress is the inverse.
+func (h *change) freeAddress(e *inventory.Endpoint) {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.c.inv.Leave(e)
 }
 
-// introduce tells the host the MAC of an endpoint, in place of that of a container
-// which had its addresses before. Unplug forgets it. Without it the host asks.
-func (c *Controller) introduce(e *endpoint) {
-	if !c.introduces() {
-		return
+// makeCable makes the cable of an endpoint. Without a namespace its end waits for the
+// runtime.
+func (h *change) makeCable(e *inventory.Endpoint) error {
+	var index int
+	var err error
+	if h.ns == nil {
+		index, err = h.c.edge.AddWaitingCable(cableOf(e, h.c.introduces()))
+	} else {
+		index, err = h.c.edge.AddCable(h.ns, cableOf(e, h.c.introduces()))
 	}
-	for i, a := range e.addrs {
-		if e.net.rec.Subnets[i].Mode == api.GatewayIsolated {
-			continue // the host has no address there, and perhaps none of the family
-		}
-		if err := c.host.SetNeighbor(host.Neighbor{Ifindex: e.net.tapIndex, Addr: a, MAC: e.mac[:]}); err != nil {
-			c.log.Warn("the host has to ask for a container", "container", e.ct.rec.Name, "err", err)
-		}
-	}
+	h.c.mu.Lock()
+	e.Index = index
+	h.c.mu.Unlock()
+	return wrapHost(err)
 }
 
-// plug opens the host end of an endpoint's cable.
-func (c *Controller) plug(e *endpoint) error {
-	account, err := c.kernel.AddFlowPort(e.index)
+// adoptCable takes over a cable whose seal is of the process before, and so are the
+// flows that it knows.
+func (h *change) adoptCable(e *inventory.Endpoint) error {
+	if h.ct.Rec.Handover {
+		h.c.followHandover(e)
+	}
+	return h.c.edge.AdoptCable(e.Index, cableOf(e, h.c.introduces()))
+}
+
+// hold finds host ports and holds them, or those that the mapping had.
+func (h *change) hold(n int) (err error) {
+	s := h.specs[n]
+	m := &inventory.Mapping{Container: h.ct, ContainerFirst: s.ContainerFirst}
+	if h.delta.Found {
+		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, holders(h.ct.Rec.Runtime)...)
+	} else if err = h.ct.CheckPublish(s); err == nil {
+		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, holders(h.ct.Rec.Runtime)...)
+	}
 	if err != nil {
 		return err
 	}
-	c.sockets.SetSlots(c.ringSlots())
-	p, err := c.sockets.Open(port.PacketConfig{Ifindex: e.index, Name: e.veth, FilterFD: c.kernel.DecideFD(), Account: account})
-	if err != nil {
-		c.kernel.RemoveFlowPort(e.index)
-		return err
-	}
-	id, err := c.sw.AddPort(p)
-	if err != nil {
-		return errors.Join(fullf("%w", err), p.Close())
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e.port, e.hasPort = id, true
-	c.setPortLocked(id, portOwner{ep: e})
+	h.mappings[n] = m
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.ct.Mappings = append(h.ct.Mappings, m)
 	return nil
 }
 
-// Slots of the rings of containers' ports. 256 ride out a burst that is four batches
-// long; for thousands of ports that would be gigabytes, and so 2,000 fit in one.
-const (
-	ringSlots      = 256
-	ringSlotsMany  = 128
-	manyContainers = 512
-)
-
-func (c *Controller) ringSlots() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.byPort) >= manyContainers {
-		return ringSlotsMany
+func (h *change) release(m *inventory.Mapping) error {
+	h.c.mu.Lock()
+	if slices.Contains(h.ct.Mappings, m) { // else hide took it out
+		h.ct.Mappings = inventory.Without(h.ct.Mappings, []*inventory.Mapping{m})
+		if !h.delta.Whole {
+			h.c.inv.Changed(h.ct)
+		}
 	}
-	return ringSlots
+	h.c.mu.Unlock()
+	return h.c.claims.Release(m.Ports)
 }
 
-// unplug takes an endpoint out of the switch, with the connections it had: its
-// address may soon be another container's.
-func (c *Controller) unplug(e *endpoint) error {
-	id, had := c.forgetPort(e)
-	if !had {
-		return nil
-	}
-	return c.removePort(e, id)
+// nameNow is the container's name, which may change while ports are held.
+func (h *change) nameNow() string {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	return h.ct.Rec.Name
 }
 
-func (c *Controller) removePort(e *endpoint, id frame.PortID) error {
-	err := c.sw.RemovePort(id)
-	c.kernel.RemoveFlowPort(e.index)
+// holders are the programs of a runtime that keep the published ports of its
+// containers from others by sockets of their own: podman, before it asks for the
+// network, which hands them to the container's conmon (enable_port_reservation in
+// containers.conf).
+func holders(runtime string) []string {
+	if runtime == api.RuntimePodman || runtime == api.RuntimeCNI { // Podman 4 has both
+		return []string{"podman", "conmon"}
+	}
+	return nil
+}
+
+// claim sets the bits of a mapping where its packets come in.
+func (h *change) claim(m *inventory.Mapping) error {
+	h.c.mu.Lock()
+	want := m.WantedClaims()
+	h.c.mu.Unlock()
+	err := h.c.claims.Claim(m.Ports, want)
+	if !h.delta.Found { // else restore does it, for all
+		h.c.storeNumbers()
+	}
 	return err
 }
 
-// forgetPort is the first half of it: nothing knows the port any more but the
-// switch, nor its addresses.
-func (c *Controller) forgetPort(e *endpoint) (id frame.PortID, had bool) {
-	c.mu.Lock()
-	id, had = e.port, e.hasPort
-	e.hasPort = false
-	if had {
-		c.dropPortLocked(id)
-	}
-	c.mu.Unlock()
-	if had {
-		c.sw.FlushConns(func(i dataplane.ConnInfo) bool { return i.Port == id })
-		for _, a := range e.addrs {
-			if err := c.host.DelNeighbor(e.net.tapIndex, a); err != nil {
-				c.log.Warn("the host keeps a neighbour that is gone", "err", err)
-			}
+// reclaim follows a change of a container's networks.
+func (h *change) reclaim() {
+	for _, m := range h.ct.Mappings {
+		if err := h.claim(m); err != nil {
+			h.c.log.Error("claim a published port", "container", h.ct.Rec.Name, "port", model.PortsText(m.HostFirst, m.HostLast), "err", err)
 		}
 	}
-	return id, had
 }

@@ -66,7 +66,7 @@ func TestHandover(t *testing.T) {
 			serve(t, r.world.Outside, ":9000", "outside")
 			check := func() {
 				t.Helper()
-				eventually(t, 2*time.Second, "the interface's name is known", func() bool {
+				eventually(t, "the interface's name is known", func() bool {
 					got, err := r.Container(ctx, "web")
 					return err == nil && got.Endpoints[0].Interface == "net7"
 				})
@@ -112,7 +112,7 @@ func TestHandover(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, name := range []string{"web", "short"} {
-				eventually(t, 5*time.Second, name+" is released", func() bool {
+				eventually(t, name+" is released", func() bool {
 					_, err := r.Container(ctx, name)
 					return client.IsNotFound(err)
 				})

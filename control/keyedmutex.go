@@ -36,3 +36,15 @@ func (k *keyedMutex) lock(key string) (unlock func()) {
 		k.mu.Unlock()
 	}
 }
+
+// ofRuntime is the key in names under which a runtime's requests for one of its
+// containers take turns, before that of the container's name: a Release that
+// comes while Attach still runs waits for it, and finds what it made.
+func ofRuntime(runtime, id string) string { return "runtime " + runtime + " " + id }
+
+func (k *keyedMutex) lockRuntime(runtime, id string) (unlock func()) {
+	if runtime == "" {
+		return func() {}
+	}
+	return k.lock(ofRuntime(runtime, id))
+}

@@ -13,10 +13,10 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
-// TestKilledInTheMiddle kills the daemon at random moments while containers come
+// TestF26KilledInTheMiddle kills the daemon at random moments while containers come
 // and go. Afterwards each is there as a whole or not at all, and the kernel holds
 // nothing that the daemon does not know.
-func TestKilledInTheMiddle(t *testing.T) {
+func TestF26KilledInTheMiddle(t *testing.T) {
 	const rounds, workers = 8, 8
 	r := newRig(t)
 	spaces := make([]*netlab.NS, workers)

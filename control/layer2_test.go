@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/switchtest"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -71,7 +72,7 @@ func TestL12ContainerTakesNoRouterAdvertisement(t *testing.T) {
 		t.Errorf("%d advertisements counted as dropped, want 3", n)
 	}
 	inject(t, router, "eth0", routerAdvertisement(ownMAC(t, router, "eth0")))
-	eventually(t, 2*time.Second, "the advertisement of the unguarded container is taken", took)
+	eventually(t, "the advertisement of the unguarded container is taken", took)
 }
 
 // Networks do not reach each other by whatever frame a kernel or a program
@@ -184,11 +185,11 @@ func TestL17VLANsOfCables(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	inVLAN := func(vlan int) api.Attach {
-		return onNetwork(DefaultNetwork, func(c *api.Connect) { c.VLAN = vlan })
+		return onNetwork(model.DefaultNetwork, func(c *api.Connect) { c.VLAN = vlan })
 	}
 	a, ctA := r.attach("a", inVLAN(10))
 	b, ctB := r.attach("b", inVLAN(20))
-	vm, ctVM := r.attach("vm", onNetwork(DefaultNetwork, func(c *api.Connect) { c.Trunk = "20-29,10" }))
+	vm, ctVM := r.attach("vm", onNetwork(model.DefaultNetwork, func(c *api.Connect) { c.Trunk = "20-29,10" }))
 	e := ctVM.Endpoints[0]
 	if e.Trunk != "10,20-29" || e.Guard != api.GuardOff || ctA.Endpoints[0].VLAN != 10 || ctA.Endpoints[0].Guard != api.GuardOn {
 		t.Errorf("endpoints %+v, %+v", e, ctA.Endpoints[0])
@@ -271,7 +272,7 @@ func TestL04L14SpoofedFramesOfAKernel(t *testing.T) {
 			t.Errorf("%s: %d, want %d", reason, n, want)
 		}
 	}
-	eventually(t, 2*time.Second, "the event is logged", func() bool { return strings.Contains(r.log.String(), "event=mac-spoof") })
+	eventually(t, "the event is logged", func() bool { return strings.Contains(r.log.String(), "event=mac-spoof") })
 	if n := strings.Count(r.log.String(), "event=mac-spoof"); n != 1 {
 		t.Errorf("the event is logged %d times, want once", n)
 	}
@@ -285,9 +286,9 @@ func TestL09BridgedPorts(t *testing.T) {
 	quiet, _ := r.attach("quiet", api.Attach{})
 	other, ctO := r.attach("other", api.Attach{})
 	serve(t, other, ":80", "other")
-	loop, _ := r.attach("loop", onNetwork(DefaultNetwork, unguarded))
+	loop, _ := r.attach("loop", onNetwork(model.DefaultNetwork, unguarded))
 	command(t, loop, "ip", "route", "del", "default")
-	in := onNetwork(DefaultNetwork, unguarded, func(c *api.Connect) { c.Ifname = "eth9" })
+	in := onNetwork(model.DefaultNetwork, unguarded, func(c *api.Connect) { c.Ifname = "eth9" })
 	in.Name, in.Netns = "loop9", loop.Path()
 	if _, err := r.Attach(t.Context(), in); err != nil {
 		t.Fatal(err)
@@ -316,7 +317,7 @@ func TestL09BridgedPorts(t *testing.T) {
 	if spent > took/2 {
 		t.Errorf("the daemon used %v of CPU in %v, want at most half a core", spent, took)
 	}
-	eventually(t, 2*time.Second, "the loop is told of", func() bool {
+	eventually(t, "the loop is told of", func() bool {
 		return strings.Contains(r.log.String(), "event=loop") || strings.Contains(r.log.String(), "event=mac-flap")
 	})
 }
@@ -332,34 +333,4 @@ func cpuTime(t testing.TB, pid int) time.Duration {
 	user, _ := strconv.Atoi(f[12])
 	system, _ := strconv.Atoi(f[13])
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ
-}
-
-func TestLayer2OptionsAreChecked(t *testing.T) {
-	for _, c := range []struct {
-		guard string
-		vlan  int
-		trunk string
-		want  string
-	}{
-		{"maybe", 0, "", "use on or off"},
-		{"", 4095, "", "use 1 to 4094"},
-		{"", -1, "", "use 1 to 4094"},
-		{"", 0, "10,x", "write it like"},
-		{"", 0, "20-10", "write it like"},
-		{"", 0, "0", "write it like"},
-		{"", 0, "1-4095", "write it like"},
-		{"", 0, "10-20,15", "twice"},
-		{"", 15, "10-20", "name it once"},
-	} {
-		if _, err := parseLayer2(c.guard, c.vlan, c.trunk); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %q", c, err, c.want)
-		}
-	}
-	l, err := parseLayer2("", 5, "30,10-12")
-	if err != nil || l.trunkText() != "10-12,30" || l.guard() != api.GuardOff {
-		t.Errorf("%+v, %v", l, err)
-	}
-	if l, err := parseLayer2("on", 0, "30"); err != nil || l.guard() != api.GuardOn {
-		t.Errorf("%+v, %v", l, err)
-	}
 }

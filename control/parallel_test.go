@@ -15,9 +15,9 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
-// TestThousandParallel attaches and detaches a thousand containers, 64 at a
+// TestF25ThousandParallel attaches and detaches a thousand containers, 64 at a
 // time, and compares everything the kernel knows before and after.
-func TestThousandParallel(t *testing.T) {
+func TestF25ThousandParallel(t *testing.T) {
 	const total, atOnce = 1000, 64
 	r := newRig(t)
 	r.start()
@@ -82,7 +82,7 @@ func TestThousandParallel(t *testing.T) {
 		t.Errorf("%d links, want %d", len(got), len(links))
 	}
 	r.Client.Close() // its connections
-	eventually(t, 5*time.Second, "descriptors as before", func() bool { return r.openFiles() <= fds })
+	eventually(t, "descriptors as before", func() bool { return r.openFiles() <= fds })
 	if got := r.threads(); got > threads+atOnce {
 		t.Errorf("%d threads, before %d", got, threads)
 	}
@@ -96,9 +96,9 @@ func TestThousandParallel(t *testing.T) {
 	r.wantNoTrace()
 }
 
-// TestSameNameAtOnce: of many attaches of one name, all with the same request,
+// TestF26SameNameAtOnce: of many attaches of one name, all with the same request,
 // one does the work and all succeed; detaches in between change that not.
-func TestSameNameAtOnce(t *testing.T) {
+func TestF26SameNameAtOnce(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	ns := labtest.New(t, "web")

@@ -2,31 +2,32 @@ package control
 
 import (
 	"crypto/sha256"
+	"log/slog"
 	"time"
 
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/control/events"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 )
 
 // pressureEvery is how often a limit that goes on being hit is told.
 const pressureEvery = 10 * time.Second
 
-// pressureLog returns dataplane.Config.Pressure: who runs the switch hears that
-// flows were refused or gave way (RFC 6888 REQ-11 c). It is called from one
-// goroutine.
-func (c *Controller) pressureLog() func(dataplane.Pressure) {
-	var sum dataplane.Pressure
-	var told time.Time
-	return func(p dataplane.Pressure) {
+// pressureLog returns what tells that flows were refused or gave way (RFC 6888 REQ-11 c).
+// It is called from one goroutine.
+func pressureLog(log *slog.Logger, told *events.Log) func(conntrack.Pressure) {
+	var sum conntrack.Pressure
+	var last time.Time
+	return func(p conntrack.Pressure) {
 		sum.TableFull += p.TableFull
 		sum.Evicted += p.Evicted
 		sum.PortsExhausted += p.PortsExhausted
-		if time.Since(told) < pressureEvery {
+		if time.Since(last) < pressureEvery {
 			return
 		}
-		c.log.Warn("flows refused or evicted", "table_full", sum.TableFull, "half_open_evicted", sum.Evicted,
+		log.Warn("flows refused or evicted", "table_full", sum.TableFull, "evicted", sum.Evicted,
 			"ports_exhausted", sum.PortsExhausted)
-		c.emitPressure(sum)
-		sum, told = dataplane.Pressure{}, time.Now()
+		told.Pressure(sum)
+		sum, last = conntrack.Pressure{}, time.Now()
 	}
 }
 

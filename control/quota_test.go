@@ -57,7 +57,7 @@ func TestQuotaThatIsHitIsTold(t *testing.T) {
 			}
 			return found
 		}
-		for until := time.Now().Add(10 * time.Second); tt.drop != "" && !told() && time.Now().Before(until); {
+		for until := time.Now().Add(30 * time.Second); tt.drop != "" && !told() && time.Now().Before(until); {
 			time.Sleep(20 * time.Millisecond)
 		}
 		if told() != (tt.drop != "") {

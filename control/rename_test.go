@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
@@ -124,20 +123,6 @@ func TestLease(t *testing.T) {
 	}
 	if err := at("cni", "four", "10.7.0.2"); err != nil {
 		t.Errorf("an address that was given back: %v", err)
-	}
-}
-
-func TestLeaseExpires(t *testing.T) {
-	p := newAddressPool("net", netip.MustParsePrefix("10.1.0.0/30"), netip.Prefix{}, netip.MustParseAddr("10.1.0.1"), nil)
-	now := time.Now()
-	if _, err := p.lease(netip.Addr{}, netip.Prefix{}, "docker", now.Add(-2*leaseTime)); err != nil {
-		t.Fatal(err)
-	}
-	if a, err := p.lease(netip.Addr{}, netip.Prefix{}, "docker", now); err != nil || a != netip.MustParseAddr("10.1.0.2") {
-		t.Errorf("%s, %v", a, err)
-	}
-	if _, err := p.next("web"); err == nil {
-		t.Error("the only address is leased and was given")
 	}
 }
 

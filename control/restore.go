@@ -2,252 +2,218 @@ package control
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/vswitch/vswitch/control/host"
-	"github.com/vswitch/vswitch/control/process"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/plan"
 	"github.com/vswitch/vswitch/control/state"
-	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // restore brings back what the state holds, checks it against the kernel, drops
 // what has vanished and deletes what nobody knows.
 func (c *Controller) restore(s state.Contents) error {
-	links, err := c.host.Links()
+	links, err := c.edge.Links()
 	if err != nil {
 		return err
 	}
-	byName := make(map[string]host.Link, len(links))
-	for _, l := range links {
-		byName[l.Name] = l
+	r := &restoring{c: c, links: c.inv.FollowStored(&s, links), networks: make(map[string]*inventory.Network, len(s.Networks))}
+	damage := s.Damage
+	if bad := r.spoiled(&s); len(bad) > 0 && damage == nil {
+		damage = &state.Damage{File: state.FileName, Problem: "records that cannot be", Lost: bad, Incomplete: true}
 	}
-	byID := make(map[string]*network, len(s.Networks))
+	var again found
+	if r.searched = damage != nil && damage.Incomplete; r.searched {
+		again = r.search(&s)
+	}
+	cables := 0
+	for _, rec := range s.Containers {
+		cables += len(rec.Endpoints)
+	}
+	end, err := c.edge.Together(cables, ringSlots(cables))
+	if err != nil {
+		return err
+	}
+	defer end()
 	for _, rec := range s.Networks {
-		n, err := c.restoreNetwork(rec, s.Cursors[rec.ID])
+		n, err := r.network(rec, s.Cursors[rec.ID])
 		if err != nil {
 			return err
 		}
-		byID[rec.ID] = n
+		if n.Rec.Number != rec.Number || n.Rec.PortNumber != rec.PortNumber {
+			warnUnstored(c.log, "network "+rec.Name, (&netChange{c: c, n: n}).store())
+		}
+		r.networks[rec.ID] = n
 	}
 	known := make(map[string]bool)
-	for _, n := range byID {
-		known[n.rec.TAP] = true
+	for _, n := range r.networks {
+		known[n.Rec.TAP] = true
 	}
 	count := 0
 	for _, rec := range s.Containers {
-		ct, err := c.restoreContainer(rec, byID, byName)
-		if err != nil {
-			c.log.Warn("container not restored", "container", rec.Name, "reason", err)
-			if err := c.store.DeleteContainer(rec.ID); err != nil {
-				return err
+		ct, err := r.container(rec)
+		if errors.Is(err, errNoNetwork) || err != nil && r.searched && r.alive(rec) {
+			// Its record and its interfaces are for the start that has what it needs again.
+			c.log.Error("container not restored", "container", rec.Name, "reason", err)
+			again.unresolved = append(again.unresolved, rec.Name)
+			c.unrestored[rec.Name] = rec
+			for _, e := range rec.Endpoints {
+				known[e.Veth] = true
 			}
 			continue
 		}
+		if err != nil {
+			c.log.Warn("container not restored", "container", rec.Name, "reason", err)
+			r.forget(c.store.DeleteContainer(rec.ID))
+			continue
+		}
 		count++
-		for _, e := range ct.endpoints {
-			known[e.veth] = true
+		for _, e := range ct.Endpoints {
+			known[e.Veth] = true
 		}
+		r.storeRenumbered(ct, rec)
 	}
+	var left []string
 	for _, l := range links {
-		if c.isLeftover(l) && !known[l.Name] {
-			c.log.Warn("leftover interface removed", "interface", l.Name, "alias", strings.TrimPrefix(l.Alias, c.aliasPrefix()))
-			if err := c.host.DelLink(l.Name, l.Index); err != nil {
-				c.log.Error("remove leftover interface", "interface", l.Name, "err", err)
-			}
+		if !c.inv.Marks.IsLeftover(l) || known[l.Name] {
+			continue
+		}
+		if r.stays(l) {
+			left = append(left, l.Name)
+			continue
+		}
+		c.log.Warn("leftover interface removed", "interface", l.Name, "alias", strings.TrimPrefix(l.Alias, c.inv.Marks.Alias()))
+		if err := c.edge.DelLink(l.Name, l.Index); err != nil {
+			c.log.Error("remove leftover interface", "interface", l.Name, "err", err)
 		}
 	}
-	if err := c.rebuild(); err != nil {
+	if damage != nil {
+		r.tell(damage, again, left)
+	}
+	err = r.keep(again)
+	if err == nil && r.searched && len(left) == 0 && len(again.unresolved) == 0 {
+		err = c.store.Searched()
+	}
+	if err != nil {
+		c.log.Error("what was found again is not stored", "err", joined(err))
+	}
+	if err := c.builder.rebuild(); err != nil {
 		return err
 	}
-	for _, n := range byID {
-		c.dropEphemeral(n.rec.Name)
+	c.storeNumbers() // of what was claimed
+	for _, n := range r.networks {
+		if !r.searched { // else its containers may not be known
+			c.dropEphemeral(n.Rec.Name)
+		}
 	}
 	if count > 0 {
-		c.log.Info("restored", "networks", len(byID), "containers", count)
+		c.log.Info("restored", "networks", len(r.networks), "containers", count)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, ct := range c.containers {
+	for _, ct := range c.inv.Containers {
 		c.watchProcess(ct)
 	}
 	return nil
 }
 
-// restoreNetwork raises a stored network under its old name, addresses and
+// restoring is a start, at which nothing else runs.
+type restoring struct {
+	c        *Controller
+	links    map[string]host.Link          // by name
+	networks map[string]*inventory.Network // by ID
+	searched bool                          // the state is incomplete: nothing that is alive is removed
+}
+
+// errNoNetwork: the network of an endpoint is not there.
+var errNoNetwork = errors.New("its network is gone: detach it, or attach it again")
+
+// network raises a stored network under its old name, addresses and
 // device.
-func (c *Controller) restoreNetwork(rec state.Network, cursors []netip.Addr) (*network, error) {
-	broken := func(s state.Subnet) bool { return !s.Prefix.IsValid() || !s.Gateway.IsValid() }
-	if len(rec.Subnets) == 0 || slices.ContainsFunc(rec.Subnets, broken) || rec.TAP == "" {
-		return nil, fmt.Errorf("network %s: its record in the state file is incomplete: remove the state file to start anew", rec.Name)
-	}
-	n := &network{rec: rec, port: frame.NoPort, macs: make(map[header.MAC]string), members: make(map[*endpoint]bool)}
-	n.fill()
-	for i, s := range rec.Subnets {
-		for _, a := range cursors {
-			if a.Is4() == s.Gateway.Is4() {
-				n.pools[i].last = a
-			}
-		}
-		if route, bad := c.overlapsForeign(rec, s.Prefix); bad {
+func (r *restoring) network(rec state.Network, cursors []netip.Addr) (*inventory.Network, error) {
+	c := r.c
+	n := inventory.NewNetwork(rec)
+	n.Fill(cursors)
+	for _, s := range rec.Subnets {
+		if route, bad := r.overlapsForeign(rec, s.Prefix); bad {
 			c.log.Warn("subnet of a network overlaps a route of the host", "network", rec.Name, "subnet", s.Prefix, "route", route)
 		}
 	}
-	u := &undo{}
-	if err := c.raiseNetwork(u, n); err != nil {
-		// The device goes with us, unless containers hang on it.
-		return nil, errors.Join(err, u.rollback())
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lastNetwork++
-	n.id, n.ready = c.lastNetwork, true
-	c.networks[rec.Name] = n
-	return n, nil
+	h := &netChange{c: c, n: n, delta: plan.Network{Found: true}}
+	return n, h.apply()
 }
 
 // overlapsForeign leaves the network's own device out of the question.
-func (c *Controller) overlapsForeign(rec state.Network, p netip.Prefix) (string, bool) {
-	route, bad := c.host.Overlaps(p)
+func (r *restoring) overlapsForeign(rec state.Network, p netip.Prefix) (string, bool) {
+	route, bad := r.c.edge.Overlaps(p)
 	if strings.HasSuffix(route, "dev "+rec.TAP) {
 		return "", false
 	}
 	return route, bad
 }
 
-// restoreContainer takes a container over whose cables are the ones it had. The
+// container takes a container over whose cables are the ones it had. The
 // error says what is missing; what was left of it is removed.
-func (c *Controller) restoreContainer(rec state.Container, nets map[string]*network, links map[string]host.Link) (ct *container, err error) {
-	ct = &container{rec: rec}
-	ct.rec.Endpoints, ct.rec.Ports = nil, nil
-	u := &undo{}
-	defer func() {
-		if err != nil {
-			if rerr := u.rollback(); rerr != nil {
-				c.log.Error("roll back", "of", "container "+rec.Name, "err", joined(rerr))
-			}
-		}
-	}()
-	if rec.Bound {
-		err := u.do("process", func() (err error) {
-			if rec.BootID != c.bootID {
-				return errors.New("the host was started anew")
-			}
-			if ct.proc, err = process.Open(rec.PID); err != nil {
-				return err
-			}
-			if ct.proc.Start != rec.PIDStart {
-				ct.proc.Close()
-				return fmt.Errorf("process %d has ended", rec.PID)
-			}
-			return nil
-		}, func() error { ct.proc.Close(); return nil })
-		if err != nil {
-			c.removeCables(rec, links)
-			return nil, err
-		}
+func (r *restoring) container(rec state.Container) (*inventory.Container, error) {
+	c := r.c
+	if rec.Bound && rec.BootID != c.bootID {
+		return nil, errors.New("the host was started anew")
 	}
+	ct := &inventory.Container{Rec: rec}
+	ct.Rec.Endpoints, ct.Rec.Ports = nil, nil
+	var found []foundEndpoint
 	for _, er := range rec.Endpoints {
-		l, ok := links[er.Veth]
-		if !ok || l.Index != er.Ifindex || l.Alias != er.Alias {
+		if _, here := r.linkOf(er); !here {
 			c.log.Warn("endpoint has vanished", "container", rec.Name, "interface", er.Ifname)
 			continue
 		}
-		if err := c.restoreEndpoint(u, ct, er, nets[er.Network]); err != nil {
-			return nil, err
+		if r.networks[er.Network] == nil {
+			return nil, errNoNetwork
 		}
+		found = append(found, foundEndpoint{er, r.networks[er.Network]})
 	}
-	if len(rec.Endpoints) > 0 && len(ct.endpoints) == 0 {
+	if len(rec.Endpoints) > 0 && len(found) == 0 {
 		return nil, errors.New("its interface or namespace has vanished")
 	}
-	for _, p := range rec.Ports {
-		spec := PublishSpec{
-			Proto: p.Proto, HostIP: p.HostIP, HostFirst: p.HostFirst, HostLast: p.HostLast,
-			First: p.First, Last: p.First + (p.HostLast - p.HostFirst),
-		}
-		m, err := c.holdPorts(ct, spec, p.HostFirst)
-		if err == nil {
-			if err = c.claim(m); err != nil {
-				err = errors.Join(err, c.releasePorts(m))
-			}
-		}
-		if err != nil {
-			// The container goes on without: its other connections matter more.
-			c.log.Error("port not published again", "container", rec.Name, "port", spec, "err", err)
-			continue
-		}
-		ct.mappings = append(ct.mappings, m)
+	h := &change{c: c, ct: ct, spare: r.searched, delta: plan.Container{Whole: true, Bound: rec.Bound, Found: true}}
+	h.recover(found)
+	if err := h.apply(); err != nil {
+		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.containers[rec.Name] = ct
-	ct.show(true)
+	for _, p := range rec.Ports {
+		h := &change{c: c, ct: ct, delta: plan.Container{Found: true}}
+		h.publish(model.PublishSpec{
+			Proto: p.Proto, HostIP: p.HostIP, HostFirst: p.HostFirst, HostLast: p.HostLast,
+			ContainerFirst: p.ContainerFirst, ContainerLast: p.ContainerFirst + (p.HostLast - p.HostFirst),
+		})
+		if err := h.apply(); err != nil {
+			// The container goes on without: its other connections matter more.
+			c.log.Error("port not published again", "container", rec.Name, "port", h.specs[0], "err", err)
+		}
+	}
 	return ct, nil
 }
 
-// restoreEndpoint gives a container its old place and plugs its cable in.
-func (c *Controller) restoreEndpoint(u *undo, ct *container, er state.Endpoint, n *network) error {
-	if n == nil {
-		return errors.New("its network is gone")
-	}
-	mac, err := header.ParseMAC(er.MAC)
-	if err != nil {
-		return err
-	}
-	l2, err := parseLayer2(er.Guard, er.VLAN, er.Trunk)
-	if err != nil {
-		return err
-	}
-	e := &endpoint{net: n, ct: ct, ifname: er.Ifname, runtimeNet: er.RuntimeNetwork, veth: er.Veth, index: er.Ifindex, alias: er.Alias, mac: mac, layer2: l2, quota: quotaOf(&er), routes: er.Routes}
-	err = u.do("address", func() error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if err := e.takeAddrs(byFamilyOf(er.Addrs)); err != nil {
-			return err
-		}
-		n.macs[mac] = "container " + ct.rec.Name
-		n.members[e] = true
-		c.byVeth[e.veth] = e
-		ct.endpoints = append(ct.endpoints, e)
-		return nil
-	}, func() error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.freeEndpointLocked(e)
-		return c.host.DelLink(e.veth, e.index)
-	})
-	if err != nil {
-		return err
-	}
-	if rec := ct.rec; rec.Handover {
-		c.followHandover(e)
-	}
-	return u.do("port", func() error {
-		// The seal there is of the process before, and so are the flows that it knows.
-		if err := c.sealOf(ct).renew(e.index); err != nil {
-			return err
-		}
-		return c.plug(e)
-	}, func() error { return c.unplug(e) })
-}
-
-func byFamilyOf(list []netip.Addr) (ips [2]netip.Addr) {
-	for _, a := range list {
-		ips[familyOf(a)] = a
-	}
-	return ips
-}
-
-// removeCables removes what a vanished container left.
-func (c *Controller) removeCables(rec state.Container, links map[string]host.Link) {
-	for _, er := range rec.Endpoints {
-		if l, ok := links[er.Veth]; ok && l.Alias == er.Alias {
-			if err := c.host.DelLink(l.Name, l.Index); err != nil {
-				c.log.Error("remove interface", "interface", l.Name, "err", err)
+// storeRenumbered stores the numbers that a restored container has and its record has
+// not. The record stays otherwise: what could not be restored may be by the next daemon.
+func (r *restoring) storeRenumbered(ct *inventory.Container, rec state.Container) {
+	c := r.c
+	c.mu.Lock()
+	latest, differs := c.inv.Numbers.Latest(), false
+	rec.Endpoints = slices.Clone(rec.Endpoints)
+	for i := range rec.Endpoints {
+		er := &rec.Endpoints[i]
+		for _, e := range ct.Endpoints {
+			if e.Veth == er.Veth && int(e.Port) != er.PortNumber {
+				er.PortNumber, differs = int(e.Port), true
 			}
 		}
+	}
+	c.mu.Unlock()
+	if differs {
+		warnUnstored(c.log, "container "+rec.Name, c.store.PutContainer(rec, nil, latest))
 	}
 }

@@ -149,17 +149,25 @@ func TestN84ProtocolsOfCables(t *testing.T) {
 		t.Errorf("ports %+v", p)
 	}
 
-	// What is nobody's is the host's, as ever.
-	if _, err := r.FlushNAT(t.Context(), api.NATFlush{}); err != nil {
-		t.Fatal(err)
+	flush := func() {
+		t.Helper()
+		if _, err := r.FlushNAT(t.Context(), api.NATFlush{}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	flush()
+	bX.send(netlab.OutsideAddr, []byte("from b")) // the peer is free
+	worldX.want(netlab.HostAddr, []byte("from b"))
+
+	// What is nobody's is the host's, as ever, and its peer no container's for a while.
+	flush()
 	world.send(netlab.HostAddr, sctpPacket(3868, 5000, "late"))
 	worldX.send(netlab.HostAddr, []byte("late"))
 	if n := errors.count(isUnreachable); n != 2 {
 		t.Errorf("the host refused %d packets, want 2", n)
 	}
-	bX.send(netlab.OutsideAddr, []byte("from b")) // the peer is free
-	worldX.want(netlab.HostAddr, []byte("from b"))
+	aX.send(netlab.OutsideAddr, []byte("from a"))
+	worldX.wantNothing()
 
 	if _, err := r.Publish(t.Context(), "b", []string{"8132:80/sctp"}); err == nil {
 		t.Error("an SCTP port was published twice")

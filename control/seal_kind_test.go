@@ -9,6 +9,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/kernel"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/switchtest"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -102,7 +103,7 @@ func TestSealOfEitherKind(t *testing.T) {
 	add := func(id string) (*netlab.NS, api.Container) {
 		t.Helper()
 		ns := labtest.New(t, id)
-		ct, err := r.attachAs(ns, id, DefaultNetwork, "eth0")
+		ct, err := r.attachAs(ns, id, model.DefaultNetwork, "eth0")
 		if err != nil {
 			t.Fatal(err)
 		}

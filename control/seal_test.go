@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/switchtest"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -39,7 +40,7 @@ func TestL40HostAnswersNoARP(t *testing.T) {
 
 func gatewayOf(t *testing.T, r *rig) string {
 	t.Helper()
-	n, err := r.Network(t.Context(), DefaultNetwork)
+	n, err := r.Network(t.Context(), model.DefaultNetwork)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestL42HostSendsNoReset(t *testing.T) {
 				switch {
 				case i%10 == 9: // abandoned by a reset, with data under way
 					var c net.Conn
-					if c, err = c1.Dial("tcp", netlab.FarAddr+":9000", 2*time.Second); err == nil {
+					if c, err = c1.Dial("tcp", netlab.FarAddr+":9000", 10*time.Second); err == nil {
 						c.(*net.TCPConn).SetLinger(0)
 						c.Close()
 					}
@@ -148,8 +149,14 @@ func TestL43HostTakesNoIPv6(t *testing.T) {
 	if out := strings.TrimSpace(command(t, r.world.Host, "sysctl", "-n", "net.ipv6.conf."+n.Interface+".accept_ra")); out != "0" {
 		t.Errorf("accept_ra of %s is %s, want 0", n.Interface, out)
 	}
-	time.Sleep(100 * time.Millisecond)
 	routes := func() string { return command(t, r.world.Host, "ip", "-6", "route", "show", "table", "all") }
+	// Addresses are new: an address gets its routes when the kernel has found nobody who has it.
+	for range 200 {
+		if command(t, r.world.Host, "ip", "-6", "addr", "show", "tentative") == "" {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	before := routes()
 	ra := routerAdvertisement(ownMAC(t, c2, "eth0"))
 	inject(t, c2, "eth0", ra, ra, ra)
@@ -187,7 +194,7 @@ func TestL44PortsHaveOneOwner(t *testing.T) {
 		c.Close()
 	}
 	var nat []api.NATEntry
-	eventually(t, 2*time.Second, "the flows are tracked", func() bool {
+	eventually(t, "the flows are tracked", func() bool {
 		var err error
 		nat, err = r.NAT(t.Context(), api.NATQuery{})
 		return err == nil && len(nat) >= 300

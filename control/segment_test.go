@@ -61,7 +61,7 @@ func TestUDPSegmentation(t *testing.T) {
 			if _, err := c.Write(want); err != nil {
 				t.Fatal(err)
 			}
-			l.SetReadDeadline(time.Now().Add(3 * time.Second))
+			l.SetReadDeadline(time.Now().Add(20 * time.Second))
 			var got []byte
 			for b := make([]byte, 2*size); len(got) < len(want); {
 				n, _, err := l.ReadFrom(b)

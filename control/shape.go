@@ -1,88 +1,181 @@
 package control
 
 import (
+	"errors"
+	"time"
+
 	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/inventory"
 )
 
-// followShaping learns what others shape with the queueing disciplines of cables, as
-// CNI's bandwidth plugin does, and makes it hold.
+// shaper learns what others shape with the queueing disciplines of cables, as
+// CNI's bandwidth plugin does, and which programs they have hung up there, and makes it
+// hold.
 //
-// What goes into a container passes the root qdisc of its host end by itself, but for
-// flows that the kernel carries from namespace to namespace: the data path is told. What
-// comes out is read by the packet socket before any qdisc of the ingress sees it, so the
-// limit is set on the container's own end.
-func (c *Controller) followShaping() {
+// What goes into a container passes the root qdisc and the programs of its host end by
+// itself, except flows that the kernel carries from namespace to namespace: the data path
+// is told. What comes out is read by the packet socket before any qdisc of the ingress
+// sees it, so the limit is set on the container's own end.
+//
+// A program comes without an event. So there is a look when the first flow to a port gets
+// a row of the flow table, a moment later, and one a second while there are rows.
+type shaper struct {
+	c      *Controller
+	kicked chan struct{} // queueing disciplines have changed
+}
+
+func (s *shaper) kick() {
+	select {
+	case s.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// shapingDelay lets the changes that a plugin makes one after the other, of qdisc, filter
+// and the device's qdisc, arrive before the kernel is asked.
+const shapingDelay = 20 * time.Millisecond
+
+// shapeEvery is how often programs on cables are looked for, shapeGlance how often the
+// flow table is asked whether a flow to another port is in it.
+const (
+	shapeEvery  = time.Second
+	shapeGlance = 50 * time.Millisecond
+	// programShare bounds the look for programs to a twentieth of one CPU, however many
+	// cables there are.
+	programShare = 20
+)
+
+// run follows them until the controller ends.
+func (s *shaper) run() {
+	tick := time.NewTicker(shapeGlance)
+	defer tick.Stop()
+	var last time.Time
+	var seen uint64
+	var took time.Duration
 	for {
+		programs := false
 		select {
-		case <-c.ctx.Done():
+		case <-s.c.ctx.Done():
 			return
-		case <-c.shapeKick:
-		}
-		// The plugin makes qdisc, filter and the device's qdisc one after the other.
-		if !c.pause(worldDelay) {
-			return
+		case now := <-tick.C:
+			rows, firsts := s.c.sw.FlowRows()
+			if now.Sub(last) < programShare*took || firsts == seen && (rows == 0 || now.Sub(last) < shapeEvery) {
+				continue
+			}
+			programs, seen = true, firsts
+		case <-s.kicked:
+			select {
+			case <-s.c.ctx.Done():
+				return
+			case <-time.After(shapingDelay):
+			}
 		}
 		select {
-		case <-c.shapeKick:
+		case <-s.kicked:
 		default:
 		}
-		if err := c.syncShaping(); err != nil {
-			c.log.Error("follow the queueing disciplines", "err", joined(err))
+		began := time.Now()
+		err := s.sync()
+		if programs {
+			err = errors.Join(err, s.programs())
+			last = time.Now()
+			took = last.Sub(began)
+		}
+		if err != nil {
+			s.c.log.Error("follow what others have put on cables", "err", joined(err))
 		}
 	}
 }
 
-func (c *Controller) syncShaping() error {
+// live are the endpoints whose flows may be carried, by the index of the cable.
+func (s *shaper) live() map[int]*inventory.Endpoint {
+	c := s.c
 	c.mu.Lock()
-	live := make(map[int]*endpoint, len(c.byVeth))
-	for _, e := range c.byVeth {
-		if e.live {
-			live[e.index] = e
+	live := make(map[int]*inventory.Endpoint, len(c.inv.Endpoints))
+	for _, e := range c.inv.Endpoints {
+		if e.Live {
+			live[e.Index] = e
 		}
 	}
 	c.mu.Unlock()
-	now, err := c.host.Shapings(func(index int) bool { return live[index] != nil })
+	return live
+}
+
+func (s *shaper) sync() error {
+	c, live := s.c, s.live()
+	now, err := c.edge.Shapings(func(index int) bool { return live[index] != nil })
 	if err != nil {
 		return err
 	}
 	queues := false
-	limits := make(map[*endpoint]host.Limit)
+	limits := make(map[*inventory.Endpoint]host.Limit)
 	c.mu.Lock()
 	for index, e := range live {
-		s := now[index]
-		queues = queues || s.Queued != e.shaping.Queued
-		if s.Limit != e.shaping.Limit {
-			limits[e] = s.Limit
+		sh := now[index]
+		queues = queues || sh.Queued != e.Shaping.Queued
+		if sh.Limit != e.Shaping.Limit {
+			limits[e] = sh.Limit
 		}
-		e.shaping = s
+		e.Shaping = sh
 	}
 	c.mu.Unlock()
 	if queues {
-		err = c.rebuild()
+		err = c.builder.rebuild()
 	}
 	for e, l := range limits {
-		c.background(func() error { return c.limit(e, l) })
+		c.background(func() error { return s.limit(e, l) })
+	}
+	return err
+}
+
+// programs looks at every cable, which costs the kernel a question each. Changes of qdiscs
+// do not ask for it: our own cables make some.
+func (s *shaper) programs() error {
+	c, live := s.c, s.live()
+	now, err := c.edge.Programs(func(index int) bool { return live[index] != nil })
+	if err != nil {
+		return err
+	}
+	changed := false
+	var seen []*inventory.Endpoint
+	c.mu.Lock()
+	for index, e := range live {
+		way, told := e.HasProgram(now[index])
+		if changed = changed || way; told {
+			seen = append(seen, e)
+		}
+	}
+	c.mu.Unlock()
+	if changed {
+		err = c.builder.rebuild()
+	}
+	// Who hears of a program may rely on it that nothing passes by it any more.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range seen {
+		c.events.OnTheWayIn(e, e.Program.Name)
 	}
 	return err
 }
 
 // limit sets what a container may send.
-func (c *Controller) limit(e *endpoint, l host.Limit) error {
-	unlock, ok := c.holdContainer(e.ct)
+func (s *shaper) limit(e *inventory.Endpoint, l host.Limit) error {
+	c := s.c
+	unlock, ok := c.lockContainer(e.Container)
 	defer unlock()
 	if !ok {
 		return nil
 	}
-	ns, err := e.ct.openNetns()
+	ns, err := openNetnsOf(e.Container, c.edge)
 	if err == nil {
-		err = c.host.SetLimit(ns, e.ifname, l)
+		err = c.edge.SetLimit(ns, e.Ifname, l)
 		ns.Close()
 	}
 	if err != nil {
 		c.log.Warn("what the container sends is not limited as the ingress qdisc of its cable says",
-			"container", e.ct.rec.Name, "interface", e.ifname, "err", err)
+			"container", e.Container.Rec.Name, "interface", e.Ifname, "err", err)
 		return nil
 	}
-	c.log.Info("limit of what the container sends", "container", e.ct.rec.Name, "interface", e.ifname, "bytes", l.Rate)
+	c.log.Info("limit of what the container sends", "container", e.Container.Rec.Name, "interface", e.Ifname, "bytes", l.Rate)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -23,9 +24,16 @@ func TestShaping(t *testing.T) {
 		labtest.SkipOldKernel(t, 6, 6, "no TCX: the ingress of a cable is taken")
 	}
 	b := labtest.New(t, "b")
-	bct, err := r.attachAs(b, "b", DefaultNetwork, "eth0")
+	bct, err := r.attachAs(b, "b", model.DefaultNetwork, "eth0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Of 64 KiB each, as a busy machine makes them, 3 MiB are 48 frames, and those before
+	// the kernel carries the flow are half of them. Of 8 KiB they are 384.
+	for _, ns := range []*netlab.NS{a, b} {
+		if out, err := ns.Command("ip", "link", "set", "eth0", "gso_max_size", "8192").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	veth := bct.Endpoints[0].HostInterface
 	data := make([]byte, 3<<20)
@@ -45,14 +53,21 @@ func TestShaping(t *testing.T) {
 	wantLimit := func(way string, from *netlab.NS, to string) {
 		t.Helper()
 		// The daemon hears of it a moment later.
-		eventually(t, 20*time.Second, way+" is limited", func() bool { return took(from, to) >= least })
-		before := r.stats().Flows.Frames
-		if d := took(from, to); d < least {
-			t.Errorf("%s took %s, not %s", way, d, least)
+		eventually(t, way+" is limited", func() bool { return took(from, to) >= least })
+		// Each transfer keeps to the limit, until one was the kernel's: on a busy machine
+		// the daemon may write the row when a transfer is over.
+		carried := make([]uint64, 0, 5)
+		for range cap(carried) {
+			before := r.stats().Flows.Frames
+			if d := took(from, to); d < least {
+				t.Errorf("%s took %s, not %s", way, d, least)
+			}
+			n := r.stats().Flows.Frames - before
+			if carried = append(carried, n); n >= 100 {
+				return
+			}
 		}
-		if n := r.stats().Flows.Frames - before; n < 100 {
-			t.Errorf("%s: the kernel carried %d frames", way, n)
-		}
+		t.Errorf("%s: the kernel carried %v frames", way, carried)
 	}
 
 	r.run("tc", "qdisc", "add", "dev", veth, "root", "tbf", "rate", "32mibit", "burst", "64kb", "latency", "25ms")
@@ -71,7 +86,7 @@ func TestShaping(t *testing.T) {
 	r.start()
 	wantLimit("what comes out of b, after a restart", a, ba)
 	r.run("ip", "link", "del", "limit0")
-	eventually(t, 5*time.Second, "the limit is taken back", func() bool {
+	eventually(t, "the limit is taken back", func() bool {
 		return b.Command("sh", "-c", "tc qdisc show dev eth0 | grep -q tbf").Run() != nil
 	})
 }
@@ -104,7 +119,7 @@ func (r *rig) wantQueued(a, b *netlab.NS, to string, rate int64) {
 	defer out.Close()
 	data := make([]byte, 1000)
 	before := r.stats().Flows.Frames
-	eventually(r.t, 10*time.Second, "the kernel carries a slow flow", func() bool {
+	eventually(r.t, "the kernel carries a slow flow", func() bool {
 		for range 20 {
 			time.Sleep(2 * time.Millisecond)
 			out.Write(data)

@@ -3,142 +3,186 @@ package control
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net/netip"
-	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
-	"github.com/vswitch/vswitch/control/host"
-	"github.com/vswitch/vswitch/control/kernel"
+	"github.com/vswitch/vswitch/control/claims"
+	"github.com/vswitch/vswitch/control/edge"
+	"github.com/vswitch/vswitch/control/events"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/metrics"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/observe"
+	"github.com/vswitch/vswitch/control/process"
+	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/control/reserve"
 	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
-	"github.com/vswitch/vswitch/dataplane/port"
 )
 
-// newController opens all parts, brings back what the state holds and follows
-// the kernel from then on. The caller holds the directories. tune, when not nil,
-// changes the controller before anything happens; for tests.
-func newController(cfg DaemonConfig, tune func(*Controller)) (_ *Controller, err error) {
-	c := &Controller{
-		cfg: cfg, log: cfg.Log, started: time.Now().UTC(), bootID: bootID(),
-		networks: make(map[string]*network), containers: make(map[string]*container),
-		byPort: make(map[frame.PortID]portOwner), byVeth: make(map[string]*endpoint),
-		slots: make(map[netip.Addr]int), worldKick: make(chan struct{}, 1), shapeKick: make(chan struct{}, 1),
+// New opens all parts, brings back what the state holds and follows
+// the kernel from then on. The caller holds the state directory, and calls Close.
+func New(cfg Config) (_ *Controller, err error) {
+	if err := cfg.Fill(); err != nil {
+		return nil, errors.Join(err, cfg.Edge.Close())
 	}
-	c.events = newEvents(c.started)
-	c.neigh.kick = make(chan struct{}, 1)
-	c.neigh.macs = make(map[neighborKey]header.MAC)
+	c := &Controller{
+		cfg: cfg, edge: cfg.Edge, log: cfg.Log, started: time.Now().UTC(), bootID: process.BootID(),
+		byPort: make(map[frame.PortID]portOwner), sockets: make(map[frame.PortID]edge.Socket),
+		unrestored: make(unrestored),
+	}
+	c.claims = claims.New(cfg.Edge, func(which conntrack.Selector) int { return c.sw.FlushConns(which) }, cfg.Log)
+	c.inv = inventory.New(&c.dir)
+	c.shaping = &shaper{c, make(chan struct{}, 1)}
 	c.builder.kick = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	if tune != nil {
-		tune(c)
-	}
+	c.events = events.New(c.ctx, c.started)
+	c.underlay = newUnderlay(c)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.teardown())
+			err = errors.Join(err, c.Close())
 		}
 	}()
-	if c.host, err = host.New(); err != nil {
-		return nil, err
-	}
 	// Before anything is made: a wrong --uplink or a lack of rights changes nothing.
-	if !c.followsRoutes() {
-		if _, err := c.host.Uplinks(cfg.Uplinks); err != nil {
-			return nil, err
-		}
-	}
-	if c.kernel, err = kernel.Open(kernel.Config{NoFlowTable: cfg.NoFlowTable}); err != nil {
+	if err := c.underlay.Check(); err != nil {
 		return nil, err
-	}
-	if c.seals, err = sealKinds(c.kernel, c.host, cfg.noTCX); err != nil {
-		return nil, err
-	}
-	if err := c.kernel.FlowTableError(); err != nil {
-		c.log.Warn("the kernel takes no flow table: every frame passes through the daemon", "err", err)
 	}
 	store, contents, err := state.Open(cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}
 	c.store = store
-	if c.pools = [2]netip.Prefix{cfg.Pool, cfg.Pool6}; !c.pools[ipv6].IsValid() {
-		c.pools[ipv6] = uniqueLocal(store.Identity())
+	if contents.Refused != nil {
+		c.log.Warn("changes cannot be stored and are refused until they can", "err", joined(contents.Refused))
 	}
-	if err := errors.Join(c.restoreReserved(contents.Reserved), c.removeGuards()); err != nil {
+	identify(c, contents.Damage)
+	c.inv.Marks, c.stored = inventory.Marks(store.Identity()), contents.Numbers
+	refused := func(what string, n int) {
+		c.log.Warn("a number in the state file is out of range or given twice: another takes its place", "of", what, "number", n)
+	}
+	c.inv.Numbers.Keep(contents, refused)
+	for _, a := range contents.Numbers.Slots {
+		if !c.claims.Keep(a.Addr, a.Number) && a.Number != 0 {
+			refused("address "+a.Addr.String(), a.Number)
+		}
+	}
+	c.inv.Pools = poolsOf(&cfg, store.Identity())
+	var restored atomic.Bool
+	if err := begin(c.edge, &cfg, store, contents.Reserved, restored.Load); err != nil {
 		return nil, err
 	}
-	c.ports = reserve.New(c.host, reserve.Config{Kept: cfg.kept, Reserved: func(list []reserve.Range) error {
-		rec := make([]state.PortRange, 0, len(list))
-		for _, r := range list {
-			rec = append(rec, state.PortRange{First: r.First, Last: r.Last})
-		}
-		return c.store.PutReserved(rec)
-	}})
 	c.sw, err = dataplane.New(dataplane.Config{
-		Workers: cfg.Workers, MaxConns: cfg.MaxFlows, Masquerade: c.kernel.Masquerade(), Peers: c.kernel, Flows: c.kernel.Flows(),
-		Resolve: c.wantNeighbor, Gone: c.portGone, Event: c.switchEvent,
-		Pressure: c.pressureLog(), PortKey: portKey(store.Identity()),
+		Workers: cfg.Workers, MaxConns: cfg.MaxFlows, Opened: c.edge.Opened(), Peers: c.edge.Peers(), Flows: c.edge.Flows(),
+		PortKey: portKey(store.Identity()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.sockets = port.NewPool(spareSockets, ringSlots)
+	c.claims.TellPeers(c.sw.SetHostPeers) // before the first flow
+	c.claims.TellBusy(c.sw.SetBusyPorts)  // and before adopted ones go on
 	c.builder.done = make(chan struct{})
-	go c.runBuilder()
-	if cfg.CaptureRing > 0 {
-		if err := c.startRecorder(cfg.CaptureRing, cfg.CaptureRingOf); err != nil {
-			return nil, err
-		}
-	}
-	c.sw.Start()
-
-	all, err := c.host.Neighbors()
+	go c.builder.run(c.install)
+	c.readers = readers.New(readers.BoundsFor(cfg.ReaderMemory), c.readerReached)
+	c.observer, err = observe.New(observe.Config{
+		Switch: c.sw, Directory: &c.dir, Log: c.log, RingBytes: cfg.CaptureRing, RingOf: cfg.CaptureRingOf,
+		Relay: c.relayed, Readers: c.readers,
+		FlowLog: cfg.FlowLog, IPFIX: cfg.IPFIX, Identity: store.Identity(),
+	})
 	if err != nil {
 		return nil, err
 	}
-	c.neigh.replace(all)
-	if err := c.syncWorld(); err != nil {
+	c.sw.Start()
+
+	if err := c.underlay.Start(); err != nil {
 		return nil, err
 	}
-	if len(c.world.uplinks) == 0 {
+	if len(c.underlay.Now().Uplinks) == 0 {
 		c.log.Warn("no interface holds a default route: containers cannot reach the outside until one does")
 	}
 	if err := c.restore(contents); err != nil {
 		return nil, err
 	}
-	if n := c.networks[DefaultNetwork]; n == nil {
-		if _, err := c.CreateNetwork(c.ctx, api.NetworkCreate{Name: DefaultNetwork, IPv6: &cfg.IPv6}); err != nil {
+	// All is there that rows of a process before are decided by.
+	if err := errors.Join(c.shaping.sync(), c.claims.Settle()); err != nil {
+		return nil, err
+	}
+	if kept, ended := c.sw.TakeOver(); kept+ended > 0 {
+		c.log.Info("flows go on in the kernel", "rows", kept, "ended", ended)
+	}
+	restored.Store(true)
+	// Only now: a port that is gone ends its container, which restore must have done with.
+	c.heard = make(chan struct{})
+	go c.followSwitch()
+	c.mu.Lock()
+	n := c.inv.Networks[model.DefaultNetwork]
+	c.mu.Unlock()
+	if n == nil {
+		if _, err := c.CreateNetwork(c.ctx, api.NetworkCreate{Name: model.DefaultNetwork, IPv6: &cfg.IPv6}); err != nil {
 			return nil, err
 		}
-	} else if cfg.IPv6 && !hasFamily(n.rec, ipv6) {
+	} else if cfg.IPv6 && !model.HasFamily(n.Rec, model.IPv6) {
 		c.log.Warn("the default network was made without IPv6 and stays so: make another with vswitch network create --ipv6")
 	}
-	c.relay, err = relay.New(relay.Config{
-		Resolve: c.resolve, Steer: func(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
-			return c.kernel.Steer(tcp4, tcp6, udp4, udp6)
-		}, Log: c.log,
-	})
-	if err != nil {
+	if c.relay, err = c.edge.Steer(func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
+		return c.relayTab.Load().Resolve(proto, local)
+	}, c.relayReached); err != nil {
 		return nil, err
 	}
-	if err := c.startFlowOutputs(); err != nil {
-		return nil, err
+	if err := c.edge.DropHeld(); err != nil {
+		c.log.Warn("of what the daemon before has left not all is gone", "err", joined(err))
 	}
-	c.spawn(c.watch)
-	c.spawn(c.followWorld)
-	c.spawn(c.followShaping)
-	c.spawn(c.followNeighbors)
-	c.spawn(c.followBusyPorts)
+	c.spawn(func() { c.underlay.Watch(c.ctx) })
+	c.spawn(func() { c.underlay.Run(c.ctx) })
+	c.spawn(func() { c.underlay.FollowNeighbors(c.ctx) })
+	c.spawn(c.shaping.run)
+	c.spawn(func() { c.claims.Follow(c.ctx, c.sw.SetBusyPorts, c.events.Emit) })
+	c.spawn(func() { c.claims.FollowPeers(c.ctx, c.sw.SetHostPeers) })
 	return c, nil
 }
 
-// spawn runs work that close waits for, unless it has begun.
+// relayed counts the host's own connections to published ports.
+func (c *Controller) relayed() metrics.Relay {
+	if c.relay == nil {
+		return metrics.Relay{}
+	}
+	return metrics.Relay(c.relay.Stats())
+}
+
+// Readers bounds what readers of the daemon may take.
+func (c *Controller) Readers() *readers.Readers { return c.readers }
+
+// readerReached tells that a reader was refused something.
+func (c *Controller) readerReached(r readers.Reached) {
+	c.events.Emit(api.Event{
+		Type:    api.EventLimitHit,
+		Message: fmt.Sprintf("%s was refused what readers of the daemon may have: %s, at most %d", r.Reader, strings.ReplaceAll(r.Kind.String(), "_", " "), r.Bound),
+	})
+}
+
+// relayReached tells that a user of the host has all connections that the relay lets one have.
+func (c *Controller) relayReached(r relay.Reached) {
+	who, what := "sockets that no program has any more", "TCP connections"
+	if r.Who.Known {
+		who = fmt.Sprintf("user %d", r.Who.UID)
+	}
+	if r.Proto == header.ProtoUDP {
+		what = "UDP sessions"
+	}
+	c.events.Emit(api.Event{
+		Type: api.EventLimitHit, Count: uint64(r.Held),
+		Message: fmt.Sprintf("%s: %d %s from this host to published ports, as many as one user may have: each new one ends the idlest", who, r.Held, what),
+	})
+}
+
+// spawn runs work that Close waits for, unless it has begun.
 func (c *Controller) spawn(fn func()) {
 	c.bgMu.Lock()
 	defer c.bgMu.Unlock()
@@ -149,24 +193,31 @@ func (c *Controller) spawn(fn func()) {
 	go func() { defer c.bg.Done(); fn() }()
 }
 
-// restoreReserved takes back what a killed daemon left in the host's sysctl.
-func (c *Controller) restoreReserved(list []state.PortRange) error {
-	if len(list) == 0 {
-		return nil
-	}
-	ranges := make([]reserve.Range, 0, len(list))
-	for _, r := range list {
-		ranges = append(ranges, reserve.Range{First: r.First, Last: r.Last})
-	}
-	if err := reserve.RestoreReserved(ranges); err != nil {
+// begin tells the edge for whom it works, and what a process before has left. Until all is
+// restored no disk keeps it from reserving ports: the record of them is for who cleans up
+// after a process that was killed.
+func begin(e edge.Edge, cfg *Config, store *state.Store, left []state.PortRange, restored func() bool) error {
+	owner := edge.Owner{Identity: store.Identity(), Kept: cfg.Kept, PutReserved: func(list []reserve.Range) error {
+		rec := make([]state.PortRange, 0, len(list))
+		for _, r := range list {
+			rec = append(rec, state.PortRange{First: r.First, Last: r.Last})
+		}
+		err := store.PutReserved(rec)
+		if err != nil && !restored() {
+			cfg.Log.Warn("reserved ports are not stored", "err", err)
+			return nil
+		}
 		return err
+	}}
+	for _, r := range left {
+		owner.Reserved = append(owner.Reserved, reserve.Range{First: r.First, Last: r.Last})
 	}
-	return c.store.PutReserved(nil)
+	return e.Begin(owner)
 }
 
-// close ends the daemon's part in the world. Networks that have containers keep
-// their devices for the next start; with nothing attached every trace goes.
-func (c *Controller) close() error {
+// Close ends the daemon's part in the world. With a container attached all stays for the
+// next start, with none every trace goes.
+func (c *Controller) Close() error {
 	c.ops.Lock()
 	c.closing = true
 	c.ops.Unlock()
@@ -179,54 +230,51 @@ func (c *Controller) teardown() error {
 	c.bgDone = true
 	c.bgMu.Unlock()
 	var errs []error
+	for _, ct := range c.inv.Containers {
+		if ct.Process != nil {
+			ct.Process.Close()
+		}
+	}
+	if c.observer != nil {
+		c.observer.Close()
+	}
+	c.bg.Wait()
+	links, err := c.edge.Links()
+	kept := err != nil || c.inv.Marks.Cabled(links) || c.inv.Marks == "" && c.edge.HeldFor() != ""
+	if kept { // for the next start
+		c.edge.Keep()
+	}
 	if c.relay != nil {
 		errs = append(errs, c.relay.Close())
 	}
-	for _, ct := range c.containers {
-		if ct.proc != nil {
-			ct.proc.Close()
-		}
-	}
-	c.bg.Wait()
 	if c.builder.done != nil {
 		close(c.builder.kick)
 		<-c.builder.done
 	}
-	for _, n := range c.networks {
-		if n.tap != nil && n.ready && len(n.members) == 0 {
-			errs = append(errs, n.tap.SetPersist(false))
-		}
-		errs = append(errs, c.dropHost(n))
-	}
-	for _, u := range c.world.uplinks {
-		errs = append(errs, c.sw.RemovePort(u.port), u.guard.Close())
-	}
-	if c.sockets != nil {
-		errs = append(errs, c.sockets.Close())
-	}
 	if c.sw != nil {
-		errs = append(errs, c.sw.Close()) // closes TAPs; those that do not persist vanish
+		errs = append(errs, c.sw.Close())
 	}
-	if c.ports != nil {
-		errs = append(errs, c.ports.Close())
+	for _, k := range c.sockets {
+		errs = append(errs, k.Close())
 	}
-	if c.kernel != nil {
-		errs = append(errs, c.kernel.Close())
+	for _, n := range c.inv.Networks {
+		if n.Plugged {
+			errs = append(errs, n.TAP.Close())
+		}
 	}
+	if !kept && c.inv.Marks != "" { // else another daemon has the state, or nobody could read it
+		_, err := c.edge.KeepUplinks()
+		errs = append(errs, err)
+	}
+	if c.heard != nil {
+		<-c.heard
+	}
+	errs = append(errs, c.edge.Close()) // stores what it no longer reserves
 	if c.store != nil {
 		errs = append(errs, c.store.Close())
-	}
-	if c.host != nil {
-		errs = append(errs, c.host.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// bootID names the run of the kernel: what it held in memory is gone with it.
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
-}
+// Observer returns what watches the switch, until Close.
+func (c *Controller) Observer() *observe.Observer { return c.observer }

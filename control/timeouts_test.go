@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 )
 
 func TestTimeoutsAreCompiled(t *testing.T) {
@@ -26,28 +26,28 @@ func TestTimeoutsAreCompiled(t *testing.T) {
 		}
 		seen[d] = true
 	}
-	if got, err := compileTimeouts(nil); err != nil || got != (dataplane.Timeouts{}) {
+	if got, err := compileTimeouts(nil); err != nil || got != (conntrack.Timeouts{}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
 func TestFlowOptionsAreChecked(t *testing.T) {
 	for _, tc := range []struct {
-		cfg  DaemonConfig
+		cfg  Config
 		want string
 	}{
-		{DaemonConfig{MaxFlows: 1023}, "use 1024 to 10000000"},
-		{DaemonConfig{MaxFlows: -1}, "use 1024 to 10000000"},
-		{DaemonConfig{MaxFlows: 10_000_001}, "use 1024 to 10000000"},
-		{DaemonConfig{Timeouts: map[string]time.Duration{"tcp": time.Hour}}, "use one of icmp, other, tcp-closing"},
-		{DaemonConfig{Timeouts: map[string]time.Duration{"udp": time.Millisecond}}, "use a second or more"},
+		{Config{MaxFlows: 1023}, "use 1024 to 10000000"},
+		{Config{MaxFlows: -1}, "use 1024 to 10000000"},
+		{Config{MaxFlows: 10_000_001}, "use 1024 to 10000000"},
+		{Config{Timeouts: map[string]time.Duration{"tcp": time.Hour}}, "use one of icmp, other, tcp-closing"},
+		{Config{Timeouts: map[string]time.Duration{"udp": time.Millisecond}}, "use a second or more"},
 	} {
-		if err := tc.cfg.fill(); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if err := tc.cfg.Fill(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: %v, want %q", tc.cfg, err, tc.want)
 		}
 	}
-	cfg := DaemonConfig{MaxFlows: 1_000_000, Timeouts: map[string]time.Duration{"udp": time.Minute}}
-	if err := cfg.fill(); err != nil || cfg.timeouts.UDP != time.Minute {
+	cfg := Config{MaxFlows: 1_000_000, Timeouts: map[string]time.Duration{"udp": time.Minute}}
+	if err := cfg.Fill(); err != nil || cfg.timeouts.UDP != time.Minute {
 		t.Errorf("%+v, %v", cfg, err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -37,7 +38,7 @@ func TestConnectDisconnect(t *testing.T) {
 	blue, blueCt := r.attach("blue", api.Attach{Networks: []api.Connect{{Network: "blue"}}})
 	serve(t, web, ":80", "web")
 	serve(t, r.world.Outside, ":9000", "outside")
-	if got, err := fetch(blue, addr(ct)+":80"); err == nil {
+	if got, err := fetchFast(blue, addr(ct)+":80"); err == nil {
 		t.Errorf("network blue reaches network bridge: %s", got)
 	}
 	got, err := r.Connect(ctx, "web", api.Connect{Network: "blue", IP: "10.7.0.50", Ifname: "blue0"})
@@ -71,7 +72,7 @@ func TestConnectDisconnect(t *testing.T) {
 	serve(t, r.world.Outside, "[::]:9006", "outside6")
 	// The host cannot ask for a neighbour before its link-local address has
 	// passed duplicate address detection.
-	eventually(t, 5*time.Second, "six reaches the outside", func() bool {
+	eventually(t, "six reaches the outside", func() bool {
 		got, err := fetchFast(six, "["+netlab.FarAddr6+"]:9006")
 		return err == nil && strings.HasPrefix(got, "outside6 ["+netlab.HostAddr6+"]:")
 	})
@@ -92,7 +93,7 @@ func TestInternalNetwork(t *testing.T) {
 	serve(t, r.world.Outside, ":9000", "outside")
 	wantFetch(t, a, addr(bct)+":80", "b", addr(act))
 	wantFetch(t, a, "10.6.0.1:7000", "host", addr(act))
-	if got, err := fetch(a, netlab.OutsideAddr+":9000"); err == nil {
+	if got, err := fetchFast(a, netlab.OutsideAddr+":9000"); err == nil {
 		t.Errorf("an internal network reaches the outside: %s", got)
 	}
 	if act.Endpoints[0].DefaultRoute {
@@ -152,7 +153,7 @@ func TestPortsOfARunningContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFetch(t, r.world.Host, "127.0.0.1:8600", "web", "")
-	if got, err := fetch(r.world.Outside, netlab.HostAddr+":8600"); err == nil {
+	if got, err := fetchFast(r.world.Outside, netlab.HostAddr+":8600"); err == nil {
 		t.Errorf("a port of loopback is reached from outside: %s", got)
 	}
 	// On one address of the host.
@@ -165,7 +166,7 @@ func TestPortsOfARunningContainer(t *testing.T) {
 	if err := r.Unpublish(ctx, "web", []string{"8001:80", "127.0.0.1:8600:80"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fetch(r.world.Outside, netlab.HostAddr+":8001"); err == nil {
+	if _, err := fetchFast(r.world.Outside, netlab.HostAddr+":8001"); err == nil {
 		t.Error("an unpublished port answers")
 	}
 	if l, err := r.world.Host.Listen("tcp", ":8001"); err != nil {
@@ -202,7 +203,7 @@ func TestHostChanges(t *testing.T) {
 		t.Errorf("without an uplink the outside answers: %s", got)
 	}
 	must(h.AddRoute("default", netlab.OutsideAddr, "eth0"))
-	eventually(t, time.Second, "an uplink appears with its route", reach(netlab.FarAddr+":9000", netlab.HostAddr))
+	eventually(t, "an uplink appears with its route", reach(netlab.FarAddr+":9000", netlab.HostAddr))
 
 	// A second address takes the place of the first.
 	must(h.AddAddr("eth0", "198.51.100.2/24"))
@@ -210,8 +211,8 @@ func TestHostChanges(t *testing.T) {
 	must(h.DelAddr("eth0", netlab.HostAddr+"/24")) // takes its secondary along
 	must(h.AddAddr("eth0", "198.51.100.3/24"))
 	must(h.AddRoute("default", netlab.OutsideAddr, "eth0"))
-	eventually(t, time.Second, "masquerade uses the new address", reach(netlab.FarAddr+":9000", "198.51.100.3"))
-	eventually(t, time.Second, "published on the new address", func() bool {
+	eventually(t, "masquerade uses the new address", reach(netlab.FarAddr+":9000", "198.51.100.3"))
+	eventually(t, "published on the new address", func() bool {
 		got, err := fetchFast(r.world.Outside, "198.51.100.3:8080")
 		return err == nil && strings.HasPrefix(got, "web")
 	})
@@ -222,7 +223,7 @@ func TestHostChanges(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	eventually(t, time.Second, "the next hop's new MAC is used", reach(netlab.FarAddr+":9000", "198.51.100.3"))
+	eventually(t, "the next hop's new MAC is used", reach(netlab.FarAddr+":9000", "198.51.100.3"))
 
 	// A second uplink for one destination.
 	must(netlab.Veth(h, "eth9", r.world.Outside, "eth9", 1500))
@@ -234,12 +235,12 @@ func TestHostChanges(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	must(h.AddRoute("203.0.113.77/32", "198.51.101.9", "eth9"))
-	eventually(t, time.Second, "the second uplink carries its route", reach("203.0.113.77:9000", "198.51.101.1"))
+	eventually(t, "the second uplink carries its route", reach("203.0.113.77:9000", "198.51.101.1"))
 	if st, err := r.Info(t.Context()); err != nil || len(st.Uplinks) != 2 {
 		t.Errorf("uplinks %+v, %v, want two", st.Uplinks, err)
 	}
 	must(h.DelLink("eth9"))
-	eventually(t, time.Second, "the second uplink is closed", func() bool {
+	eventually(t, "the second uplink is closed", func() bool {
 		st, err := r.Info(t.Context())
 		return err == nil && len(st.Uplinks) == 1
 	})
@@ -357,7 +358,7 @@ func TestN08OverlapWithHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.start()
-	n, err := r.Network(t.Context(), DefaultNetwork)
+	n, err := r.Network(t.Context(), model.DefaultNetwork)
 	if err != nil || n.Subnet != "10.88.2.0/24" {
 		t.Errorf("default network %+v, %v, want 10.88.2.0/24", n, err)
 	}

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
 
@@ -39,7 +41,11 @@ func TestUpdateNetwork(t *testing.T) {
 	}
 	reaches := func(at string, want bool) {
 		t.Helper()
-		if got, err := fetchFast(a, at); (err == nil) != want {
+		try := fetchFast
+		if want {
+			try = fetch
+		}
+		if got, err := try(a, at); (err == nil) != want {
 			t.Errorf("%s reached: %v (%s, %v)", at, !want, got, err)
 		}
 	}
@@ -112,18 +118,18 @@ func act4(ct api.Container) []byte {
 
 // The data path gets the words in its own terms.
 func TestNetworkOptionsAreCompiled(t *testing.T) {
-	rec, err := checkNetwork(api.NetworkCreate{Name: "n", Subnet: "10.1.0.0/24", Filter: "eif", Exempt: []string{"10.9.9.0/24"}})
+	rec, err := model.CheckNetwork(api.NetworkCreate{Name: "n", Subnet: "10.1.0.0/24", Filter: "eif", Exempt: []string{"10.9.9.0/24"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := (&network{rec: rec}).compile(); got.Filter != dataplane.FilterEIF || len(got.Exempt) != 1 {
+	if got := (&inventory.Network{Rec: rec}).Policy(); got.Filter != policy.FilterEIF || len(got.Exempt) != 1 {
 		t.Errorf("%+v", got)
 	}
 	for _, in := range []api.NetworkCreate{
 		{Name: "n", Subnet: "10.1.0.0/24", Filter: "EIF"},
 		{Name: "n", Subnet: "10.1.0.0/24", Exempt: []string{"x"}},
 	} {
-		if _, err := checkNetwork(in); !errors.Is(err, api.ErrInvalid) {
+		if _, err := model.CheckNetwork(in); !errors.Is(err, api.ErrInvalid) {
 			t.Errorf("%+v: %v", in, err)
 		}
 	}
@@ -135,7 +141,7 @@ func TestQuotaOfAContainer(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	for _, j := range []api.Connect{{MaxFlows: -2}, {FlowRate: -2}} {
-		if _, err := checkJoin(j); !errors.Is(err, api.ErrInvalid) {
+		if _, err := model.CheckJoin(j); !errors.Is(err, api.ErrInvalid) {
 			t.Errorf("%+v: %v", j, err)
 		}
 	}

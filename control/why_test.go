@@ -8,66 +8,8 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
-	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
-
-// Every reason has its row, and no word in braces is left in it.
-func TestRemediesAreComplete(t *testing.T) {
-	full := dropFacts{"web", "bridge", "veth1", "tcp", "10.1.0.2", "10.2.0.2", "80", "db", "blue"}
-	for r := dataplane.NotDropped + 1; r < dataplane.NumDropReasons; r++ {
-		for _, f := range []dropFacts{{}, full} {
-			means, fix := explainDrop(r, f)
-			if means == "" {
-				t.Errorf("%s has no row in remedies: say what it means and what changes it", r)
-			}
-			if strings.ContainsAny(means+fix, "{}") {
-				t.Errorf("%s: %q, %q", r, means, fix)
-			}
-		}
-	}
-	if m := remedies[dataplane.NotDropped]; m != (remedy{}) {
-		t.Errorf("not dropped: %+v", m)
-	}
-	if means, fix := explainDrop(dataplane.NumDropReasons, full); means != "" || fix != "" {
-		t.Errorf("no reason: %q, %q", means, fix)
-	}
-}
-
-func TestParseWhy(t *testing.T) {
-	for in, want := range map[string]string{
-		"1.1.1.1:443":      "1.1.1.1:443/tcp",
-		"1.1.1.1:53/udp":   "1.1.1.1:53/udp",
-		"1.1.1.1":          "1.1.1.1/icmp",
-		"1.1.1.1/icmp":     "1.1.1.1/icmp",
-		"[2001:db8::1]:80": "[2001:db8::1]:80/tcp",
-		"[2001:db8::1]":    "2001:db8::1/icmp",
-		"2001:db8::1":      "2001:db8::1/icmp",
-		"2001:db8::1/icmp": "2001:db8::1/icmp",
-		"::ffff:1.2.3.4":   "1.2.3.4/icmp",
-		"db:5432":          "db (invalid AddrPort/tcp)",
-		"db.shop_1/icmp":   "db.shop_1 (invalid IP/icmp)",
-		"":                 "", ":80": "", "1.1.1.1:": "", "1.1.1.1:0": "", "1.1.1.1:65536": "", "1.1.1.1:x": "", "1.1.1.1/tcp": "",
-		"1.1.1.1:80/icmp": "", "1.1.1.1:80/sctp": "", "[2001:db8::1": "", "[2001:db8::1]80": "", "a b:1": "", "1.1.1.1:80/": "",
-	} {
-		got, err := parseWhy(in)
-		if (err == nil) != (want != "") || err == nil && got.text() != want {
-			t.Errorf("%q: %q, %v, want %q", in, got.text(), err, want)
-		}
-	}
-}
-
-func FuzzParseWhy(f *testing.F) {
-	for _, s := range []string{"1.1.1.1:443", "db/icmp", "[::1]:80/udp", "fe80::1%eth0"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		w, err := parseWhy(s)
-		if err == nil && (w.addr.IsValid() == (w.name != "") || w.addr.Zone() != "") {
-			t.Errorf("%q: %+v", s, w)
-		}
-	})
-}
 
 // What why says of a packet is what the world then sees.
 func TestWhy(t *testing.T) {
@@ -80,6 +22,9 @@ func TestWhy(t *testing.T) {
 		}
 	}
 	r.createDual("dual")
+	if _, err := r.CreateNetwork(ctx, api.NetworkCreate{Name: "shut", Subnet: "10.4.0.0/24", Mode: api.GatewayIsolated}); err != nil {
+		t.Fatal(err)
+	}
 	on := func(n string) api.Attach { return api.Attach{Networks: []api.Connect{{Network: n}}} }
 	web, wct := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
 	_, dct := r.attach("db", api.Attach{})
@@ -87,6 +32,7 @@ func TestWhy(t *testing.T) {
 	r.attach("hid", on("inside"))
 	r.attach("iso1", on("apart"))
 	r.attach("iso2", on("apart"))
+	r.attach("alone", on("shut"))
 	r.attach("six1", on("dual"))
 	r.attach("six2", on("dual"))
 	serve(t, web, ":80", "web")
@@ -97,27 +43,34 @@ func TestWhy(t *testing.T) {
 		from, to, verdict, output, reason string
 		says                              []string
 	}{
-		{"web", netlab.OutsideAddr + ":9000", api.VerdictSent, "uplink/eth0", "", []string{"0.0.0.0/0|" + netlab.OutsideAddr, "NAT masquerade", netlab.HostAddr, "neighbours"}},
-		{"web", "db:5432", api.VerdictSent, "db/eth0 (bridge)", "", []string{"FDB destination", "pinned to db/eth0", "guard"}},
+		{"web", netlab.OutsideAddr + ":9000", api.VerdictSent, "uplink/eth0", "", []string{"0.0.0.0/0|" + netlab.OutsideAddr, "NAT masquerade", netlab.HostAddr, "neighbours", "rule containers may go out"}},
+		{"web", "db:5432", api.VerdictSent, "db/eth0 (bridge)", "", []string{"FDB destination", "pinned to db/eth0", "guard", "rule network bridge: containers of a network reach each other"}},
 		{"web", "db", api.VerdictSent, "db/eth0 (bridge)", "", nil},
 		{"web", addr(dct) + ":53/udp", api.VerdictSent, "db/eth0 (bridge)", "", nil},
-		{"web", "blue1:80", api.VerdictDropped, "", "route-isolated", []string{"fix connect web to it: vswitch network connect blue web", "handed out to blue1"}},
+		{"web", "blue1:80", api.VerdictDropped, "", "route-isolated", []string{"rule networks are kept apart", "fix connect web to it: vswitch network connect blue web", "handed out to blue1"}},
 		{"web", "10.88.0.99:80", api.VerdictFlooded, "", "", []string{"handed out to no container"}},
 		{"web", "10.7.0.99:80", api.VerdictDropped, "", "route-no-host", nil},
 		{"web", "255.255.255.255:67/udp", "", "", "", []string{"storm control web/eth0 (bridge) has spent"}},
 		{"web", "10.88.7.255:9/udp", "", "", "", nil},
 		{"web", "239.1.2.3:9/udp", "", "", "", nil},
-		{"web", "10.88.0.1:7000", api.VerdictHost, "host/", "", []string{"host's own"}},
+		{"web", "10.88.0.1:7000", api.VerdictHost, "host/", "", []string{"host's own", "rule containers may reach the host"}},
 		{"web", netlab.HostAddr + ":7000", api.VerdictHost, "host/", "", nil},
-		{"db", netlab.HostAddr + ":8080", api.VerdictSent, "web/eth0 (bridge)", "", []string{"published ports 8080/tcp leads to web", "NAT hairpin"}},
+		{"db", netlab.HostAddr + ":8080", api.VerdictSent, "web/eth0 (bridge)", "", []string{"published ports 8080/tcp leads to web", "NAT hairpin", "rule a published port is open to everybody"}},
 		{"outside:" + netlab.OutsideAddr, netlab.HostAddr + ":8080", api.VerdictSent, "web/eth0 (bridge)", "", []string{"published ports 8080/tcp leads to web", addr(wct) + ":80"}},
-		{"outside", netlab.HostAddr + ":8081", api.VerdictDropped, "", "prerouting-unclaimed", []string{"fix publish a port"}},
-		{"outside", "web:80", api.VerdictDropped, "", "prerouting-unclaimed", nil},
-		{"host", "web:80", api.VerdictSent, "web/eth0 (bridge)", "", nil},
+		{"outside", netlab.HostAddr + ":8081", api.VerdictDropped, "", "prerouting-unclaimed", []string{"fix publish a port", "rule the outside comes in by published ports and as an answer"}},
+		{"outside", "web:80", api.VerdictDropped, "", "prerouting-unclaimed", []string{"vswitch port add web PORT:80/tcp"}},
+		{"outside", "web", api.VerdictDropped, "", "prerouting-unclaimed", []string{"fix none for a ping"}},
+		{"host", "web:80", api.VerdictSent, "web/eth0 (bridge)", "", []string{"rule network bridge: the host reaches its containers"}},
+		{"host", "iso1:80", api.VerdictSent, "iso1/eth0 (apart)", "", []string{"rule network apart: the host reaches its containers"}},
 		{"host", netlab.OutsideAddr + ":80", api.VerdictNotSent, "", "", nil},
 		{"hid", netlab.OutsideAddr + ":9000", api.VerdictNotSent, "", "", []string{"no default route", "fix connect it"}},
-		{"web", "[2001:db8::9]:80", api.VerdictNotSent, "", "", []string{"no address of the family"}},
-		{"iso1", "iso2:80", api.VerdictDropped, "", "classify-isolated-port", []string{"fix let them speak: vswitch network update apart --icc"}},
+		{"hid", netlab.HostAddr + ":8080", api.VerdictNotSent, "", "", []string{"no default route", "fix use its own gateway"}},
+		{"hid", netlab.HostAddr + ":8081", api.VerdictNotSent, "", "", []string{"no default route", "fix connect it"}},
+		{"web", "[2001:db8::9]:80", api.VerdictNotSent, "", "", []string{"no address of the family", "fix connect it to a network that leads there: vswitch network connect dual web"}},
+		{"alone", "host:22", api.VerdictNotSent, "", "", []string{"no default route"}},
+		{"alone", "[2001:db8::9]:80", api.VerdictNotSent, "", "", []string{"network connect dual alone"}},
+		{"outside", "host:22", api.VerdictDropped, "", "prerouting-unclaimed", nil},
+		{"iso1", "iso2:80", api.VerdictDropped, "", "classify-isolated-port", []string{"rule network apart: its containers do not reach each other (--icc=false)", "fix let them speak: vswitch network update apart --icc"}},
 		{"six1", "[" + netlab.OutsideAddr6 + "]:9000", "", "uplink/eth0", "", []string{"neighbours"}},
 		{"web", addr(wct) + ":80", api.VerdictNotSent, "", "", []string{"own address"}},
 	} {
@@ -126,7 +79,7 @@ func TestWhy(t *testing.T) {
 			t.Errorf("%s to %s: %v", tc.from, tc.to, err)
 			continue
 		}
-		text := "why " + why.Explanation + "\nfix " + why.Fix
+		text := "rule " + why.Rule + "\nwhy " + why.Explanation + "\nfix " + why.Fix
 		for _, s := range why.Steps {
 			text += "\n" + s.Table + " " + s.Text
 		}

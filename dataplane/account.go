@@ -1,10 +1,11 @@
 package dataplane
 
 import (
-	"encoding/binary"
 	"sync"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -15,13 +16,23 @@ const (
 	accountIdle   = int64(60 * time.Second)
 	accountClosed = int64(5 * time.Second) // after FIN or RST
 	accountChunk  = 4                      // sets that a reader looks at under one lock, which a worker may wait for
+	accountParts  = accountSets / accountChunk
 )
+
+// BridgedPage is the shortest page that ReadBridged fills.
+const BridgedPage = accountChunk * accountWays
 
 // account counts the packets of flows that are bridged, which conntrack does not
 // know: unicast between containers, and between them and the host. It decides
 // nothing.
 func (w *worker) account(*Snapshot) {
-	if !observed || len(w.bridge) == 0 {
+	if !frame.Observed {
+		for i := range w.bridge {
+			w.bridge[i].heard = true // nobody knows better
+		}
+		return
+	}
+	if len(w.bridge) == 0 {
 		return
 	}
 	a := &w.accounts
@@ -40,6 +51,7 @@ func (w *worker) account(*Snapshot) {
 			e, dir = a.find(w, b)
 			last = &l.Tuple
 		}
+		b.heard = e.packets[dir^1] != 0
 		e.packets[dir]++
 		e.bytes[dir] += uint64(b.f.Len())
 		e.flags |= l.TCPFlags
@@ -52,7 +64,7 @@ func (w *worker) account(*Snapshot) {
 // taken once a batch by the worker, and by readers for a part of the table.
 type bridgedFlows struct {
 	mu   sync.Mutex
-	keys hashKeys
+	keys conntrack.Keys
 	sets [accountSets]bridgedSet
 }
 
@@ -67,7 +79,7 @@ type bridgedFlow struct {
 	flags          uint8           // of TCP, all that were seen
 	created, seen  int64           // ns, created 0: free
 	packets, bytes [2]uint64       // of that side, of the other
-	meter          meter
+	meter          conntrack.Meter
 }
 
 // lookup returns the flow of a tuple and the direction that the tuple goes in, nil
@@ -92,10 +104,15 @@ func (a *bridgedFlows) lookup(t *header.Tuple, hash uint32) (*bridgedFlow, int) 
 // find is lookup of a frame's flow, which is entered when it is new.
 func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
 	t := &b.f.Layers.Tuple
-	hash := a.keys.pair(t)
+	hash := a.keys.Pair(t)
 	if e, dir := a.lookup(t, hash); e != nil {
 		return e, dir
 	}
+	return a.enter(w.sw, *t, [2]frame.PortID{b.f.In, b.out}, w.now, hash), 0
+}
+
+// enter makes a flow that is not there one of the cache.
+func (a *bridgedFlows) enter(sw *Switch, t header.Tuple, ports [2]frame.PortID, created int64, hash uint32) *bridgedFlow {
 	set, victim := &a.sets[hash%accountSets], 0
 	for i := range set.flows {
 		if set.flows[i].seen < set.flows[victim].seen {
@@ -103,76 +120,66 @@ func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
 		}
 	}
 	e := &set.flows[victim]
-	w.sw.ended.bridged(e)
+	sw.bridgedEnded(e)
 	set.tags[victim] = hash
-	*e = bridgedFlow{tuple: *t, ports: [2]frame.PortID{b.f.In, b.out}, created: w.now}
-	return e, 0
+	*e = bridgedFlow{tuple: t, ports: ports, created: created}
+	return e
 }
 
-// carried adds what the kernel's flow table carried of a flow that was bridged here
-// before.
-func (a *bridgedFlows) carried(r *flowRow, packets, bytes uint64, now int64) {
+// carried adds what the kernel's flow table carried of a bridged flow until a time. One that is
+// not there, as it was silent for long or a process before has bridged it, began at another.
+func (a *bridgedFlows) carried(sw *Switch, r *flowRow, packets, bytes uint64, began, seen int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e, dir := a.lookup(&r.tuple, a.keys.pair(&r.tuple)); e != nil {
-		e.packets[dir] += packets
-		e.bytes[dir] += bytes
-		e.seen = now
+	t := r.flow.tuple
+	hash := a.keys.Pair(&t)
+	e, dir := a.lookup(&t, hash)
+	if e == nil {
+		ports := [2]frame.PortID{r.flow.in, r.out}
+		if dir = conntrack.OriginDirection(sw.flows.entry(r).Conn); dir == 1 {
+			t, ports = t.Reverse(), [2]frame.PortID{r.out, r.flow.in}
+		}
+		e = a.enter(sw, t, ports, began, hash)
+	}
+	e.packets[dir] += packets
+	e.bytes[dir] += bytes
+	e.seen = max(e.seen, seen)
+}
+
+// lent writes into the entry of a flow's row what another process needs to go on with it.
+func (a *bridgedFlows) lent(m *flowmap.Entry, t *header.Tuple) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e, dir := a.lookup(t, a.keys.Pair(t)); e != nil {
+		m.Conn, m.Born = conntrack.BridgedOrigin(dir), conntrack.Born(e.created)
 	}
 }
 
-// pair hashes a tuple so that its reverse has the same hash.
-func (k *hashKeys) pair(t *header.Tuple) uint32 {
-	le := binary.LittleEndian
-	side := func(a *header.Addr, port uint16) uint64 {
-		return mix(le.Uint64(a[:])^k[0]^uint64(port), le.Uint64(a[8:])^k[1])
-	}
-	h := mix(side(&t.Src, t.SrcPort)+side(&t.Dst, t.DstPort)^k[2], uint64(t.Proto)^k[3])
-	return uint32(h ^ h>>32)
-}
-
-// each calls f for every flow, a part of the table under one lock, and before for each
-// part without it.
-func (a *bridgedFlows) each(before func(), f func(*bridgedFlow)) {
-	for from := 0; from < accountSets; from += accountChunk {
-		before()
-		a.mu.Lock()
-		for i := range a.sets[from : from+accountChunk] {
-			for j := range a.sets[from+i].flows {
-				if e := &a.sets[from+i].flows[j]; e.created != 0 {
-					f(e)
-				}
+// each calls f for every flow of a part of the table, under its lock.
+func (a *bridgedFlows) each(part int, f func(*bridgedFlow)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range accountChunk {
+		set := &a.sets[part*accountChunk+i]
+		for j := range set.flows {
+			if e := &set.flows[j]; e.created != 0 {
+				f(e)
 			}
 		}
-		a.mu.Unlock()
 	}
 }
 
 // sweep forgets what was idle for long and measures the rest.
-func (a *bridgedFlows) sweep(now int64, ended *endedFlows) {
-	a.each(func() {}, func(e *bridgedFlow) {
-		idle := now - e.seen
-		if idle >= accountIdle || idle >= accountClosed && e.flags&(tcpFIN|tcpRST) != 0 {
-			ended.bridged(e)
-			*e = bridgedFlow{}
-			return
-		}
-		e.meter.note(now, e.created, e.bytes[0]+e.bytes[1])
-	})
-}
-
-// state is the word for what was seen of a flow.
-func (e *bridgedFlow) state() string {
-	both := e.packets[1] > 0
-	switch {
-	case e.tuple.Proto != header.ProtoTCP && both:
-		return stateNames[stateUDP]
-	case e.tuple.Proto != header.ProtoTCP:
-		return stateNames[stateUDPOnce]
-	case e.flags&(tcpFIN|tcpRST) != 0:
-		return stateNames[stateClosing]
-	case both:
-		return stateNames[stateEstablished]
+func (a *bridgedFlows) sweep(now int64, sw *Switch) {
+	for part := range accountParts {
+		a.each(part, func(e *bridgedFlow) {
+			idle := now - e.seen
+			if idle >= accountIdle || idle >= accountClosed && e.flags&(header.TCPFIN|header.TCPRST) != 0 {
+				sw.bridgedEnded(e)
+				*e = bridgedFlow{}
+				return
+			}
+			e.meter.Note(now, e.created, e.bytes[0]+e.bytes[1])
+		})
 	}
-	return stateNames[stateInit]
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
@@ -21,7 +22,7 @@ func udpBetween(from, to, src, dst string) []byte {
 }
 
 // flow is the one flow there is.
-func flow(t *testing.T, l *Lab) dataplane.ConnInfo {
+func flow(t *testing.T, l *Lab) conntrack.Info {
 	t.Helper()
 	list := l.Switch.Flows()
 	if len(list) != 1 {
@@ -34,7 +35,7 @@ func TestBridgedFlowsAreCounted(t *testing.T) {
 	l := New(t)
 	ask, answer := udpBetween("c1", "c2", "10.1.0.11:5000", "10.1.0.12:80"), udpBetween("c2", "c1", "10.1.0.12:80", "10.1.0.11:5000")
 	l.Send("c1", ask)
-	if f := flow(t, l); f.State != "unreplied" || f.Packets != [2]uint64{1, 0} || f.Kind != dataplane.ConnBridged {
+	if f := flow(t, l); f.State != "unreplied" || f.Packets != [2]uint64{1, 0} || f.Kind != conntrack.KindBridged {
 		t.Errorf("after one packet: %+v", f)
 	}
 	l.Advance(3 * time.Second)
@@ -155,7 +156,7 @@ func TestBridgedFlowsGiveWay(t *testing.T) {
 
 func TestFlowsThatEndAreLogged(t *testing.T) {
 	l := New(t)
-	end := func() []dataplane.ConnInfo {
+	end := func() []conntrack.Info {
 		l.Advance(2 * time.Hour)
 		list, lost := l.Switch.EndedFlows(nil)
 		if lost != 0 {
@@ -174,14 +175,14 @@ func TestFlowsThatEndAreLogged(t *testing.T) {
 	l.Send("c1", out)
 	l.Send("c1", udpBetween("c1", "c2", "10.1.0.11:1", "10.1.0.12:2"))
 	forgetSent(l)
-	kinds := map[dataplane.ConnKind]dataplane.ConnInfo{}
+	kinds := map[conntrack.Kind]conntrack.Info{}
 	for _, f := range end() {
 		kinds[f.Kind] = f
 	}
-	if f := kinds[dataplane.ConnMasquerade]; f.Packets[0] != 2 || f.Age != 5*time.Second || f.State != "unreplied" || f.Idle < time.Hour {
+	if f := kinds[conntrack.KindMasquerade]; f.Packets[0] != 2 || f.Age != 5*time.Second || f.State != "unreplied" || f.Idle < time.Hour {
 		t.Errorf("the routed flow: %+v", f)
 	}
-	if f := kinds[dataplane.ConnBridged]; f.Packets[0] != 1 || len(kinds) != 2 {
+	if f := kinds[conntrack.KindBridged]; f.Packets[0] != 1 || len(kinds) != 2 {
 		t.Errorf("the bridged flow: %+v", kinds)
 	}
 	if list := end(); len(list) != 0 {
@@ -192,7 +193,7 @@ func TestFlowsThatEndAreLogged(t *testing.T) {
 		l.Send("c1", UDP("c1", uint16(1024+i), web, "x"))
 		l.Got("up")
 		if i%1000 == 999 {
-			l.Switch.FlushConns(func(dataplane.ConnInfo) bool { return true })
+			l.Switch.FlushConns(conntrack.Selector{})
 		}
 	}
 	list, lost := l.Switch.EndedFlows(nil)

@@ -22,6 +22,7 @@ func (w *worker) answer(s *Snapshot) {
 	for _, f := range w.live {
 		in, l, answered := s.ports[f.In], &f.Layers, false
 		switch {
+		case in.Kind == PortHost && in.network.closes(l) != nil:
 		case in.Kind == PortUplink || !l.Dst.IsMulticast() && l.Dst != in.network.GatewayMAC:
 		case l.Kind == header.KindARP:
 			answered = w.answerARP(f, in, s)
@@ -45,7 +46,8 @@ func (w *worker) answerARP(f *frame.Frame, in *portConfig, s *Snapshot) bool {
 	if mac.IsZero() {
 		return false
 	}
-	if hidden {
+	if hidden != nil {
+		w.ruled = hidden.ID
 		w.drop(f, DropIsolatedPort)
 		return true
 	}
@@ -66,7 +68,8 @@ func (w *worker) answerND(f *frame.Frame, in *portConfig, s *Snapshot) bool {
 	if mac.IsZero() {
 		return false
 	}
-	if hidden {
+	if hidden != nil {
+		w.ruled = hidden.ID
 		w.drop(f, DropIsolatedPort)
 		return true
 	}
@@ -76,24 +79,24 @@ func (w *worker) answerND(f *frame.Frame, in *portConfig, s *Snapshot) bool {
 	return true
 }
 
-// whoHas finds the MAC address that an asker shall hear, zero when the switch
-// does not know or it is the asker's own. hidden: isolated from the asker.
-func (s *Snapshot) whoHas(target *header.Addr, f *frame.Frame, in *portConfig) (mac header.MAC, hidden bool) {
+// whoHas finds the MAC address that an asker hears, zero when the switch
+// does not know or it is the asker's own. hidden is the row that parts it from the asker.
+func (s *Snapshot) whoHas(target *header.Addr, f *frame.Frame, in *portConfig) (mac header.MAC, hidden *Rule) {
 	if *target == in.network.gateway[family(*target)] && *target != (header.Addr{}) {
 		if in.Kind == PortHost {
-			return mac, false
+			return mac, nil
 		}
-		return in.network.GatewayMAC, false
+		return in.network.GatewayMAC, nil
 	}
-	h := s.hosts[*target]
+	h := s.stations[*target]
 	if h == nil || h.network != in.network || h.port == f.In {
-		return mac, false
+		return mac, nil
 	}
 	at := s.ports[h.port]
 	if in.Kind != PortHost && at.VLAN != f.VLAN {
-		return mac, false
+		return mac, nil
 	}
-	return h.mac, in.isolated && at.isolated
+	return h.mac, s.bridges(in, at)
 }
 
 // say sends what was built in the next of the buffers back to where f came from.

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -12,28 +14,33 @@ import (
 // lookupSizes are the tables that lookups are measured in.
 var lookupSizes = []int{1000, 10_000, 100_000, 1_000_000}
 
-// BenchmarkConntrackLookup finds flows one at a time: the same thousand again and
-// again, which shows the table's own cost, and at random, where each lookup waits
-// for memory once the table is larger than the caches.
-func BenchmarkConntrackLookup(b *testing.B) {
-	for _, hot := range []bool{true, false} {
-		for _, n := range lookupSizes {
-			b.Run(fmt.Sprintf("flows=%d/hot=%v", n, hot), func(b *testing.B) {
-				t := fill(b, n)
-				keys := randomTuples(n, hot)
-				i := 0
-				b.ReportAllocs()
-				for b.Loop() {
-					r, sh := t.lookup(&keys[i&(len(keys)-1)])
-					if r == 0 {
-						b.Fatal("not found")
-					}
-					sh.mu.RUnlock()
-					i++
-				}
-			})
+// trackedFlow is the i-th of many: containers of a network that talk to the world.
+func trackedFlow(i int) header.Tuple {
+	return header.Tuple{
+		Src: header.AddrFrom4([4]byte{10, 1, byte(i >> 22), byte(i >> 16)}), SrcPort: uint16(i),
+		Dst: header.AddrFrom4([4]byte{203, 0, 113, byte(i >> 12)}), DstPort: 443, Proto: header.ProtoUDP,
+	}
+}
+
+// fill makes a table of n routed flows that were answered, allowed by a snapshot.
+func fill(tb testing.TB, n int, s *Snapshot) *conntrack.Table {
+	tb.Helper()
+	t := conntrack.New(func() int64 { return 0 }, conntrack.Config{Max: n, Ports: make(flowmap.ClaimPlane, flowmap.ClaimWords)})
+	var l header.Layers
+	for i := range n {
+		r := t.Alloc(conntrack.Nobody)
+		c := t.At(r)
+		c.Init(trackedFlow(i), conntrack.KindRouted, frame.NoPort, conntrack.Nobody)
+		c.Reply = header.Tuple{
+			Src: c.Orig.Dst, Dst: header.AddrFrom4([4]byte{198, 51, 100, 1}), SrcPort: 443 + uint16(i>>16), DstPort: uint16(i), Proto: header.ProtoUDP,
+		}
+		c.Revision.Store(uint32(s.revision))
+		c.Begin(&l, nil, 1)
+		if r == 0 || t.Insert(r) != conntrack.Inserted || !c.Track(t, r|1, &l, nil, 1) {
+			tb.Fatalf("flow %d of %d: ref %d", i, n, r)
 		}
 	}
+	return t
 }
 
 func randomTuples(flows int, hot bool) []header.Tuple {
@@ -43,7 +50,7 @@ func randomTuples(flows int, hot bool) []header.Tuple {
 		keys = keys[:1024]
 	}
 	for i := range keys {
-		keys[i], _ = flow(rng.IntN(flows))
+		keys[i] = trackedFlow(rng.IntN(flows))
 	}
 	return keys
 }
@@ -63,33 +70,28 @@ func BenchmarkConntrackBatch(b *testing.B) {
 			at++
 		}
 		b.Run(fmt.Sprintf("lookup/flows=%d", n), func(b *testing.B) {
-			t := fill(b, n)
+			t := fill(b, n, new(Snapshot))
 			b.ReportAllocs()
 			for b.Loop() {
 				for i := range routes {
 					routes[i].f = &frames[i]
 					next(&frames[i].Layers.Tuple)
 				}
-				t.fetch(routes)
+				fetch(t, routes)
 				for i := range routes {
-					r, sh := t.lookupHashed(routes[i].hash, &frames[i].Layers.Tuple)
+					r, sh := t.LookupHashed(routes[i].hash, &frames[i].Layers.Tuple)
 					if r == 0 {
 						b.Fatal("not found")
 					}
-					sh.mu.RUnlock()
+					sh.RUnlock()
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/frame.BatchSize, "ns/frame")
 		})
 		b.Run(fmt.Sprintf("prerouting/flows=%d", n), func(b *testing.B) {
 			w := newStageLab(b).w
-			w.sw.conntrack = fill(b, n)
 			s := w.sw.snapshot.Load()
-			for r := connRef(2); r <= connRef(n)<<1; r += 2 {
-				c := w.sw.conntrack.at(r)
-				c.kind = ConnRouted
-				c.revision.Store(uint32(s.revision))
-			}
+			w.sw.conntrack = fill(b, n, s)
 			b.ReportAllocs()
 			for b.Loop() {
 				w.now++

@@ -10,6 +10,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/port/porttest"
@@ -49,17 +50,16 @@ func newStageLab(b *testing.B) *stageLab {
 	}
 	b.Cleanup(func() { sw.Close() })
 	l := &stageLab{w: sw.workers[0]}
-	for want, name := range []string{"a", "b", "host", "up"} {
+	for i, name := range []string{"a", "b", "host", "up"} {
 		p := porttest.New(name)
-		id, err := sw.AddPort(p)
-		if err != nil || id != frame.PortID(want) {
-			b.Fatalf("port %s: got ID %d, %v, want %d", name, id, err, want)
+		if err := sw.AddPort(frame.PortID(i), porttest.Describe(p)); err != nil {
+			b.Fatal(err)
 		}
 		p.SetSink(func([]byte, frame.Offload) { l.delivered++ })
 		l.ports = append(l.ports, p)
 	}
 	addr := netip.MustParseAddr
-	s, err := NewSnapshot(SnapshotConfig{
+	err = sw.Install(SnapshotConfig{
 		Networks: []NetworkConfig{{
 			ID: 1, HostPort: stageHost, GatewayMAC: stageMAC(stageHost), MTU: 1500,
 			Gateways: []netip.Addr{addr(stageGateway)}, Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")},
@@ -68,7 +68,7 @@ func newStageLab(b *testing.B) *stageLab {
 			{ID: stageA, Network: 1, MAC: stageMAC(stageA)}, {ID: stageB, Network: 1, MAC: stageMAC(stageB)},
 			{ID: stageHost, Kind: PortHost, Network: 1, MAC: stageMAC(stageHost)}, {ID: stageUp, Kind: PortUplink},
 		},
-		Hosts: []HostConfig{
+		Stations: []StationConfig{
 			{Addr: addr(stageAddrA), Network: 1, MAC: stageMAC(stageA), Port: stageA},
 			{Addr: addr(stageAddrB), Network: 1, MAC: stageMAC(stageB), Port: stageB},
 		},
@@ -77,13 +77,16 @@ func newStageLab(b *testing.B) *stageLab {
 			{Prefix: netip.MustParsePrefix(stageUplink + "/32"), Kind: RouteLocal},
 			{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Kind: RouteUplink, Uplink: stageUp, Via: addr(stageNextHop), Source: addr(stageUplink)},
 		},
-		Publish:         []PublishConfig{{Proto: header.ProtoUDP, First: 8080, Last: 8080, Addr: addr(stageAddrB), Target: 80}},
-		MasqueradePorts: []PortRange{{First: 61000, Last: 65535}},
+		Publish:         []PublishConfig{{Proto: header.ProtoUDP, HostFirst: 8080, HostLast: 8080, ContainerAddr: header.AddrFrom(addr(stageAddrB)), ContainerFirst: 80}},
+		MasqueradePorts: []conntrack.PortRange{{First: 61000, Last: 65535}},
+		Rules: []Rule{
+			{ID: 1, Direction: Out, From: Selector{Sides: SideContainer}, To: Selector{Sides: SideOutside}},
+			{ID: 2, Direction: In, To: Selector{Sides: SideContainer}, Via: ViaPublished | ViaPublishedInside},
+		},
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	sw.Install(s)
 	sw.SetNeighbors(map[NeighborKey]header.MAC{
 		{Uplink: stageUp, Addr: header.AddrFrom(addr(stageNextHop))}: {2, 0, 0, 0, 9, 9},
 	})
@@ -98,9 +101,9 @@ func (l *stageLab) turn(id frame.PortID, f []byte, timed int) time.Duration {
 		p.Inject(f, frame.Offload{})
 	}
 	w.arena.Reset()
-	w.batch.N = 0
+	w.batch.Begin(frame.Unlimited)
 	_ = p.Receive(&w.batch, w.arena) // it has frames
-	w.now = w.sw.cfg.Now()
+	w.now = w.sw.now()
 	w.received(id, w.sw.ports[id].Load())
 	s := w.sw.snapshot.Load()
 	w.tags.reset()

@@ -198,7 +198,7 @@ func TestL05AFloodOfAddressesEvictsOnlyItsOwn(t *testing.T) {
 func TestNotReadyPortIsDropped(t *testing.T) {
 	l := New(t)
 	l.Config.Ports = l.Config.Ports[:0]
-	l.Config.Networks, l.Config.Hosts, l.Config.Uplinks, l.Config.Routes = nil, nil, nil, nil
+	l.Config.Networks, l.Config.Stations, l.Config.Uplinks, l.Config.Routes = nil, nil, nil, nil
 	l.Install()
 	l.Send("c1", l2(header.Broadcast, MAC("c1"), "x"))
 	l.ExpectDrop("c1", dataplane.DropNotReady, 1)

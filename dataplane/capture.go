@@ -1,16 +1,18 @@
 package dataplane
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/filter"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/port"
 )
 
 // Point is where on its way through the switch a frame is captured.
@@ -59,18 +61,6 @@ type CaptureConfig struct {
 	Recorder bool
 }
 
-// CaptureRecord is one captured frame. Data is owned by the caller; a partial
-// checksum in it has been finished, unless SnapLen cut the frame.
-type CaptureRecord struct {
-	Time    time.Time
-	Port    frame.PortID
-	Point   Point
-	Data    []byte
-	OrigLen int
-	Verdict Verdict
-	offload frame.Offload
-}
-
 // Verdict is what the switch decided about a frame. It holds numbers only.
 type Verdict struct {
 	In     frame.PortID // where the frame came in
@@ -80,7 +70,7 @@ type Verdict struct {
 	Fate   Fate
 	// Translated says that From became To, in a flow of this kind.
 	Translated bool
-	Kind       ConnKind
+	Kind       conntrack.Kind
 	From, To   header.Tuple
 }
 
@@ -95,25 +85,47 @@ const (
 	FateOwn                  // not asked for: the switch itself has made this frame
 )
 
-// Capture is a bounded queue of copies of frames. Workers put in, one reader
-// takes out; when the reader is slow the frames are lost to the capture, never
-// to the switch.
-type Capture struct {
-	sw    *Switch
-	cfg   CaptureConfig
-	start int64 // of the switch's clock, when base was
-	base  time.Time
+// CaptureID is the number of a capture. None is given twice.
+type CaptureID uint32
 
-	mu      sync.Mutex
-	ring    ring
-	closed  bool
-	waiting bool // the reader wants to be notified of the next record
-	dozing  bool // the reader wants to be notified when there is much
-	notify  chan struct{}
+// CaptureQueue is the reader's side of a capture, by values: memory that both sides have
+// mapped, and what its records mean. StartCapture reads it.
+type CaptureQueue struct {
+	ID     CaptureID
+	Memory []byte // of ring; owned by both until the capture ends, then by the reader
+	// Listen is the descriptor of a bell that rings when the reader has asked for it. The
+	// reader owns it.
+	Listen  int
+	SnapLen int
+	Segment bool
+	// Recorder says that the newest frames are kept.
+	Recorder bool
+	// Base is the time when the switch's clock was at Start, ns.
+	Base  time.Time
+	Start int64
+}
+
+// CaptureCount is how many frames were captured at a port's point, and how many had no
+// room.
+type CaptureCount struct {
+	Port        frame.PortID
+	Point       Point
+	Taken, Lost uint64
+}
+
+// queue is the writers' side of a capture, which is a bounded queue of copies of frames.
+// Workers put in, one reader takes out; when the reader is slow the frames are lost to the
+// capture, never to the switch. The writers share a lock, the reader takes none.
+type queue struct {
+	id  CaptureID
+	cfg CaptureConfig
+
+	mu     sync.Mutex // one writer at a time
+	ring   ring
+	bell   port.Bell
+	closed bool // guarded by mu; the reader sees ring.ctl.closed
 
 	counts map[frame.PortID]*captureCounts // guarded by Switch.mu
-	lost   atomic.Uint64
-	ready  []CaptureRecord // of the reader: segments of one frame
 }
 
 // captureCounts are of one port.
@@ -123,18 +135,18 @@ type captureCounts struct{ taken, lost [NumPoints]atomic.Uint64 }
 // none at all, which is all that a turn without a capture looks at.
 type mirrorTable struct {
 	ports  [MaxPorts][]tap
-	all    []*Capture
+	all    []*queue
 	points Points // that some capture wants
 }
 
 // tap is a capture at a port.
 type tap struct {
-	c      *Capture
+	c      *queue
 	counts *captureCounts
 }
 
-// OpenCapture begins to copy the frames of some ports. Close it.
-func (s *Switch) OpenCapture(cfg CaptureConfig) (*Capture, error) {
+// OpenCapture begins to copy the frames of some ports, until EndCapture.
+func (s *Switch) OpenCapture(cfg CaptureConfig) (CaptureQueue, error) {
 	if cfg.Points == 0 {
 		cfg.Points = 1<<PointRx | 1<<PointTx
 	}
@@ -142,47 +154,103 @@ func (s *Switch) OpenCapture(cfg CaptureConfig) (*Capture, error) {
 		cfg.BufferBytes = 8 << 20
 	}
 	if cfg.BufferBytes < 2*(frame.MaxLen+recordHeader) {
-		return nil, fmt.Errorf("capture: a buffer of %d bytes: at least %d are needed", cfg.BufferBytes, 2*(frame.MaxLen+recordHeader))
+		return CaptureQueue{}, fmt.Errorf("capture: a buffer of %d bytes: at least %d are needed", cfg.BufferBytes, 2*(frame.MaxLen+recordHeader))
 	}
 	if cfg.SnapLen <= 0 {
 		cfg.SnapLen = frame.MaxLen
 	}
-	c := &Capture{
-		sw: s, cfg: cfg, base: time.Now(), start: s.cfg.Now(),
-		ring:   ring{mem: make([]byte, cfg.BufferBytes&^7), overwrite: cfg.Recorder},
-		notify: make(chan struct{}, 1),
-		counts: make(map[frame.PortID]*captureCounts),
+	cfg.Ports = slices.Clone(cfg.Ports)
+	bell, err := port.NewBell()
+	if err != nil {
+		return CaptureQueue{}, fmt.Errorf("capture: %w", err)
 	}
+	listen, err := bell.Listener()
+	if err != nil {
+		return CaptureQueue{}, errors.Join(fmt.Errorf("capture: %w", err), bell.Close())
+	}
+	q := CaptureQueue{
+		Memory: newRing(cfg.BufferBytes), Listen: listen, SnapLen: cfg.SnapLen, Segment: cfg.Segment,
+		Recorder: cfg.Recorder, Base: time.Now(), Start: s.now(),
+	}
+	c := &queue{cfg: cfg, ring: mapRing(q.Memory, cfg.Recorder), bell: bell, counts: make(map[frame.PortID]*captureCounts)}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return CaptureQueue{}, errors.Join(fmt.Errorf("capture: switch is closed"), bell.Close(), port.Bell(listen).Close())
+	}
+	s.lastCapture++
+	c.id, q.ID = s.lastCapture, s.lastCapture
+	s.setMirrorsLocked(append(s.captures(), c))
+	s.mu.Unlock()
+	s.flows.show(s)
+	return q, nil
+}
+
+// SetCapturePorts makes a capture one of other ports. What was captured stays.
+func (s *Switch) SetCapturePorts(id CaptureID, ports []frame.PortID) {
+	s.mu.Lock()
+	if c := s.capture(id); c != nil {
+		c.cfg.Ports = slices.Clone(ports)
+		s.setMirrorsLocked(s.captures())
+	}
+	s.mu.Unlock()
+	s.flows.show(s)
+}
+
+// EndCapture ends a capture and returns its counts; what it holds can still be read.
+func (s *Switch) EndCapture(id CaptureID) []CaptureCount {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil, fmt.Errorf("capture: switch is closed")
+	c := s.capture(id)
+	if c == nil {
+		return nil
 	}
-	s.setMirrorsLocked(append(s.captures(), c))
-	return c, nil
+	s.setMirrorsLocked(slices.DeleteFunc(s.captures(), func(o *queue) bool { return o == c }))
+	s.grace() // or a frame of this turn would come after the last one
+	c.end()
+	s.lost += c.ring.ctl.lost.Load()
+	return c.count()
 }
 
-// SetPorts makes the capture one of other ports. What was captured stays.
-func (c *Capture) SetPorts(ids []frame.PortID) {
-	c.sw.mu.Lock()
-	defer c.sw.mu.Unlock()
-	c.cfg.Ports = slices.Clone(ids)
-	if all := c.sw.captures(); slices.Contains(all, c) {
-		c.sw.setMirrorsLocked(all)
+// CaptureCounts returns the counts of a running capture.
+func (s *Switch) CaptureCounts(id CaptureID) []CaptureCount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.capture(id); c != nil {
+		return c.count()
 	}
+	return nil
 }
 
-func (s *Switch) captures() []*Capture {
+// count lists what was counted. It needs Switch.mu.
+func (c *queue) count() (list []CaptureCount) {
+	for id, n := range c.counts {
+		for p := range NumPoints {
+			list = append(list, CaptureCount{Port: id, Point: p, Taken: n.taken[p].Load(), Lost: n.lost[p].Load()})
+		}
+	}
+	return list
+}
+
+// capture finds a running capture, nil when there is none.
+func (s *Switch) capture(id CaptureID) *queue {
+	all := s.captures()
+	if i := slices.IndexFunc(all, func(c *queue) bool { return c.id == id }); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+func (s *Switch) captures() []*queue {
 	if m := s.mirrors.Load(); m != nil {
 		return slices.Clone(m.all)
 	}
 	return nil
 }
 
-func (s *Switch) setMirrorsLocked(all []*Capture) {
+func (s *Switch) setMirrorsLocked(all []*queue) {
 	if len(all) == 0 {
 		s.mirrors.Store(nil)
-		s.flows.show(s, nil)
 		return
 	}
 	m := &mirrorTable{all: all}
@@ -198,7 +266,13 @@ func (s *Switch) setMirrorsLocked(all []*Capture) {
 		}
 	}
 	s.mirrors.Store(m)
-	s.flows.show(s, m)
+}
+
+// show gives the flows of ports that are captured now back to the switch.
+func (t *flowTable) show(sw *Switch) {
+	if m := sw.mirrors.Load(); m != nil {
+		t.revalidate(sw, func(r *flowRow) bool { return m.sees(r.flow.in, r.out) })
+	}
 }
 
 // closeCaptures ends every reader's wait.
@@ -208,168 +282,33 @@ func (s *Switch) closeCaptures() {
 	}
 }
 
-// Close ends the capture; what it holds can still be read.
-func (c *Capture) Close() {
-	c.sw.mu.Lock()
-	all := slices.DeleteFunc(c.sw.captures(), func(o *Capture) bool { return o == c })
-	c.sw.setMirrorsLocked(all)
-	c.sw.grace() // or a frame of this turn would come behind the last one
-	if ended := c.end(); ended {
-		c.sw.lost += c.lost.Load()
-	}
-	c.sw.mu.Unlock()
-}
-
-// end reports whether the capture was still running.
-func (c *Capture) end() bool {
+// end lets the reader see that nothing comes any more.
+func (c *queue) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return false
-	}
-	c.closed = true
-	close(c.notify)
-	return true
-}
-
-// Dropped is the number of frames lost to the capture because nobody read.
-func (c *Capture) Dropped() uint64 { return c.lost.Load() }
-
-// Counts returns how many frames were captured at a port's point and how many
-// were lost.
-func (c *Capture) Counts(id frame.PortID, p Point) (taken, lost uint64) {
-	c.sw.mu.Lock()
-	defer c.sw.mu.Unlock()
-	if n := c.counts[id]; n != nil {
-		return n.taken[p].Load(), n.lost[p].Load()
-	}
-	return 0, 0
-}
-
-func (c *Capture) clock(now int64) time.Time { return c.base.Add(time.Duration(now - c.start)) }
-
-// Next waits for the next record. It returns false when the capture is closed
-// and all is read, and ctx's error when ctx ends. One reader only.
-func (c *Capture) Next(ctx context.Context) (CaptureRecord, bool, error) {
-	for {
-		if r, ok := c.take(true); ok {
-			return r, true, nil
-		}
-		select {
-		case <-ctx.Done():
-			return CaptureRecord{}, false, ctx.Err()
-		case _, open := <-c.notify:
-			if open {
-				continue
-			}
-			r, ok := c.take(false)
-			return r, ok, nil
-		}
-	}
-}
-
-// Ready returns the next record if it is there, for the one reader.
-func (c *Capture) Ready() (CaptureRecord, bool) { return c.take(false) }
-
-// Doze waits for d, or until an eighth of the memory is taken: a burst shall not be
-// lost because the reader takes its time. For the one reader.
-func (c *Capture) Doze(d time.Duration) {
-	c.mu.Lock()
-	c.dozing = !c.muchLocked()
-	wait := c.dozing
-	c.mu.Unlock()
-	if !wait {
 		return
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.notify:
-	}
-	c.mu.Lock()
-	c.dozing = false
-	c.mu.Unlock()
+	c.closed = true
+	c.ring.ctl.closed.Store(1)
+	c.bell.Ring()
+	_ = c.bell.Close() // of an eventfd, which cannot fail
 }
 
-func (c *Capture) muchLocked() bool { return c.ring.tail-c.ring.head > uint64(len(c.ring.mem))/8 }
-
-// dueLocked reports whether the reader wants to be woken.
-func (c *Capture) dueLocked() bool { return c.waiting || c.dozing && c.muchLocked() }
-
-// take returns the oldest record; when there is none the next one shall wake the
-// reader, if that is what it wants. Workers do not touch a record's bytes before
-// they are given back, so that they are read without the lock.
-func (c *Capture) take(wake bool) (CaptureRecord, bool) {
-	if len(c.ready) > 0 {
-		r := c.ready[0]
-		c.ready = c.ready[1:]
-		return r, true
+// wake rings the bell if the reader has asked for it.
+func (c *queue) wake() {
+	if !c.ring.due() {
+		return
 	}
 	c.mu.Lock()
-	b := c.ring.first()
-	c.waiting = wake && b == nil
-	c.mu.Unlock()
-	if b == nil {
-		return CaptureRecord{}, false
+	defer c.mu.Unlock()
+	if !c.closed && c.ring.ctl.waiting.Swap(notWaiting) != notWaiting {
+		c.bell.Ring()
 	}
-	r := c.decode(b)
-	c.mu.Lock()
-	c.ring.drop()
-	c.mu.Unlock()
-	return c.finish(r), true
 }
 
-// finish makes wire bytes of a record: a partial checksum would be taken for a
-// wrong one. Further segments of it wait in ready.
-func (c *Capture) finish(r CaptureRecord) CaptureRecord {
-	whole := len(r.Data) == r.OrigLen
-	if c.cfg.Segment && whole && r.offload.GSOType != frame.GSONone {
-		first := r
-		r.offload.Segments(r.Data, func(b []byte) {
-			s := first
-			s.OrigLen = len(b)
-			s.Data = slices.Clone(b[:min(len(b), c.cfg.SnapLen)])
-			c.ready = append(c.ready, s)
-		})
-		if len(c.ready) > 0 {
-			first = c.ready[0]
-			c.ready = c.ready[1:]
-			return first
-		}
-	}
-	if r.offload.Csum == frame.CsumPartial && whole {
-		header.FinishChecksum(r.Data, int(r.offload.CsumStart), int(r.offload.CsumOffset))
-	}
-	if len(r.Data) > c.cfg.SnapLen {
-		r.Data = r.Data[:c.cfg.SnapLen]
-	}
-	return r
-}
-
-// recentChunk is how much of a recorder is copied while workers wait.
-const recentChunk = 64 << 10
-
-// Recent calls fn with what a recorder holds, the oldest first, from a time on.
-// It returns early when fn returns false. Frames that are overwritten meanwhile
-// are left out.
-func (c *Capture) Recent(since time.Time, fn func(CaptureRecord) bool) {
-	var chunk []byte
-	pos := uint64(0)
-	c.mu.Lock()
-	until := c.ring.tail
-	c.mu.Unlock()
-	for {
-		c.mu.Lock()
-		chunk, pos = c.ring.copyFrom(chunk[:0], pos, until, recentChunk)
-		c.mu.Unlock()
-		if len(chunk) == 0 {
-			return
-		}
-		for b := chunk; len(b) > 0; b = b[recordSize(b):] {
-			if r := c.decode(b); !r.Time.Before(since) && !fn(c.finish(r)) {
-				return
-			}
-		}
-	}
+// sees reports whether a capture copies what comes in at one port or goes out at the
+// other.
+func (m *mirrorTable) sees(in, out frame.PortID) bool {
+	return m != nil && len(m.ports[in])+len(m.ports[out]) > 0
 }

@@ -30,20 +30,18 @@ func TestCaptureByManyWorkers(t *testing.T) {
 	for i := range 3 {
 		p := porttest.New(fmt.Sprint("p", i))
 		p.SetSink(func([]byte, frame.Offload) {})
-		id, err := sw.AddPort(p)
-		if err != nil {
+		id := frame.PortID(i)
+		if err := sw.AddPort(id, porttest.Describe(p)); err != nil {
 			t.Fatal(err)
 		}
 		ports, ids = append(ports, p), append(ids, id)
 		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: id, Network: 1})
 	}
-	s, err := dataplane.NewSnapshot(cfg)
-	if err != nil {
+	if err := sw.Install(cfg); err != nil {
 		t.Fatal(err)
 	}
-	sw.Install(s)
 	open := func(c dataplane.CaptureConfig) *dataplane.Capture {
-		out, err := sw.OpenCapture(c)
+		out, err := dataplane.StartCapture(sw, c)
 		if err != nil {
 			t.Fatal(err)
 		}

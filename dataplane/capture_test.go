@@ -11,6 +11,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/pcapfilter"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/filter"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -35,7 +36,7 @@ func openCapture(t testing.TB, l *Lab, cfg dataplane.CaptureConfig, ports ...str
 	for _, p := range ports {
 		cfg.Ports = append(cfg.Ports, l.Port(p))
 	}
-	c, err := l.Switch.OpenCapture(cfg)
+	c, err := dataplane.StartCapture(l.Switch, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestCaptureTellsTheVerdict(t *testing.T) {
 			l.Send(tc.from, bytes.Clone(tc.f))
 			var got []string
 			for _, r := range all(t, c) {
-				if v := r.Verdict; v.Kind == dataplane.ConnHairpin && v.Translated {
+				if v := r.Verdict; v.Kind == conntrack.KindHairpin && v.Translated {
 					got = append(got, strings.Replace(tell(l, r), fmt.Sprint(":", v.To.SrcPort, ">10"), ":P>10", 1))
 					continue
 				}

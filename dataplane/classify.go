@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"github.com/vswitch/vswitch/dataplane/fdb"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -11,29 +12,66 @@ import (
 func (w *worker) classify(s *Snapshot) {
 	w.bridge, w.routes = w.bridge[:0], w.routes[:0]
 	db := w.sw.fdb
-	db.mu.RLock()
-	defer db.mu.RUnlock()
+	db.RLock()
+	defer db.RUnlock()
 	for _, f := range w.live {
 		in, l := s.ports[f.In], &f.Layers
-		switch {
-		case in.Kind == PortUplink:
-			if l.Kind < header.KindIP {
-				w.drop(f, DropUnclaimed)
-				continue
+		switch way, why := in.wayOf(l); way {
+		case wayRouted:
+			w.routes = append(w.routes, routed{f: f, in: in})
+		case wayHost:
+			w.toHost(f, in)
+		case wayGroup, wayStation:
+			if oversize(f, in.network.MTU) {
+				w.drop(f, DropOversize) // a bridge cannot say so
+			} else if way == wayGroup {
+				w.bridge = append(w.bridge, bridged{f: f, out: frame.NoPort, to: listeners(f, in.network), flooded: true})
+			} else {
+				w.classifyUnicast(f, in, s)
 			}
-			w.routes = append(w.routes, routed{f: f, in: in})
-		case !l.Dst.IsMulticast() && l.Dst == in.network.GatewayMAC:
-			w.classifyGateway(f, in)
-		case in.tracksHost(l):
-			w.routes = append(w.routes, routed{f: f, in: in})
-		case oversize(f, in.network.MTU):
-			w.drop(f, DropOversize) // a bridge cannot say so
-		case l.Dst.IsMulticast():
-			w.bridge = append(w.bridge, bridged{f: f, out: frame.NoPort, to: listeners(f, in.network), open: true})
 		default:
-			w.classifyUnicast(f, in, s)
+			w.drop(f, why)
 		}
 	}
+}
+
+// way is how a frame goes on.
+type way uint8
+
+const (
+	wayNone    way = iota // nowhere, for a reason
+	wayRouted             // by layer 3
+	wayHost               // to the host's stack as it is
+	wayGroup              // to a group's members
+	wayStation            // to the port of a MAC address
+)
+
+// wayOf tells by the headers of a frame that came in at the port.
+func (in *portConfig) wayOf(l *header.Layers) (way, DropReason) {
+	switch {
+	case in.Kind == PortUplink:
+		if l.Kind < header.KindIP {
+			return wayNone, DropUnclaimed
+		}
+		return wayRouted, NotDropped
+	case !l.Dst.IsMulticast() && l.Dst == in.network.GatewayMAC:
+		switch {
+		case in.Kind == PortHost:
+			return wayNone, DropSamePort
+		case in.network.closes(l) != nil:
+			return wayNone, DropInternal
+		case l.Kind < header.KindIP:
+			return wayHost, NotDropped
+		}
+		return wayRouted, NotDropped
+	case in.Kind == PortHost && !l.Dst.IsMulticast() && in.network.closes(l) != nil:
+		return wayNone, DropInternal
+	case in.tracksHost(l):
+		return wayRouted, NotDropped
+	case l.Dst.IsMulticast():
+		return wayGroup, NotDropped
+	}
+	return wayStation, NotDropped
 }
 
 // listeners are the ports a group's frame is flooded to. ARP requests that the
@@ -48,21 +86,6 @@ func listeners(f *frame.Frame, n *network) []frame.PortID {
 	return n.members
 }
 
-// classifyGateway takes a frame for the gateway's MAC: IP is routed, the rest
-// is the host's.
-func (w *worker) classifyGateway(f *frame.Frame, in *portConfig) {
-	switch {
-	case in.Kind == PortHost:
-		w.drop(f, DropSamePort)
-	case f.Layers.Kind >= header.KindIP && in.network.Modes[family(f.Layers.Tuple.Src)] == GatewayIsolated:
-		w.drop(f, DropInternal)
-	case f.Layers.Kind >= header.KindIP:
-		w.routes = append(w.routes, routed{f: f, in: in})
-	default:
-		w.toHost(f, in)
-	}
-}
-
 // toHost hands a frame as it is to the host's stack.
 func (w *worker) toHost(f *frame.Frame, in *portConfig) {
 	if in.network == nil || in.network.HostPort == frame.NoPort {
@@ -74,15 +97,26 @@ func (w *worker) toHost(f *frame.Frame, in *portConfig) {
 
 // classifyUnicast finds the port of a station. It needs the FDB's lock.
 func (w *worker) classifyUnicast(f *frame.Frame, in *portConfig, s *Snapshot) {
-	out := w.sw.fdb.lookupLocked(fdbKeyOf(in.Network, f.VLAN, f.Layers.Dst))
+	out := w.sw.fdb.LookupLocked(fdb.KeyOf(in.Network, f.VLAN, f.Layers.Dst))
 	switch {
 	case out == frame.NoPort:
-		w.bridge = append(w.bridge, bridged{f: f, out: out, to: in.network.members, open: true})
+		w.bridge = append(w.bridge, bridged{f: f, out: out, to: in.network.members, flooded: true})
 	case out == f.In:
 		w.drop(f, DropSamePort)
-	case in.isolated && s.ports[out] != nil && s.ports[out].isolated:
+	case s.ports[out] != nil && in.asks(s.ports[out]) && flows(&f.Layers):
+		w.routes = append(w.routes, routed{f: f, in: in})
+	case s.ports[out] != nil && w.parts(f, in, s.ports[out], s):
 		w.drop(f, DropIsolatedPort)
 	default:
 		w.bridge = append(w.bridge, bridged{f: f, out: out})
 	}
+}
+
+// parts reports whether a frame does not pass to a port as it is, and notes the row.
+func (w *worker) parts(f *frame.Frame, in, out *portConfig, s *Snapshot) bool {
+	r, parted := s.parts(in, out, &f.Layers, w.lists)
+	if parted {
+		w.ruled = r.id()
+	}
+	return parted
 }

@@ -1,16 +1,80 @@
 package dataplane
 
 import (
+	"fmt"
 	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
 
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// NetworkID names a network (a broadcast domain) inside one switch. It keys FDB
-// entries, which outlive snapshots: an ID is not given to another network
-// while the switch runs. 0 is no network.
-type NetworkID uint16
+const (
+	defaultConns = 262144
+	defaultFDB   = 16384
+)
+
+// Config is what a switch is made with. Zero fields take the default.
+type Config struct {
+	// Workers is the number of forwarding threads. Default: half the CPUs, at
+	// least one, at most eight.
+	Workers int
+	// Clock is memory that holds monotonic nanoseconds. Default: the machine's clock, which
+	// goes on from process to process.
+	Clock *atomic.Int64
+	// MaxConns bounds conntrack, default 262144. MaxFDB bounds the learned MAC
+	// addresses of all ports together, default 16384.
+	MaxConns, MaxFDB int
+	// Masquerade is where masquerade writes down the ports in use, default private
+	// memory that nobody reads.
+	Masquerade flowmap.ClaimPlane
+	// Opened is the plane of claims of mappings that are open to strangers (FilterEIF).
+	// Default: nobody reads it.
+	Opened flowmap.ClaimPlane
+	// Peers are the maps of the flows that leave with an address of the host: what their
+	// other ends send is the switch's. Zero: nobody reads them.
+	Peers bpfmap.PeerDescriptor
+	// PortKey makes masquerade find the same ports again for the same endpoints
+	// after a restart, so that their TCP flows go on. It is secret. Default: a
+	// random one.
+	PortKey [16]byte
+	// Flows is the kernel's flow table; zero: every frame comes to userspace.
+	Flows bpfmap.FlowDescriptor
+	// Spin is how long a worker polls after the last frame before it sleeps.
+	// Default 100 us, 0 takes the default, negative never spins.
+	Spin time.Duration
+}
+
+// complete fills in what is not said.
+func (cfg *Config) complete() error {
+	if cfg.Workers == 0 {
+		cfg.Workers = min(max(1, runtime.NumCPU()/2), 8)
+	}
+	if cfg.Workers < 0 {
+		return fmt.Errorf("%d workers: at least one is needed", cfg.Workers)
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultConns
+	}
+	if cfg.MaxFDB == 0 {
+		cfg.MaxFDB = defaultFDB
+	}
+	if cfg.Masquerade == nil {
+		cfg.Masquerade = make(flowmap.ClaimPlane, flowmap.ClaimWords)
+	}
+	if len(cfg.Masquerade) != flowmap.ClaimWords {
+		return fmt.Errorf("claim plane of %d words: want %d", len(cfg.Masquerade), flowmap.ClaimWords)
+	}
+	if cfg.Spin == 0 {
+		cfg.Spin = 100 * time.Microsecond
+	}
+	return nil
+}
 
 // PortKind is what lies behind a port.
 type PortKind uint8
@@ -32,8 +96,8 @@ type SnapshotConfig struct {
 	Revision uint64 // grows with each snapshot
 	Ports    []PortConfig
 	Networks []NetworkConfig
-	// Hosts are the addresses that were handed out.
-	Hosts []HostConfig
+	// Stations are the addresses that were handed out.
+	Stations []StationConfig
 	// Routes are the host's routes: its own addresses as RouteLocal, the rest as
 	// RouteUplink or, where no uplink leads there, RouteUnreachable. The
 	// networks' subnets are added by NewSnapshot. The longest prefix wins.
@@ -43,37 +107,45 @@ type SnapshotConfig struct {
 	// Publish are the published ports. Intervals of one protocol and host
 	// address must not overlap; a specific address wins over the wildcard.
 	Publish []PublishConfig
+	// Rules say who may speak to whom, in no order. Without any nothing is routed.
+	Rules []Rule
 	// MasqueradePorts are the ports that masquerade may use: an endpoint's own
 	// among all of them (see masquerade), or else a random one, in order of
 	// preference.
-	MasqueradePorts []PortRange
+	MasqueradePorts []conntrack.PortRange
+	// MasqueradeLast are the host's own ports, of which a flow may have one for its peer alone
+	// when there is nothing else.
+	MasqueradeLast []conntrack.PortRange
 	// Timeouts are those of conntrack.
-	Timeouts Timeouts
+	Timeouts conntrack.Timeouts
 }
 
 // PortConfig places a port.
 type PortConfig struct {
 	ID      frame.PortID
 	Kind    PortKind
-	Network NetworkID // 0 for an uplink
+	Network frame.NetworkID // 0 for an uplink
 	// Ifindex is the interface's, where the kernel's flow table may carry its flows
 	// on; otherwise 0.
 	Ifindex uint32
-	// Queued says that the interface has a queueing discipline: the kernel's flow table
+	// Queued says that the interface has a queueing discipline or a program: the kernel's flow table
 	// must not pass it by.
 	Queued bool
+	// Missed says that the interface has a filter which does not see what the kernel's flow
+	// table sends there: no flow into it is carried.
+	Missed bool
 	// MAC, unless zero, is pinned to this port: a static FDB entry, and a frame
 	// that bears it elsewhere in the network is a spoof. For PortHost it is the
 	// network's gateway MAC.
 	MAC header.MAC
-	// Guarded holds a container to MAC and to the addresses of its Hosts: frames
+	// Guarded holds a container to MAC and to the addresses of its Stations: frames
 	// with another source, and the messages of routers and DHCP servers, are
 	// dropped. It is for PortContainer and needs a MAC. Without it stations are
 	// learned, MaxMACs of them at once; 0 is 8192.
 	Guarded bool
 	MaxMACs int
-	// Isolated ports of a network do not reach each other.
-	Isolated bool
+	// Groups are the sets of ports that rows know it by.
+	Groups []GroupID
 	// VLAN is that of untagged frames, 0 the network's own. Trunk are the VLANs
 	// that the port carries tagged besides; a port without is an access port. The
 	// host's port is in VLAN 0, the gateway serves them all.
@@ -82,8 +154,11 @@ type PortConfig struct {
 	// StormRate bounds the frames a second that are flooded from the port:
 	// broadcast, multicast and unknown unicast. 0 is 1000, negative no bound.
 	StormRate int
+	// Holder is the port that all ports of its container are counted on, for quotas and
+	// shares; 0: its own ID.
+	Holder frame.PortID
 	// Quota is that of a container.
-	Quota Quota
+	Quota conntrack.Quota
 	// NoICMPErrors keeps the switch from sending ICMP errors of its own out of
 	// this port (RFC 5508 REQ-9).
 	NoICMPErrors bool
@@ -94,48 +169,15 @@ type VLANRange struct{ First, Last uint16 }
 
 // NetworkConfig is one network.
 type NetworkConfig struct {
-	ID         NetworkID
+	ID         frame.NetworkID
 	HostPort   frame.PortID // of kind PortHost, or frame.NoPort
 	GatewayMAC header.MAC
 	Gateways   []netip.Addr // the gateway's address, one for each family
 	Subnets    []netip.Prefix
 	MTU        int
-	Internal   bool // no way out through an uplink
-	Isolated   bool // every container's port is (Docker's icc=false)
-	// NoHostAccess keeps the containers from opening a flow to any address of the
-	// host; published ports, and what the host begins, are not concerned.
-	NoHostAccess bool
-	// Modes are those of IPv4 and IPv6.
-	Modes [2]GatewayMode
-	// Filter says who may come in by a masquerade mapping.
-	Filter Filter
-	// Exempt are destinations behind an uplink that see the containers' own
-	// addresses (RFC 6888 REQ-6).
-	Exempt []netip.Prefix
 	// MSSClamp is for the TCP flows between this network and others.
 	MSSClamp MSSClamp
 }
-
-// GatewayMode is what a network's gateway does with packets of a family.
-type GatewayMode uint8
-
-const (
-	GatewayNAT      GatewayMode = iota // out through an uplink with the host's address
-	GatewayRouted                      // out through an uplink with the container's own
-	GatewayIsolated                    // nothing: only containers of the network reach each other
-)
-
-// Filter is the filtering behaviour of RFC 4787 section 5.
-type Filter uint8
-
-const (
-	// FilterAPDF lets in who was written to, from the port that was written to
-	// (address and port dependent filtering).
-	FilterAPDF Filter = iota
-	// FilterEIF lets in everybody (endpoint independent filtering), which some
-	// peer-to-peer software needs.
-	FilterEIF
-)
 
 // MSSClamp lowers the maximum segment size in SYNs. A positive value is the
 // limit in bytes.
@@ -150,10 +192,10 @@ const (
 	MSSKeep MSSClamp = -1
 )
 
-// HostConfig is an address of a container.
-type HostConfig struct {
+// StationConfig is an address of a container.
+type StationConfig struct {
 	Addr    netip.Addr
-	Network NetworkID
+	Network frame.NetworkID
 	MAC     header.MAC
 	Port    frame.PortID
 }
@@ -193,20 +235,18 @@ type UplinkConfig struct {
 	MSSClamp MSSClamp
 }
 
-// PublishConfig is one -p rule: an interval of host ports that leads to an
-// interval of container ports of the same length.
+// PublishConfig is an interval of host ports that leads to an interval of container ports of
+// the same length, for one address family. The stages ask it as it is.
 type PublishConfig struct {
-	Proto    uint8      // header.ProtoTCP, ProtoUDP or ProtoSCTP
-	HostAddr netip.Addr // of Addr's family; unspecified or invalid: every one of the host
-	// First and Last are host ports, Target the container port that First
-	// leads to.
-	First, Last uint16
-	Addr        netip.Addr // of the container, one of Hosts
-	Target      uint16
+	Proto               uint8       // header.ProtoTCP, ProtoUDP or ProtoSCTP
+	HostAddr            header.Addr // of ContainerAddr's family; unspecified or zero: every one of the host
+	ContainerAddr       header.Addr // one of Stations
+	HostFirst, HostLast uint16
+	ContainerFirst      uint16 // HostFirst leads there
 }
 
-// PortRange is an interval of ports, both ends included.
-type PortRange struct{ First, Last uint16 }
+// port is the container's port that a host port leads to.
+func (p *PublishConfig) port(host uint16) uint16 { return p.ContainerFirst + (host - p.HostFirst) }
 
 // NeighborKey names a next hop on an uplink.
 type NeighborKey struct {

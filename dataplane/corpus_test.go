@@ -16,7 +16,7 @@ import (
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
-// mutateEnv is the number of frames of TestMutatedFrames.
+// mutateEnv is the number of frames of TestF32MutatedFrames.
 const mutateEnv = "VSWITCH_MUTATE"
 
 var ingress = []string{"c1", "c2", "c4", "c5", "host1", "up"}
@@ -95,7 +95,7 @@ func (i *inspector) fail(at string, data []byte, why string) {
 
 // drain reads a capture until the end of the test, so that all of its code runs.
 func drain(t *testing.T, l *Lab) {
-	c, err := l.Switch.OpenCapture(dataplane.CaptureConfig{Ports: allPorts(l)})
+	c, err := dataplane.StartCapture(l.Switch, dataplane.CaptureConfig{Ports: allPorts(l)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,9 +174,9 @@ func TestC39BadFramesUnderCapture(t *testing.T) {
 	}
 }
 
-// TestMutatedFrames sends frames that were sound once: 200,000 of them, or as
+// TestF32MutatedFrames sends frames that were sound once: 200,000 of them, or as
 // many as VSWITCH_MUTATE says (make mutate).
-func TestMutatedFrames(t *testing.T) {
+func TestF32MutatedFrames(t *testing.T) {
 	n := 200_000
 	if s := os.Getenv(mutateEnv); s != "" {
 		var err error

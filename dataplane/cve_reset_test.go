@@ -54,6 +54,38 @@ func TestC26ForgedRST(t *testing.T) {
 	}
 }
 
+// A segment without ACK, which no receiver takes (RFC 9293 3.10.7.4), does not move the
+// window: a RST at its end is a guess as before.
+func TestC26ForgedWithoutACK(t *testing.T) {
+	for _, flags := range []uint8{0, PSH, FIN, SYN} {
+		l := New(t)
+		tcp := func(from string, flags uint8, seq, ack uint32, payload string) []byte {
+			p := Packet{Proto: header.ProtoTCP, Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload)}
+			if from == "c1" {
+				p.Src = "10.1.0.11:5000"
+				return Bytes(From("c1", web, p))
+			}
+			p.EthSrc, p.EthDst, p.Src, p.Dst = NextHopMAC, MAC("up"), web, from
+			return Bytes(p)
+		}
+		l.Send("c1", tcp("c1", SYN, 1000, 0, ""))
+		e := See(t, l.Expect("up")).From()
+		l.Send("up", tcp(e, SYN|ACK, 7000, 1001, ""))
+		l.Expect("c1")
+		l.Send("c1", tcp("c1", ACK, 1001, 7001, ""))
+		l.Expect("up")
+		for i, seq := range []uint32{7001, 9000, 30000} {
+			l.Send("up", tcp(e, flags, seq, 0, "forged"))
+			l.Send("up", tcp(e, RST, seq+6+uint32(i), 0, ""))
+			l.Send("up", tcp(e, RST, seq+6, 0, ""))
+			l.Send("up", tcp(e, RST, seq+7, 0, ""))
+		}
+		if c := l.Switch.Conns(); len(c) != 1 || c[0].State != "established" {
+			t.Errorf("after segments with flags %#x: %+v", flags, c)
+		}
+	}
+}
+
 // A connection that is made anew from the same port, while the switch still takes
 // the one before for alive, is known by its own numbers: its RST passes, a guessed
 // one does not.

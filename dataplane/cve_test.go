@@ -64,10 +64,10 @@ func TestC07TransitIsUntouched(t *testing.T) {
 // range over a part of it.
 func TestC08SpecificAddressWins(t *testing.T) {
 	all := []dataplane.PublishConfig{
-		{Proto: header.ProtoTCP, First: 8000, Last: 8100, Addr: netip.MustParseAddr(Stations["c1"]), Target: 8000},
-		{Proto: header.ProtoTCP, HostAddr: netip.MustParseAddr(HostAddr), First: 8080, Last: 8080, Addr: netip.MustParseAddr(Stations["c2"]), Target: 80},
-		{Proto: header.ProtoUDP, First: 8080, Last: 8080, Addr: netip.MustParseAddr(Stations["c3"]), Target: 80},
-		{Proto: header.ProtoTCP, HostAddr: netip.MustParseAddr("198.51.100.2"), First: 8080, Last: 8080, Addr: netip.MustParseAddr(Stations["c3"]), Target: 80},
+		{Proto: header.ProtoTCP, HostFirst: 8000, HostLast: 8100, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations["c1"])), ContainerFirst: 8000},
+		{Proto: header.ProtoTCP, HostAddr: header.AddrFrom(netip.MustParseAddr(HostAddr)), HostFirst: 8080, HostLast: 8080, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations["c2"])), ContainerFirst: 80},
+		{Proto: header.ProtoUDP, HostFirst: 8080, HostLast: 8080, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations["c3"])), ContainerFirst: 80},
+		{Proto: header.ProtoTCP, HostAddr: header.AddrFrom(netip.MustParseAddr("198.51.100.2")), HostFirst: 8080, HostLast: 8080, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations["c3"])), ContainerFirst: 80},
 	}
 	permutations(len(all), func(order []int) {
 		l := New(t)

@@ -23,6 +23,7 @@ const (
 	DropSpoofedMAC    // source MAC is pinned to another port
 	DropNotFromHost   // came from the host's TAP but is not the host's own traffic
 	DropSpoofedIP     // source address was not handed out to the port
+	DropForgedSource  // from an uplink with a source address that is ours
 	DropSpoofedARP    // ARP that speaks for another's address
 	DropSpoofedND     // neighbour discovery that speaks for another's address
 	DropRouterMessage // router advertisement or redirect from a container
@@ -58,11 +59,12 @@ const (
 	DropIsolated   // another network of this switch
 	DropInternal   // the network has no way out
 	DropTooBig     // larger than the next link's MTU and not to be cut
-	DropNoNeighbor // the next hop's MAC is unknown and the waiting room full
+	DropNoNeighbor // the next hop's MAC stayed unknown, or the waiting room was full
 
 	DropUnknownSource  // masquerade only serves addresses that were handed out
 	DropInvalidState   // a TCP segment that can begin no flow
-	DropTableFull      // conntrack is full
+	DropTableFull      // the map of peers is full
+	DropShare          // conntrack is full, and its container has its share of it
 	DropPortsExhausted // no masquerade port is free
 	DropQuota          // the container has as many flows as it may
 	DropFlowRate       // the container begins flows faster than it may
@@ -88,6 +90,7 @@ var dropNames = [NumDropReasons]string{
 	DropSpoofedMAC:       "guard-spoofed-mac",
 	DropNotFromHost:      "guard-not-from-host",
 	DropSpoofedIP:        "guard-spoofed-ip",
+	DropForgedSource:     "guard-forged-source",
 	DropSpoofedARP:       "guard-spoofed-arp",
 	DropSpoofedND:        "guard-spoofed-nd",
 	DropRouterMessage:    "guard-router-message",
@@ -121,6 +124,7 @@ var dropNames = [NumDropReasons]string{
 	DropUnknownSource:    "postrouting-unknown-source",
 	DropInvalidState:     "postrouting-invalid-state",
 	DropTableFull:        "postrouting-table-full",
+	DropShare:            "postrouting-share",
 	DropPortsExhausted:   "postrouting-ports-exhausted",
 	DropQuota:            "postrouting-quota",
 	DropFlowRate:         "postrouting-flow-rate",

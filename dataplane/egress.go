@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // sendSlots is how many frames a turn can have on its way out before it has to
@@ -36,6 +37,7 @@ func (o *sendLists) add(w *worker, id frame.PortID, f *frame.Frame) {
 	if o.used == sendSlots {
 		w.flush()
 	}
+	w.left -= f.Offload.SendCost(f.Len())
 	i := int16(o.used)
 	o.used++
 	o.links[i] = sendLink{f, -1}
@@ -52,26 +54,34 @@ func (o *sendLists) add(w *worker, id frame.PortID, f *frame.Frame) {
 }
 
 // egress puts each frame on the list of its port; a flooded one on those of all
-// ports that may have it, but the one it came from.
+// ports that may have it, but the one it came from. When that costs too much for one turn
+// the rest waits for the next, and all later ones after it, so that they stay in order.
 func (w *worker) egress(s *Snapshot) {
-	for _, b := range w.bridge {
-		if b.out != frame.NoPort {
-			w.put(s.ports[b.out], b.out, b.f)
-			continue
+	waits := false
+	for i := range w.bridge {
+		b := &w.bridge[i]
+		if b.heard {
+			w.hear(b.f)
 		}
-		in, reached := s.ports[b.f.In], false
-		for _, id := range b.to {
-			if p := s.ports[id]; id != b.f.In && in.reaches(p, b.f.VLAN) && !p.keptFrom(&b.f.Layers) {
-				w.put(p, id, b.f)
-				reached = true
-			}
-		}
-		if !reached {
-			w.drop(b.f, DropNobody)
+		switch {
+		case waits && w.postpone(b, s):
+		case waits && b.out == frame.NoPort:
+			w.drop(b.f, DropStorm)
+		case w.forward(b, s): // without room a frame for one station overtakes the flood
+		case w.postpone(b, s):
+			waits = true
+		default:
+			w.drop(b.f, DropStorm)
 		}
 	}
 	for i := range w.routes {
 		r := &w.routes[i]
+		if r.heard {
+			w.hear(r.f)
+		}
+		if r.asked {
+			w.owe(r)
+		}
 		if r.pieces == 0 {
 			w.out.add(w, r.out, r.f)
 		}
@@ -81,10 +91,29 @@ func (w *worker) egress(s *Snapshot) {
 	}
 }
 
-// reaches reports whether what is flooded from one port may leave by another.
-func (in *portConfig) reaches(out *portConfig, vlan uint16) bool {
-	return out != nil && out.network == in.network && (!in.network.vlans || out.carries(vlan)) &&
-		!(in.isolated && out.isolated)
+// hear counts what a frame of a flow that both sides want costs.
+func (w *worker) hear(f *frame.Frame) {
+	w.heard += frame.TakeCost(f.Len()) + f.Offload.SendCost(f.Len())
+}
+
+// owe lets a container pay for an answer that it provoked: a super-frame may be answered by a
+// hundred resets, which come in at the port of all others' answers.
+func (w *worker) owe(r *routed) {
+	if e := w.sw.ports[r.out].Load(); e != nil {
+		e.debt.Add(frame.TakeCost(r.f.Len()) + r.f.Offload.SendCost(r.f.Len()))
+	}
+}
+
+// floods reports whether what is flooded from one port may leave by another.
+func (s *Snapshot) floods(in, out *portConfig, f *frame.Frame, lists *listTable) bool {
+	if out == nil || out.network != in.network || in.network.vlans && !out.carries(f.VLAN) {
+		return false
+	}
+	if l := &f.Layers; out.Kind == PortHost && l.Kind >= header.KindIP && l.Dst.IsMulticast() && s.isLocal(l.Tuple.Dst) {
+		return false // a host discards it (RFC 1122, 3.3.6), but Linux takes UDP
+	}
+	_, parted := s.parts(in, out, &f.Layers, lists)
+	return !parted
 }
 
 // put hands a frame to a port, with a tag where the port wants one. p is nil for
@@ -137,7 +166,7 @@ func (w *worker) send(id frame.PortID, e *portEntry, frames []*frame.Frame) {
 		bytes += f.Len()
 	}
 	sent := e.port.Send(w.tx, frames)
-	if !observed {
+	if !frame.Observed {
 		return
 	}
 	c := &e.counters[w.id]

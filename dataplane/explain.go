@@ -1,10 +1,13 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/fdb"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -49,7 +52,7 @@ const (
 	StepFromUplink                 // all that comes in by an uplink is routed
 	StepTracked                    // conntrack has the flow: Conn, State; From becomes To
 	StepPublished                  // Publish: From becomes To
-	StepOpened                     // a routed network, or a mapping, lets strangers in
+	StepWelcomed                   // a routed network, or a mapping, lets strangers in
 	StepHost                       // Prefix is the host's own: to its stack by Port
 	StepNew                        // no flow and no published port: its own destination
 	StepContainer                  // the address in Network was handed out to MAC at Port
@@ -69,7 +72,7 @@ type Step struct {
 	Kind    StepKind
 	Port    frame.PortID
 	Other   frame.PortID
-	Network NetworkID
+	Network frame.NetworkID
 	VLAN    uint16
 	MAC     header.MAC
 	Static  bool
@@ -77,7 +80,7 @@ type Step struct {
 	Via     header.Addr
 	From    header.Tuple
 	To      header.Tuple
-	Conn    ConnKind
+	Conn    conntrack.Kind
 	State   string
 	Publish PublishConfig
 	Used    int
@@ -94,6 +97,7 @@ type Explanation struct {
 	Out    []frame.PortID
 	Sent   []byte
 	Reason DropReason // NotDropped: it goes on, is answered or waits
+	Rule   RuleID     // by which the frame goes on or not; 0: policy was not asked
 }
 
 // Explain says what the switch would do now with a frame that came in at a port,
@@ -106,18 +110,18 @@ func (s *Switch) Explain(in frame.PortID, data []byte) (Explanation, error) {
 	if len(data) < header.EthernetLen || len(data) > frame.MaxLen {
 		return Explanation{}, errors.New("switch: explain: no Ethernet frame")
 	}
-	o, err := s.overlay(in, header.MAC(data[6:12]), header.MAC(data[:6]))
+	o, err := s.dryRun(in, header.MAC(data[6:12]), header.MAC(data[:6]))
 	if err != nil {
 		return Explanation{}, err
 	}
 	defer o.end()
 	w := o.workers[0]
-	w.now = o.cfg.Now()
+	w.now, w.left = o.now(), frame.Unlimited
 	f := w.batch.Next()
 	f.Buf, f.In = append(make([]byte, frame.Headroom), data...), in
 	x := explainer{w: w, s: o.snapshot.Load(), f: f, e: o.ports[in].Load()}
 	x.flooded, x.begun = x.e.storms[0].used(w.now), x.e.births[0].used(w.now)
-	x.knew = o.fdb.snapshotOf(&x, header.MAC(data[6:12]))
+	x.knew = x.stationAt(header.MAC(data[6:12]))
 	for _, stage := range walk {
 		x.stage = stage.name
 		stage.run(w, x.s)
@@ -126,6 +130,7 @@ func (s *Switch) Explain(in frame.PortID, data []byte) (Explanation, error) {
 		}
 	}
 	x.collect()
+	x.out.Rule = x.rule()
 	return x.out, nil
 }
 
@@ -143,13 +148,13 @@ type explainer struct {
 	out            Explanation
 }
 
-// snapshotOf is the port of the source station before the walk.
-func (f *fdb) snapshotOf(x *explainer, src header.MAC) frame.PortID {
+// stationAt is the port of the source station before the walk.
+func (x *explainer) stationAt(src header.MAC) frame.PortID {
 	in := x.s.ports[x.f.In]
 	if in == nil || in.network == nil {
 		return frame.NoPort
 	}
-	return f.lookupLocked(fdbKeyOf(in.Network, in.VLAN, src))
+	return x.w.sw.fdb.Lookup(fdb.KeyOf(in.Network, in.VLAN, src))
 }
 
 func (x *explainer) step(s Step) {
@@ -201,7 +206,7 @@ func (x *explainer) look() bool {
 	case "classify":
 		x.lookClassified(in)
 	case "snoop":
-		if len(x.w.bridge) > 0 && x.w.bridge[0].out == frame.NoPort && !x.w.bridge[0].open && !x.f.Layers.IsMembership() {
+		if len(x.w.bridge) > 0 && x.w.bridge[0].out == frame.NoPort && !x.w.bridge[0].flooded && !x.f.Layers.IsMembership() {
 			x.step(Step{Kind: StepGroup, To: x.f.Layers.Tuple})
 		}
 	case "prerouting":
@@ -221,11 +226,12 @@ func (x *explainer) lookLimits() {
 	switch x.stage {
 	case "storm":
 		if spent := x.e.storms[0].used(x.w.now); spent > x.flooded || x.e.counters[0].drops[DropStorm].Load() > 0 {
-			x.step(Step{Kind: StepStorm, Port: in.ID, Used: int((spent + in.storm - 1) / in.storm), Limit: stormBurst})
+			cost, most := in.flood()
+			x.step(Step{Kind: StepStorm, Port: in.ID, Used: int((spent + cost - 1) / cost), Limit: int(most / cost)})
 		}
 	case "postrouting":
 		if x.e.births[0].used(x.w.now) > x.begun || x.e.counters[0].drops[DropFlowRate].Load() > 0 || x.e.counters[0].drops[DropQuota].Load() > 0 {
-			x.step(Step{Kind: StepQuota, Port: in.ID, Used: int(x.w.sw.conntrack.held[in.ID].all.Load()), Limit: in.quota.Flows})
+			x.step(Step{Kind: StepQuota, Port: in.ID, Used: x.w.sw.conntrack.Held(in.holder), Limit: in.quota.Flows})
 		}
 	}
 }
@@ -234,6 +240,8 @@ func (x *explainer) lookClassified(in *portConfig) {
 	switch {
 	case len(x.w.routes) > 0 && in.Kind == PortUplink:
 		x.step(Step{Kind: StepFromUplink, Port: in.ID})
+	case len(x.w.routes) > 0 && in.Kind == PortContainer && x.f.Layers.Dst != in.network.GatewayMAC: // rows ask about it
+		x.step(Step{Kind: StepBridged, MAC: x.f.Layers.Dst, Port: x.w.sw.fdb.Lookup(fdb.KeyOf(in.Network, x.f.VLAN, x.f.Layers.Dst)), Static: true})
 	case len(x.w.routes) > 0:
 		x.step(Step{Kind: StepGateway, MAC: in.network.GatewayMAC, Network: in.Network})
 	case len(x.w.bridge) == 0:
@@ -286,17 +294,18 @@ func (x *explainer) lookDestination(r *routed) {
 	switch {
 	case r.tracked:
 		st.Kind = StepTracked
-		if ref, sh := x.w.sw.conntrack.lookup(&from); ref != 0 {
-			st.State = stateNames[x.w.sw.conntrack.at(ref).state.Load()]
-			sh.mu.RUnlock()
+		if ref, sh := x.w.sw.conntrack.Lookup(&from); ref != 0 {
+			c := x.w.sw.conntrack.At(ref)
+			st.State, x.out.Rule = c.State(), RuleID(c.Rule.Load())
+			sh.RUnlock()
 		}
-	case r.kind == ConnPublish, r.kind == ConnHairpin:
+	case r.kind == conntrack.KindPublish, r.kind == conntrack.KindHairpin:
 		st.Kind = StepPublished
 		if iv := x.s.publish.find(from.Proto, from.Dst, from.DstPort); iv != nil {
-			st.Publish = PublishConfig{Proto: from.Proto, First: iv.first, Last: iv.last, Addr: iv.addr.NetIP(), Target: iv.target}
+			st.Publish = *iv
 		}
-	case r.kind == ConnInbound, r.kind == ConnRouted:
-		st.Kind = StepOpened
+	case r.kind == conntrack.KindInbound, r.kind == conntrack.KindRouted:
+		st.Kind = StepWelcomed
 	default:
 		st.Kind = StepNew
 	}
@@ -307,7 +316,7 @@ func (x *explainer) lookRoute(r *routed) {
 	switch {
 	case r.route == nil:
 	case r.route.Kind == routeNetwork:
-		if h := x.s.hosts[r.to.Dst]; h != nil {
+		if h := x.s.stations[r.to.Dst]; h != nil {
 			x.step(Step{Kind: StepContainer, Network: h.network.ID, Port: h.port, MAC: h.mac, To: r.to, Prefix: r.route.Prefix})
 		}
 	case r.route.Kind == RouteUplink:
@@ -337,6 +346,29 @@ func (x *explainer) beforeDrop() {
 	if r := &x.w.routes[:1][0]; r.f == x.f && x.stage == "route" {
 		x.lookRoute(r)
 	}
+}
+
+// rule finds the row that decided: what a stage has noted, what a flow was allowed by, or
+// what is not asked on a frame's way because nothing forbids it.
+func (x *explainer) rule() RuleID {
+	in, t := x.s.ports[x.f.In], &x.f.Layers.Tuple
+	switch {
+	case x.w.ruled != 0 || x.out.Rule != 0:
+		return cmp.Or(x.w.ruled, x.out.Rule)
+	case in == nil || in.network == nil:
+		return 0
+	case x.out.Reason == DropInternal && x.stage == "classify":
+		return in.network.closes(&x.f.Layers).id()
+	case x.f.Layers.Kind < header.KindIP:
+		return 0
+	case x.out.Reason != NotDropped || len(x.w.bridge) == 0 || x.w.bridge[0].out == frame.NoPort:
+		return 0
+	}
+	out := x.s.ports[x.w.bridge[0].out]
+	if out == nil || out.network == nil {
+		return 0
+	}
+	return x.s.judge(&question{from: in.behind(&t.Src), to: out.behind(&t.Dst), tuple: t, via: ViaAddress, lists: x.w.lists}).id()
 }
 
 // collect takes what would be sent from the worker's lists.

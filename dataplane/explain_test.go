@@ -14,6 +14,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/fdb"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
@@ -21,19 +23,19 @@ import (
 
 // everything is all that a switch shows of itself.
 func everything(l *Lab) map[string]any {
-	fdb := l.Switch.FDB()
-	slices.SortFunc(fdb, func(a, b dataplane.FDBEntry) int {
+	stations := l.Switch.FDB()
+	slices.SortFunc(stations, func(a, b fdb.Entry) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), bytes.Compare(a.MAC[:], b.MAC[:]))
 	})
 	flows := l.Switch.Flows()
-	slices.SortFunc(flows, func(a, b dataplane.ConnInfo) int { return cmp.Compare(fmt.Sprint(a.Orig), fmt.Sprint(b.Orig)) })
+	slices.SortFunc(flows, func(a, b conntrack.Info) int { return cmp.Compare(fmt.Sprint(a.Orig), fmt.Sprint(b.Orig)) })
 	claimed := map[int]uint64{}
 	for i, word := range l.Claims {
 		if word != 0 {
 			claimed[i] = word
 		}
 	}
-	return map[string]any{"stats": l.Switch.Stats(), "fdb": fdb, "flows": flows, "claims": claimed, "drops": l.Switch.LastDrops(nil)}
+	return map[string]any{"stats": l.Switch.Stats(), "fdb": stations, "flows": flows, "claims": claimed, "drops": l.Switch.LastDrops(nil)}
 }
 
 // busyLab is a switch with flows, stations, a published port and a group.
@@ -71,7 +73,7 @@ func TestExplainIsTheTruthAndLeavesNoTrace(t *testing.T) {
 			)
 			l := busyLab(t, guarded)
 			for _, n := range corpus {
-				l.Advance(3 * time.Second) // fragments on hold are not in the overlay
+				l.Advance(3 * time.Second) // deferred fragments are not in the dry run
 				before := everything(l)
 				ex, err := l.Switch.Explain(l.Port(from), n.Frame)
 				if err != nil {
@@ -177,10 +179,10 @@ func TestExplainNamesTheEntry(t *testing.T) {
 	if s := find("c1", out, dataplane.StepTranslated); s.To.Src.String() != HostAddr || s.From.SrcPort != 7777 {
 		t.Errorf("translation %+v", s)
 	}
-	if s := find("up", Inbound(header.ProtoUDP, World+":9", HostAddr+":8080", 0, "x"), dataplane.StepPublished); s.Publish.First != 8080 || s.Publish.Target != 80 || s.To.Dst.String() != Stations["c1"] {
+	if s := find("up", Inbound(header.ProtoUDP, World+":9", HostAddr+":8080", 0, "x"), dataplane.StepPublished); s.Publish.HostFirst != 8080 || s.Publish.ContainerFirst != 80 || s.To.Dst.String() != Stations["c1"] {
 		t.Errorf("published %+v", s)
 	}
-	if s := find("c1", TCP("c1", 5001, web, SYN, ""), dataplane.StepTracked); s.State != "init" || s.Conn != dataplane.ConnMasquerade {
+	if s := find("c1", TCP("c1", 5001, web, SYN, ""), dataplane.StepTracked); s.State != "init" || s.Conn != conntrack.KindMasquerade {
 		t.Errorf("flow %+v", s)
 	}
 	if s := find("c1", onLink("c1", "c2", Packet{Src: "10.1.0.11:1", Dst: "10.1.0.12:2", Proto: header.ProtoUDP}), dataplane.StepBridged); s.Port != l.Port("c2") || !s.Static {
@@ -204,18 +206,20 @@ func TestExplainOfNoPort(t *testing.T) {
 // A full table, and a quota that is used up, show in the explanation.
 func TestExplainOfLimits(t *testing.T) {
 	l := NewSized(t, 8, nil)
-	for i := range 20 {
+	for i := range 8 {
 		from := []string{"c1", "c2"}[i%2]
 		f := UDP(from, uint16(6000+i), web, "x")
 		l.Send(from, f)
 		if got := l.Got("up"); len(got) == 1 {
 			l.Send("up", Inbound(header.ProtoUDP, web, See(t, got[0]).From(), 0, "y"))
 		}
+		l.Advance(3 * time.Second)
+		l.Send(from, f)
 		forgetSent(l)
 	}
 	ex, err := l.Switch.Explain(l.Port("c1"), UDP("c1", 7000, web, "x"))
-	if err != nil || ex.Reason != dataplane.DropTableFull {
-		t.Errorf("full of answered flows: %s, %v", ex.Reason, err)
+	if err != nil || ex.Reason != dataplane.DropShare {
+		t.Errorf("full of assured flows: %s, %v", ex.Reason, err)
 	}
 	l = New(t)
 	for i := range l.Config.Ports {
@@ -268,7 +272,7 @@ func BenchmarkExplain(b *testing.B) {
 // it would be.
 func TestExplainTellsTheLimits(t *testing.T) {
 	l := New(t)
-	l.Configure("c1", func(p *dataplane.PortConfig) { p.Quota = dataplane.Quota{Flows: 2, Rate: 10, Burst: 4} })
+	l.Configure("c1", func(p *dataplane.PortConfig) { p.Quota = conntrack.Quota{Flows: 2, Rate: 10, Burst: 4} })
 	ask := func(f []byte) (kinds []string, why dataplane.DropReason) {
 		t.Helper()
 		ex, err := l.Switch.Explain(l.Port("c1"), f)
@@ -305,8 +309,38 @@ func TestExplainTellsTheLimits(t *testing.T) {
 	want("a flow there is", UDP("c1", 5000, web, "x"), "", dataplane.NotDropped)
 	l.Send("c1", UDP("c1", 5001, web, "x"))
 	want("beyond the quota", UDP("c1", 5002, web, "x"), "postrouting: 2 of 2", dataplane.DropQuota)
-	l.Configure("c1", func(p *dataplane.PortConfig) { p.Quota = dataplane.Quota{Flows: 9, Rate: 10, Burst: 2} })
+	l.Configure("c1", func(p *dataplane.PortConfig) { p.Quota = conntrack.Quota{Flows: 9, Rate: 10, Burst: 2} })
 	want("faster than it may", UDP("c1", 5002, web, "x"), "postrouting: 2 of 9", dataplane.DropFlowRate)
 	l.Advance(time.Second)
 	want("after a rest", UDP("c1", 5002, web, "x"), "postrouting: 3 of 9", dataplane.NotDropped)
+}
+
+// When all ports are others', a new flow to another peer shares one, and an explanation says so,
+// too; to the same peer it has none, in both.
+func TestExplainOfSharedPorts(t *testing.T) {
+	l := New(t)
+	l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61001}}
+	l.Install()
+	for port := range uint16(2) {
+		f := UDP("c2", 5000+port, web, "x")
+		for range 2 { // assured: it ends for nobody's port
+			l.Send("c2", f)
+			for _, got := range l.Got("up") {
+				l.Send("up", Inbound(header.ProtoUDP, web, See(t, got).From(), 0, "y"))
+			}
+			l.Advance(3 * time.Second)
+		}
+	}
+	for to, want := range map[string]dataplane.DropReason{"203.0.113.10:80": dataplane.NotDropped, web: dataplane.DropPortsExhausted} {
+		f := UDP("c1", 6000, to, "x")
+		ex, err := l.Switch.Explain(l.Port("c1"), f)
+		if err != nil || ex.Reason != want {
+			t.Errorf("to %s: %s, %v, want %s", to, ex.Reason, err, want)
+		}
+		forgetSent(l)
+		l.Send("c1", f)
+		if got := len(l.Got("up")) == 1; got != (want == dataplane.NotDropped) {
+			t.Errorf("to %s: sent %v; %s", to, got, l.Drops())
+		}
+	}
 }

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
@@ -113,7 +115,7 @@ func TestPublishKeepsToItsFamily(t *testing.T) {
 		// A rule that changes the family contradicts itself.
 		cfg := l.Config
 		cfg.Publish = []dataplane.PublishConfig{{
-			Proto: header.ProtoTCP, HostAddr: netip.MustParseAddr(other.Host), First: 1, Last: 1, Addr: netip.MustParseAddr(f.Addr("c1")), Target: 1,
+			Proto: header.ProtoTCP, HostAddr: header.AddrFrom(netip.MustParseAddr(other.Host)), HostFirst: 1, HostLast: 1, ContainerAddr: header.AddrFrom(netip.MustParseAddr(f.Addr("c1"))), ContainerFirst: 1,
 		}}
 		if _, err := dataplane.NewSnapshot(cfg); err == nil {
 			t.Errorf("%s published on %s was taken", f.Addr("c1"), other.Host)
@@ -179,7 +181,7 @@ func TestIsolatedGateway(t *testing.T) {
 		other := Families[1-i]
 		l := New(t)
 		l.DualStack()
-		l.Config.Networks[0].Modes[i] = dataplane.GatewayIsolated
+		l.Policy[0].Modes[i] = policy.GatewayIsolated
 		l.Config.Networks[0].Gateways = []netip.Addr{netip.MustParseAddr(other.Addr("host1"))}
 		l.Install()
 		for n, dst := range []string{f.At(f.World, 80), f.At(f.Host, 22), f.At("c4", 80), f.At("host2", 53)} {
@@ -231,7 +233,7 @@ func TestFamilyTimers(t *testing.T) {
 func TestOnePortForBothFamilies(t *testing.T) {
 	l := New(t)
 	l.DualStack()
-	l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61000, Last: 61000}}
+	l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61000}}
 	l.Install()
 	for slot, f := range Families {
 		l.Send("c1", f.Flow(header.ProtoUDP, "c1", 5000, f.At(f.World, 80)))
@@ -250,7 +252,7 @@ func TestOnePortForBothFamilies(t *testing.T) {
 func TestN89RoutedNetwork(t *testing.T) {
 	EachFamily(t, func(t *testing.T, l *Lab, f Family) {
 		i := familyIndex(f)
-		l.Config.Networks[0].Modes[i] = dataplane.GatewayRouted
+		l.Policy[0].Modes[i] = policy.GatewayRouted
 		l.PublishFamily(f, 8080, "c1", 80)
 		world, c1 := f.At(f.World, 4000), f.At("c1", 5000)
 		for _, proto := range tcpAndUDP {
@@ -272,7 +274,7 @@ func TestN89RoutedNetwork(t *testing.T) {
 				if got := See(t, l.Expect("up")); got.From() != want {
 					t.Errorf("%s answers from %s", at, got.From())
 				}
-				l.Switch.FlushConns(func(dataplane.ConnInfo) bool { return true })
+				l.Switch.FlushConns(conntrack.Selector{})
 			}
 			// Closed: a port that was not opened, a container without any, and an
 			// address that nobody has.

@@ -59,7 +59,7 @@ func TestL01NoFrameTwiceNoneOvertakes(t *testing.T) {
 
 // A million invented sources on one port: its share of the table is bounded, the
 // others' stations stay known, and their unicast is not flooded to it.
-func TestL05AddressFlood(t *testing.T) {
+func TestL05F31AddressFlood(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		guarded bool

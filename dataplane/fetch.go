@@ -1,35 +1,27 @@
 package dataplane
 
-import "github.com/vswitch/vswitch/dataplane/header"
-
-// fetchFrom is the number of flows from which on they and their index do not lie in
-// the cache of a core anyhow.
-const fetchFrom = 2048
+import (
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/frame"
+)
 
 // fetch hashes the tuples of a batch and asks for the memory that the lookups will
 // read, the index first and then the flows: among many flows none of it is in a
 // cache, and the frames wait for it together instead of one behind the other. It
 // takes no lock and decides nothing.
-func (t *conntrack) fetch(routes []routed) {
-	far := len(routes) > 1 && t.len() >= fetchFrom
-	for i := range routes {
-		r := &routes[i]
-		r.hash = t.keys.tuple(&r.f.Layers.Tuple)
-		if far {
-			fetchLine(t.shard(r.hash).index.home(r.hash))
+func fetch(t *conntrack.Table, routes []routed) {
+	if len(routes) <= 1 || len(routes) > frame.BatchSize || t.Len() < conntrack.FetchFrom {
+		for i := range routes {
+			routes[i].hash = t.Hash(&routes[i].f.Layers.Tuple)
 		}
-	}
-	if !far {
 		return
 	}
+	var hashes [frame.BatchSize]uint32
+	var protos [frame.BatchSize]uint8
 	for i := range routes {
-		r := &routes[i]
-		if ref := t.shard(r.hash).index.guess(r.hash); ref != 0 {
-			c := t.at(ref)
-			fetchConn(c)
-			if r.f.Layers.Tuple.Proto == header.ProtoTCP {
-				fetchWindow(c)
-			}
-		}
+		k := &routes[i].f.Layers.Tuple
+		routes[i].hash = t.Hash(k)
+		hashes[i], protos[i] = routes[i].hash, k.Proto
 	}
+	t.Fetch(hashes[:len(routes)], protos[:len(routes)])
 }

@@ -6,9 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
-	"github.com/vswitch/vswitch/dataplane/port"
+	"github.com/vswitch/vswitch/dataplane/share"
 )
 
 // The flow table holds decided flows for the kernel, {match, output}: a program
@@ -18,87 +19,18 @@ import (
 //
 // A flow never overtakes itself. While its row is pending or ready the frames still
 // come here; the program turns it active in the moment when none of them is under
-// way any more: port.Account counts what was let through and what was done with. That
+// way any more: flowmap.Tally counts what was let through and what was done with. That
 // moment never comes while a flow fills its port's ring. Then frames are lost anyway,
 // and the row loses all of them until the ring is empty (drain).
-
-// FlowState is who carries the frames of a row on.
-type FlowState = uint32
-
-const (
-	FlowOff     FlowState = iota // the switch
-	FlowPending                  // the switch; frames from before the row may be under way
-	FlowReady                    // the switch, until none of the flow's frames is under way
-	FlowDrain                    // nobody, until then
-	FlowActive                   // the kernel
-)
-
-// Flags of a FlowSlot.
-const (
-	FlowToPeer  = 1 << iota // into the namespace of the output's other end; otherwise out of it
-	FlowRewrite             // routed: TTL, MACs, Addrs, Ports, and SeqEnd to Window are kept
-	FlowNeedsDF             // IPv4 packets without DF need an identification of their own
-	FlowSure                // active for long: no frame of before is under way between two programs
-	FlowToStack             // the host's stack has it, as if the output had received it
-)
-
-// FlowSlot is one row, in memory that BPF programs read and write. The layout is
-// part of the programs in control/kernel.
-type FlowSlot struct {
-	State   FlowState // written by both sides
-	Out     uint32    // ifindex
-	LastIn  uint64    // port.Account.In after the last frame that was let through
-	Packets uint64    // carried by the kernel, super-packets as one
-	Bytes   uint64
-	Flags   uint32
-	MTU     uint32 // of IP packets; larger ones are left to the switch
-
-	// What FlowRewrite writes, in network order, and what it changes of checksums,
-	// as ones' complement sums of words as the machine reads them.
-	MACs                       [12]byte // destination, source
-	Addrs                      [32]byte // source, destination; IPv4 in the first 8
-	Ports                      [4]byte
-	L3Diff, AddrDiff, PortDiff uint32
-
-	// Of TCP with FlowRewrite, as the stages keep it for trackTCP: what may move it is
-	// no further away than Limit.
-	SeqEnd, Ack, Window, Limit uint32
-	_                          [12]byte
-}
-
-// FlowAccount is port.Account, for the package that shares it with BPF programs.
-type FlowAccount = port.Account
-
-// FlowKey is what a row matches, laid out as the programs put it together: bytes
-// in network order but for Ifindex. It has no padding.
-type FlowKey struct {
-	Ifindex  uint32 // where the frame came in
-	Proto    uint8  // header.ProtoTCP or ProtoUDP
-	_        [3]byte
-	MACs     [12]byte // destination, source
-	Src, Dst header.Addr
-	Ports    [4]byte // source, destination
-}
-
-// FlowMaps is the kernel's side of the flow table; control/kernel has it. Safe for
-// concurrent use.
-type FlowMaps interface {
-	// Slots is the memory of all rows, borrowed until the switch is closed.
-	Slots() []FlowSlot
-	// Port is the counters of a port's interface, nil when the programs do not
-	// look at it.
-	Port(ifindex uint32) *port.Account
-	Insert(k FlowKey, slot uint32) error
-	Delete(k FlowKey) error
-}
 
 const (
 	// flowWorth is how many frames of a flow pass here before it is worth a row:
 	// a short connection is over before a system call for it has paid.
 	flowWorth = 24
-	// flowAgain is after how many more frames it is offered again.
-	flowAgain = 1024
-	// flowIdle is how long a row may go without a frame.
+	// flowAgain is after how many more frames it is offered again: a flow that a change has
+	// given back returns soon, also one of few large frames.
+	flowAgain = 128
+	// flowIdle is how long a row goes without a frame before it gives way to others.
 	flowIdle = 5 * time.Second
 	// flowSettle is longer than a program runs: what it had not yet counted before
 	// is counted then.
@@ -112,44 +44,96 @@ const (
 // flowTable is the rows in use. Workers only send offers; one goroutine, run, and
 // the doors of Switch change it.
 type flowTable struct {
-	maps   FlowMaps
-	slots  []FlowSlot
-	offers chan flowOffer
+	maps    bpfmap.Flows
+	jiffy   time.Duration
+	entries []flowmap.Entry
+	offers  chan flowID
+	nudge   chan struct{} // rows were entered that want to be settled
+	quiet   quietFlows    // of Tick
 
 	mu      sync.Mutex // guards what follows
-	rows    map[FlowKey]*flowRow
-	free    []uint32
-	resting []uint32 // removed since the last sweep: a program may still hold them
+	rows    map[flowmap.Key]*flowRow
+	places  []place    // by number of an entry, in the order of memory
+	free    []uint32   // pairs of entries; what was freed last is given out last
+	resting []*flowRow // have ended, and a program may still hold their number
 	pending []*flowRow
-	frames  uint64       // carried by the kernel
-	mirrors *mirrorTable // captures that want to see every frame; nil: none
+	found   []uint32        // rows of a process before that nobody has asked yet
+	frames  uint64          // carried by the kernel
+	leads   [MaxPorts]int32 // rows to a port
+	shares  *share.Table    // of containers
+	count   atomic.Int32    // rows
+	firsts  atomic.Uint64   // how often a row led to a port that had none
+}
+
+// place is what userspace knows of an entry.
+type place struct {
+	link  share.Link
+	row   *flowRow // nil: none
+	rests bool     // a program may still hold its number
 }
 
 // flowRow is what userspace knows of a row.
 type flowRow struct {
-	key     FlowKey
-	slot    uint32
-	in, out frame.PortID
-	since   int64  // ns, when it took its state
-	seen    int64  // ns, when packets was last found changed
-	settled bool   // before is valid
-	before  uint64 // port.Account.In when every earlier frame had been counted
-	lost    uint64 // frames of the port, when it became ready
+	flow flowID
+	decision
+	ports   [2]*portEntry // it comes in by and goes out by
+	number  uint32        // of its entry
+	holder  int           // the container that it is counted on
+	since   int64         // ns, when it took its state
+	seen    int64         // ns, when packets was last found changed
+	settled bool          // before is valid
+	before  uint64        // flowmap.Tally.In when every earlier frame had been counted
+	lost    uint64        // frames of the port, when it became ready
 	// Read so far.
 	packets, bytes uint64
-	tuple          header.Tuple // as the frames come in
-	routed         bool         // conntrack knows it, otherwise account does
 }
 
-func newFlowTable(maps FlowMaps) *flowTable {
+func newFlowTable(maps bpfmap.Flows, entries []flowmap.Entry) *flowTable {
 	if maps == nil {
 		return nil
 	}
-	t := &flowTable{maps: maps, slots: maps.Slots(), offers: make(chan flowOffer, 256), rows: make(map[FlowKey]*flowRow)}
-	for i := range t.slots {
-		t.free = append(t.free, uint32(len(t.slots)-1-i))
+	t := &flowTable{maps: maps, jiffy: time.Second / time.Duration(maps.InJiffies(time.Second)), entries: entries, offers: make(chan flowID, 256), nudge: make(chan struct{}, 1), rows: make(map[flowmap.Key]*flowRow)}
+	t.places = make([]place, len(t.entries))
+	t.shares = share.New((*rowEntries)(t), MaxPorts, 0)
+	for i := range len(t.entries) / 2 {
+		t.free = append(t.free, uint32(i))
 	}
 	return t
+}
+
+// entry is the memory of a row.
+func (t *flowTable) entry(r *flowRow) *flowmap.Entry { return &t.entries[r.number] }
+
+// number finds an entry for a decision: the other half of the pair that has the flow's
+// frames the other way, or the first of a new one that its container may have.
+func (t *flowTable) number(d *decision, holder int) (uint32, bool) {
+	if o := t.rows[d.other]; o != nil {
+		p := &t.places[o.number^1]
+		return o.number ^ 1, p.row == nil && !p.rests
+	}
+	if !t.mayTake(holder) {
+		return 0, false
+	}
+	return t.free[0] * 2, true
+}
+
+// assign gives a row its entry.
+func (t *flowTable) assign(r *flowRow) {
+	if t.places[r.number^1].row == nil {
+		t.free = t.free[1:] // the pair is a new one
+	}
+	t.enterRow(r)
+}
+
+// enterRow makes a row one of the table.
+func (t *flowTable) enterRow(r *flowRow) {
+	t.places[r.number].row = r
+	t.rows[r.row.Key] = r
+	t.shares.Enter(r.number+1, r.holder, 0, 1)
+	t.count.Add(1)
+	if t.leads[r.out]++; t.leads[r.out] == 1 {
+		t.firsts.Add(1)
+	}
 }
 
 // run enters offers until done is closed.
@@ -161,12 +145,14 @@ func (t *flowTable) run(sw *Switch, done <-chan struct{}) {
 		case <-done:
 			tick.Stop()
 			return
-		case o := <-t.offers:
+		case f := <-t.offers:
 			t.mu.Lock()
-			if t.enter(o, sw) {
+			if t.enter(f, sw) {
 				tick.Reset(flowSettle)
 			}
 			t.mu.Unlock()
+		case <-t.nudge:
+			tick.Reset(flowSettle)
 		case <-tick.C:
 			t.mu.Lock()
 			if !t.settle(sw) {
@@ -177,41 +163,60 @@ func (t *flowTable) run(sw *Switch, done <-chan struct{}) {
 	}
 }
 
-// enter writes a row, unless what it was decided by has changed meanwhile. It
-// needs mu; Install takes it after the new snapshot stands.
-func (t *flowTable) enter(o flowOffer, sw *Switch) bool {
-	p := t.maps.Port(o.key.Ifindex)
-	if t.mirrors.sees(o.in, o.out) || sw.snapshot.Load() != o.snapshot || p == nil {
+// enter writes a row for a flow, if the kernel may carry it now. It needs mu: a change
+// that is made meanwhile asks the row again when it gets mu.
+func (t *flowTable) enter(f flowID, sw *Switch) bool {
+	if len(t.found) > 0 {
 		return false
 	}
-	now := sw.cfg.Now()
-	if r := t.rows[o.key]; r != nil && atomic.LoadUint32(&t.slots[r.slot].State) == FlowOff {
-		t.remove(sw, r) // it ended, and began anew
-	} else if r != nil {
-		if r.since = now; !slices.Contains(t.pending, r) {
-			t.pending = append(t.pending, r)
+	d, ok := sw.view().decide(&f)
+	if !ok {
+		return false
+	}
+	ports := [2]*portEntry{sw.ports[f.in].Load(), sw.ports[d.out].Load()}
+	if ports[0] == nil || ports[1] == nil || ports[0].tally == nil {
+		return false // one was removed a moment ago, or no program looks there
+	}
+	now := sw.now()
+	if r := t.rows[d.row.Key]; r != nil {
+		if r.decision == d && !t.isOff(r) {
+			if r.since = now; !slices.Contains(t.pending, r) {
+				t.pending = append(t.pending, r)
+			}
+			return true
 		}
-		return true
+		t.end([]*flowRow{r})
+		t.resting = append(t.resting, r)
+		return false // its entry rests; it is offered again
 	}
-	if len(t.free) == 0 {
+	holder := rowHolder(sw.snapshot.Load(), f.in, d.out)
+	n, ok := t.number(&d, holder)
+	if !ok {
 		return false
 	}
-	r := &flowRow{key: o.key, slot: t.free[len(t.free)-1], in: o.in, out: o.out, since: now, seen: now, tuple: o.tuple, routed: o.row.Flags&FlowRewrite != 0}
-	m := &t.slots[r.slot]
-	*m = o.row
-	if r.routed && !sw.conntrack.lend(r, m, &o.to) {
+	r := &flowRow{flow: f, decision: d, ports: ports, number: n, holder: holder, since: now, seen: now}
+	m := t.entry(r)
+	// No program finds it yet. From lend on the end of the flow turns it off.
+	m.Begin(&d.row)
+	if r.routed && !sw.conntrack.Lend(&r.flow.tuple, r.to, r.number) {
+		m.End()
 		return false
 	}
-	atomic.StoreUint32(&m.State, FlowPending)
-	if t.maps.Insert(o.key, r.slot) != nil {
-		atomic.StoreUint32(&m.State, FlowOff)
+	if !r.routed {
+		m.Half.Ended = 0
+		m.Timeout = t.maps.InJiffies(sw.snapshot.Load().timeouts.Lasting(f.tuple.Proto))
+		ports[0].owner.accounts.lent(m, &r.flow.tuple)
+	}
+	if t.maps.Insert(d.row.Key, n) != nil {
+		m.End()
 		if r.routed {
-			sw.conntrack.takeBack(r, m)
+			sw.conntrack.TakeBack(&r.flow.tuple, r.number)
 		}
 		return false
 	}
-	t.free = t.free[:len(t.free)-1]
-	t.rows[o.key] = r
+	// Lend has put into the entry the counts of before.
+	r.packets, r.bytes = m.Packets, m.Bytes
+	t.assign(r)
 	t.pending = append(t.pending, r)
 	return true
 }
@@ -219,10 +224,10 @@ func (t *flowTable) enter(o flowOffer, sw *Switch) bool {
 // settle makes rows ready of whose flows no uncounted frame is under way, and drains
 // those that would never be. It reports whether some want to be looked at again.
 func (t *flowTable) settle(sw *Switch) bool {
-	now := sw.cfg.Now()
+	now := sw.now()
 	keep := t.pending[:0]
 	for _, r := range t.pending {
-		if p := t.maps.Port(r.key.Ifindex); p != nil && t.rows[r.key] == r && t.advance(sw, r, p, now) {
+		if t.rows[r.row.Key] == r && t.advance(sw, r, now) {
 			keep = append(keep, r)
 		}
 	}
@@ -231,29 +236,29 @@ func (t *flowTable) settle(sw *Switch) bool {
 }
 
 // advance takes a row one step on.
-func (t *flowTable) advance(sw *Switch, r *flowRow, p *port.Account, now int64) (again bool) {
-	state := &t.slots[r.slot].State
+func (t *flowTable) advance(sw *Switch, r *flowRow, now int64) (again bool) {
+	state, p := &t.entry(r).State, r.ports[0].tally
 	switch atomic.LoadUint32(state) {
-	case FlowPending:
+	case flowmap.Pending:
 		if !r.settled && now-r.since > int64(flowSettle) {
 			r.settled, r.before = true, atomic.LoadUint64(&p.In)
 		}
 		if r.settled && p.Done() < r.before {
-			sw.kernelDrops(r.in) // some of them may be lost
+			sw.kernelDrops(r.flow.in) // some of them may be lost
 		} else if r.settled {
-			r.since, r.lost = now, sw.kernelDrops(r.in)
-			atomic.StoreUint32(state, FlowReady)
+			r.since, r.lost = now, sw.kernelDrops(r.flow.in)
+			return atomic.CompareAndSwapUint32(state, flowmap.Pending, flowmap.Ready)
 		}
-	case FlowReady:
-		switch lost := sw.kernelDrops(r.in) != r.lost; {
-		case lost && atomic.CompareAndSwapUint32(state, FlowReady, FlowDrain):
+	case flowmap.Ready:
+		switch lost := sw.kernelDrops(r.flow.in) != r.lost; {
+		case lost && atomic.CompareAndSwapUint32(state, flowmap.Ready, flowmap.Drain):
 			r.since = now
 		case now-r.since > int64(flowPatience):
 			return false // until it is offered again
 		}
-	case FlowDrain:
-		sw.kernelDrops(r.in) // tells the program what was lost since
-		if now-r.since > int64(flowDrain) && atomic.CompareAndSwapUint32(state, FlowDrain, FlowReady) {
+	case flowmap.Drain:
+		sw.kernelDrops(r.flow.in) // tells the program what was lost since
+		if now-r.since > int64(flowDrain) && atomic.CompareAndSwapUint32(state, flowmap.Drain, flowmap.Ready) {
 			return false
 		}
 	default:
@@ -270,110 +275,14 @@ func (s *Switch) kernelDrops(id frame.PortID) uint64 {
 	return 0
 }
 
-// flush gives all flows that match back to the switch.
-func (t *flowTable) flush(sw *Switch, match func(*flowRow) bool) {
-	if t == nil {
-		return
-	}
+// StepFlows enters the flows that were offered and takes the rows one step on. Start has a
+// goroutine for it; tests with their own clock call it themselves.
+func (s *Switch) StepFlows() {
+	t := s.flows
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range t.rows {
-		if match(r) {
-			t.remove(sw, r)
-		}
+	for len(t.offers) > 0 {
+		t.enter(<-t.offers, s)
 	}
-}
-
-// show keeps the flows of ports that are captured with the switch.
-func (t *flowTable) show(sw *Switch, m *mirrorTable) {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	t.mirrors = m
-	t.mu.Unlock()
-	t.flush(sw, func(r *flowRow) bool { return m.sees(r.in, r.out) })
-}
-
-// sees reports whether a capture copies what comes in at one port or goes out at the
-// other.
-func (m *mirrorTable) sees(in, out frame.PortID) bool {
-	return m != nil && len(m.ports[in])+len(m.ports[out]) > 0
-}
-
-// remove ends a row. Its slot rests until no program can hold it any more.
-func (t *flowTable) remove(sw *Switch, r *flowRow) {
-	atomic.StoreUint32(&t.slots[r.slot].State, FlowOff)
-	_ = t.maps.Delete(r.key)
-	t.read(sw, r, sw.cfg.Now())
-	if r.routed {
-		sw.conntrack.takeBack(r, &t.slots[r.slot])
-	}
-	delete(t.rows, r.key)
-	t.resting = append(t.resting, r.slot)
-}
-
-// read adds what the kernel carried to the counters of the ports and of the flow. It
-// reports whether there was something, and whether the flow still lives.
-func (t *flowTable) read(sw *Switch, r *flowRow, now int64) (carried, lives bool) {
-	m := &t.slots[r.slot]
-	packets, bytes := atomic.LoadUint64(&m.Packets)-r.packets, atomic.LoadUint64(&m.Bytes)-r.bytes
-	if packets == 0 {
-		return false, true
-	}
-	r.packets += packets
-	r.bytes += bytes
-	t.frames += packets
-	if e := sw.ports[r.in].Load(); e != nil {
-		e.counters[0].rx.Add(packets)
-		e.counters[0].rxBytes.Add(bytes)
-		if !r.routed {
-			e.owner.accounts.carried(r, packets, bytes, now)
-		}
-	}
-	if e := sw.ports[r.out].Load(); e != nil {
-		e.counters[0].tx.Add(packets)
-		e.counters[0].txBytes.Add(bytes)
-	}
-	return true, !r.routed || sw.conntrack.carried(r, packets, bytes, now)
-}
-
-// sweep reads the counters and ends idle rows.
-func (t *flowTable) sweep(sw *Switch, now int64) {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.free, t.resting = append(t.free, t.resting...), t.resting[:0]
-	for _, r := range t.rows {
-		carried, lives := t.read(sw, r, now)
-		switch {
-		case carried:
-			r.seen = now
-			t.slots[r.slot].Flags |= FlowSure
-			if !lives {
-				t.remove(sw, r)
-			}
-		case now-r.seen > int64(flowIdle):
-			t.remove(sw, r)
-		}
-	}
-}
-
-// stats reads the counters.
-func (t *flowTable) stats(sw *Switch) (st FlowStats) {
-	if t == nil {
-		return st
-	}
-	t.sweep(sw, sw.cfg.Now())
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	st.Rows, st.Frames = len(t.rows), t.frames
-	for _, r := range t.rows {
-		if atomic.LoadUint32(&t.slots[r.slot].State) == FlowActive {
-			st.Active++
-		}
-	}
-	return st
+	t.settle(s)
 }

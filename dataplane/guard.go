@@ -12,7 +12,8 @@ import (
 func (w *worker) guard(s *Snapshot) {
 	keep := w.live[:0]
 	for _, f := range w.live {
-		if why := w.admit(f, s.ports[f.In], s); why != NotDropped {
+		if why := admit(f, s.ports[f.In], s); why != NotDropped {
+			w.tellGuard(s, f, why)
 			w.drop(f, why)
 			continue
 		}
@@ -22,11 +23,13 @@ func (w *worker) guard(s *Snapshot) {
 }
 
 // admit decides about one frame.
-func (w *worker) admit(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
+func admit(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 	l := &f.Layers
 	switch {
 	case in.Kind == PortUplink:
-		return NotDropped
+		return admitUplink(l, s)
+	case in.Kind == PortHost && l.Src.IsZero():
+		return DropNotFromHost // the kernel's side says so
 	case l.Src.IsMulticast() || l.Src.IsZero():
 		return DropBadSource
 	case l.Dst.IsReserved():
@@ -36,21 +39,35 @@ func (w *worker) admit(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 	case in.Kind == PortHost:
 		return admitHost(f, in, s)
 	case l.Src == in.network.GatewayMAC:
-		// Our own address comes back: somebody joined two ports behind our back.
-		w.tell(s, EventLoop, f, in.network.HostPort)
 		return DropSpoofedMAC
 	case !in.Guarded:
 		return NotDropped
 	case l.Src != in.MAC:
-		w.tellSpoof(s, f)
 		return DropSpoofedMAC
 	}
 	return admitContainer(f, in)
 }
 
+// admitUplink passes what a socket filter has chosen, unless its source is an address of
+// ours: nobody beyond an uplink speaks from one (BCP 38). The host's own packets to its other
+// addresses never leave it.
+func admitUplink(l *header.Layers, s *Snapshot) DropReason {
+	if l.Kind >= header.KindIP && s.lookup(l.Tuple.Src).ours() {
+		return DropForgedSource
+	}
+	return NotDropped
+}
+
+// ours reports whether the addresses of a route are the host's or of a network's subnet.
+func (r *route) ours() bool {
+	return r != nil && (r.Kind == RouteLocal || r.Kind == routeNetwork)
+}
+
 // admitHost passes the host's own packets only. With ip_forward on, the kernel
 // would also route a LAN neighbour's packets to a container's address, past
-// every published port (the direct routing of moby#45610).
+// every published port (the direct routing of moby#45610). The program at the
+// TAP's egress, which sees where a frame came from, takes the source MAC address
+// from those; here is what can be told by addresses.
 func admitHost(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 	l := &f.Layers
 	if l.Src != in.network.GatewayMAC {

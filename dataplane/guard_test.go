@@ -31,8 +31,9 @@ func TestL04L06PinnedMAC(t *testing.T) {
 	}{
 		{"a stranger's", stranger, MAC("c3"), dataplane.EventSpoof},
 		{"another container's", MAC("c1"), MAC("c3"), dataplane.EventSpoof},
-		{"another container's, broadcast", MAC("c1"), header.Broadcast, dataplane.EventLoop},
-		{"the gateway's", MAC("host1"), MAC("c3"), dataplane.EventLoop},
+		{"another container's, broadcast", MAC("c1"), header.Broadcast, dataplane.EventSpoof},
+		{"the gateway's", MAC("host1"), MAC("c3"), dataplane.EventSpoof},
+		{"the gateway's, broadcast", MAC("host1"), header.Broadcast, dataplane.EventSpoof},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := guarded(t)
@@ -316,14 +317,14 @@ func TestL14SourceGuard(t *testing.T) {
 		l.Send("c2", v6(LinkLocal(MAC("c2")), LinkLocal(MAC("c3")), MAC("c3")))
 		l.Expect("c3")
 		// A further address of the same port.
-		l.Config.Hosts = append(l.Config.Hosts, dataplane.HostConfig{Addr: netip.MustParseAddr("10.1.0.99"), Network: 1, MAC: MAC("c2"), Port: l.Port("c2")})
+		l.Config.Stations = append(l.Config.Stations, dataplane.StationConfig{Addr: netip.MustParseAddr("10.1.0.99"), Network: 1, MAC: MAC("c2"), Port: l.Port("c2")})
 		l.Install()
 		l.Send("c2", targets["neighbour"]("10.1.0.99"))
 		l.Expect("c3")
 	})
 	t.Run("no address of a family", func(t *testing.T) {
 		l := guarded(t)
-		l.Config.Hosts = slices.DeleteFunc(l.Config.Hosts, func(h dataplane.HostConfig) bool { return h.Port == l.Port("c2") && h.Addr.Is6() })
+		l.Config.Stations = slices.DeleteFunc(l.Config.Stations, func(h dataplane.StationConfig) bool { return h.Port == l.Port("c2") && h.Addr.Is6() })
 		l.Install()
 		l.Send("c2", v6("::", IPv6("c3"), MAC("c3")))
 		l.ExpectDrop("c2", dataplane.DropSpoofedIP, 1)

@@ -13,7 +13,7 @@ import (
 // published ports are not concerned.
 func TestC11NoHostAccess(t *testing.T) {
 	l := New(t)
-	l.Config.Networks[0].NoHostAccess = true
+	l.Policy[0].NoHostAccess = true
 	l.Publish(8080, "c2", 80)
 	for _, dst := range []string{"10.1.0.1", HostAddr, "10.2.0.1"} {
 		for name, f := range map[string][]byte{
@@ -89,4 +89,46 @@ func TestC11NoHostAccess(t *testing.T) {
 	l.Expect("up")
 	l.Send("c4", UDP("c4", 6000, "10.2.0.1:53", "x"))
 	l.Expect("host2")
+}
+
+// An error about a flow that may not go on any more is of no flow.
+func TestErrorsOfForbiddenFlows(t *testing.T) {
+	l := New(t)
+	l.Send("c1", UDP("c1", 5000, World+":53", "x"))
+	out := l.Expect("up")
+	say := func() {
+		l.Send("up", icmpError(Packet{EthSrc: NextHopMAC, EthDst: MAC("up"), Src: World, Dst: HostAddr}, 3, 3, out))
+	}
+	say()
+	l.Expect("c1")
+	l.Policy[0].Internal = true
+	l.Install()
+	say()
+	if got := l.Got("c1"); len(got) > 0 {
+		t.Errorf("c1 got %s", Describe(got[0]))
+	}
+	l.ExpectDrop("up", dataplane.DropUnmatchedError, 1)
+}
+
+// TestS63UnicastInAFrameForMany: a packet for an address of the host in a broadcast or
+// multicast frame is not the host's, whose relay would take it to a published port around
+// the policy of who sent it (RFC 1122, 3.3.6). One for many is.
+func TestS63UnicastInAFrameForMany(t *testing.T) {
+	l := New(t)
+	for _, mac := range []header.MAC{header.Broadcast, {1, 0, 0x5e, 0, 0, 5}, {0x33, 0x33, 0, 0, 0, 1}} {
+		for _, dst := range []string{"10.1.0.1", HostAddr, "10.2.0.1"} {
+			l.Send("c1", Bytes(Packet{EthSrc: MAC("c1"), EthDst: mac, Src: "10.1.0.11:5000", Dst: dst + ":8080", Proto: header.ProtoUDP, Payload: []byte("x")}))
+			if host, c2 := len(l.Got("host1")), len(l.Got("c2")); host != 0 || c2 != 1 {
+				t.Errorf("to %s in a frame to %s: the host gets %d, a neighbour %d", dst, mac, host, c2)
+			}
+			l.Got("c3")
+		}
+	}
+	for _, dst := range []string{"10.1.0.255", "255.255.255.255", "224.0.0.251"} {
+		l.Send("c1", Bytes(Packet{EthSrc: MAC("c1"), EthDst: header.Broadcast, Src: "10.1.0.11:5000", Dst: dst + ":137", Proto: header.ProtoUDP, Payload: []byte("x")}))
+		if host, c2 := len(l.Got("host1")), len(l.Got("c2")); host != 1 || c2 != 1 {
+			t.Errorf("to %s: the host gets %d, a neighbour %d", dst, host, c2)
+		}
+		l.Got("c3")
+	}
 }

@@ -14,27 +14,30 @@ func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) Dr
 		return why
 	}
 	along := q.Tuple.Reverse()
-	ref, sh := w.sw.conntrack.lookup(&along)
+	ref, sh := w.sw.conntrack.Lookup(&along)
 	if ref == 0 {
-		if rt := s.lookup(l.Tuple.Dst); r.in.Kind == PortContainer && rt != nil && rt.Kind == RouteLocal && !r.in.network.NoHostAccess {
+		if r.in.Kind == PortContainer && s.isLocal(l.Tuple.Dst) && w.mayReachHost(r, s) == NotDropped {
 			r.local = true
 			return NotDropped
 		}
 		return DropUnmatchedError
 	}
-	defer sh.mu.RUnlock()
-	c, reply := w.sw.conntrack.at(ref), ref&1 == 1
+	defer sh.RUnlock()
+	c, reply := w.sw.conntrack.At(ref), ref.Reply()
+	if !s.allowed(c, w.lists) {
+		return DropUnmatchedError // its next packet finds that the flow is over
+	}
 	// It comes from where the packets of its direction come from.
-	if h := s.hosts[along.Src]; h == nil && r.in.Kind == PortContainer || h != nil && h.port != r.in.ID {
+	if !s.speaksFor(r.in, &along.Src) {
 		return DropUnmatchedError
 	}
-	if c.forged(w.sw.conntrack.rows, b, q, reply) {
+	if c.Forged(w.sw.conntrack, b, q, reply) {
 		return DropForgedError
 	}
 	// An error neither refreshes nor ends a flow (RFC 5508 REQ-6, RFC 5382
 	// REQ-10).
-	r.tracked, r.kind = true, c.kind
-	r.quoted, r.quotedTo = q, c.towards(reply).Reverse()
+	r.tracked, r.kind = true, c.Kind
+	r.quoted, r.quotedTo = q, c.Towards(reply).Reverse()
 	r.to.Dst = r.quotedTo.Src
 	// What is inside must not show outside: the error then comes from the
 	// address that the peer knows (RFC 5508 REQ-5).
@@ -68,23 +71,6 @@ func soundError(f *frame.Frame, q *header.Layers) DropReason {
 		return DropForgedError
 	}
 	return NotDropped
-}
-
-// forged reports whether an error quotes a TCP segment that its sender cannot
-// have sent lately: who is not on the path does not know the numbers. reply is
-// the direction of the error; the quoted segment went the other way.
-func (c *conn) forged(rows []FlowSlot, b []byte, q *header.Layers, reply bool) bool {
-	if q.Tuple.Proto != header.ProtoTCP || q.Kind != header.KindL4 {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.recall(rows)
-	s, o := &c.win[1], &c.win[0]
-	if reply {
-		s, o = o, s
-	}
-	return !s.sentLately(o, header.QuotedSeq(b, q))
 }
 
 // echoReply reports whether a packet answers an ICMP query, and so begins none.

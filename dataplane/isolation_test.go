@@ -3,6 +3,7 @@ package dataplane_test
 import (
 	"testing"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -59,7 +60,7 @@ func TestL16IsolatedPorts(t *testing.T) {
 	for name, f := range between("c2", "10.1.0.12") {
 		t.Run(name, func(t *testing.T) {
 			l := guarded(t)
-			l.Config.Networks[0].Isolated = true
+			l.Policy[0].Isolated = true
 			l.Install()
 			l.Send("c1", f)
 			for _, at := range []string{"c2", "c3"} {
@@ -71,7 +72,7 @@ func TestL16IsolatedPorts(t *testing.T) {
 	}
 	t.Run("gateway, world and published ports", func(t *testing.T) {
 		l := guarded(t)
-		l.Config.Networks[0].Isolated = true
+		l.Policy[0].Isolated = true
 		l.Publish(8080, "c2", 80)
 		l.Send("c1", UDP("c1", 5000, "10.1.0.1:53", "x"))
 		l.Expect("host1")
@@ -87,7 +88,7 @@ func TestL16IsolatedPorts(t *testing.T) {
 	t.Run("one port of a network", func(t *testing.T) {
 		l := guarded(t)
 		for _, c := range []string{"c1", "c2"} {
-			l.Configure(c, func(p *dataplane.PortConfig) { p.Isolated = true })
+			l.Configure(c, func(p *dataplane.PortConfig) { p.Groups = []dataplane.GroupID{policy.Isolated} })
 		}
 		l.Send("c1", l2(MAC("c2"), MAC("c1"), "x"))
 		l.ExpectDrop("c1", dataplane.DropIsolatedPort, 1)
@@ -98,7 +99,7 @@ func TestL16IsolatedPorts(t *testing.T) {
 	})
 	t.Run("nobody to flood to is counted", func(t *testing.T) {
 		l := New(t)
-		l.Config.Networks[2].Isolated = true
+		l.Policy[2].Isolated = true
 		l.Config.Networks[2].HostPort = frame.NoPort
 		for i := range l.Config.Ports {
 			if l.Config.Ports[i].ID == l.Port("host3") {

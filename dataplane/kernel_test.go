@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -70,15 +71,16 @@ func (l *kernelLab) add(t testing.TB, i int) {
 	must(t, err)
 	index, err := l.host.Index(name)
 	must(t, err)
-	var p *port.Packet
+	var k *port.Socket
 	must(t, l.host.Do(func() (err error) {
-		p, err = port.OpenPacket(port.PacketConfig{Ifindex: index, Name: name, FilterFD: -1})
+		k, err = port.OpenSocket(port.PacketConfig{Ifindex: index, Name: name, FilterFD: -1})
 		return err
 	}))
-	id, err := l.sw.AddPort(p)
-	must(t, err)
+	id := frame.PortID(i)
+	must(t, l.sw.AddPort(id, k.Descriptor()))
+	must(t, k.Close())
 	l.cfg.Ports = append(l.cfg.Ports, dataplane.PortConfig{ID: id, Network: 1, MAC: header.MAC(mac)})
-	l.cfg.Hosts = append(l.cfg.Hosts, dataplane.HostConfig{
+	l.cfg.Stations = append(l.cfg.Stations, dataplane.StationConfig{
 		Addr: netip.AddrFrom4([4]byte{10, 1, 0, byte(10 + i)}), Network: 1, MAC: header.MAC(mac), Port: id,
 	})
 }
@@ -86,9 +88,8 @@ func (l *kernelLab) add(t testing.TB, i int) {
 func (l *kernelLab) install(t testing.TB) {
 	t.Helper()
 	l.cfg.Revision++
-	s, err := dataplane.NewSnapshot(l.cfg)
-	must(t, err)
-	l.sw.Install(s)
+	l.cfg.Rules = policy.Compile(&l.cfg, nil)
+	must(t, l.sw.Install(l.cfg))
 }
 
 func must(t testing.TB, err error) {

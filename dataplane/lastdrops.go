@@ -71,7 +71,7 @@ func (r *dropRing) note(f *frame.Frame, why DropReason, now int64) {
 
 // DropInfo is a frame that was dropped, or several in a row that look alike.
 type DropInfo struct {
-	Port      frame.PortID // where it was counted: where it came in, but for the egress reasons
+	Port      frame.PortID // where it was counted: where it came in, except with the egress reasons
 	Reason    DropReason
 	Count     uint64        // at least; a flood is not noted frame by frame
 	Ago       time.Duration // the last of them
@@ -85,7 +85,7 @@ type DropInfo struct {
 // LastDrops lists the last drops of some ports, of all for nil, the latest first:
 // at most 16 of each.
 func (s *Switch) LastDrops(ports []frame.PortID) []DropInfo {
-	now := s.cfg.Now()
+	now := s.now()
 	var list []DropInfo
 	for i := range s.ports {
 		id := frame.PortID(i)

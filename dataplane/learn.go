@@ -1,10 +1,16 @@
 package dataplane
 
-import "github.com/vswitch/vswitch/dataplane/frame"
+import (
+	"github.com/vswitch/vswitch/dataplane/fdb"
+	"github.com/vswitch/vswitch/dataplane/frame"
+)
+
+// maxMACs is how many stations one port may have by default.
+const maxMACs = 8192
 
 // learnt is a station that the FDB does not know, or knows elsewhere.
 type learnt struct {
-	key fdbKey
+	key fdb.Key
 	f   *frame.Frame
 }
 
@@ -14,54 +20,60 @@ type learnt struct {
 // frozen there. Guarded ports and the host's have pinned stations only, and
 // guard has looked.
 func (w *worker) learn(s *Snapshot) {
-	db, sec := w.sw.fdb, seconds(w.now)
-	keep, last := w.live[:0], fdbKey{}
-	w.learns = w.learns[:0]
-	db.mu.RLock()
+	db, sec := w.sw.fdb, fdb.Seconds(w.now)
+	keep, last := w.live[:0], fdb.Key{}
+	w.learns, w.lies = w.learns[:0], w.lies[:0]
+	db.RLock()
 	for _, f := range w.live {
 		in := s.ports[f.In]
 		if in.Guarded || in.Kind != PortContainer {
 			keep = append(keep, f)
 			continue
 		}
-		key := fdbKeyOf(in.Network, f.VLAN, f.Layers.Src)
+		key := fdb.KeyOf(in.Network, f.VLAN, f.Layers.Src)
 		if key != last { // a batch is mostly one station's
-			switch db.hearLocked(key, f.In, sec) {
-			case heardSpoof:
-				w.tell(s, spoofKind(f), f, db.lookupLocked(key))
-				w.drop(f, DropSpoofedMAC)
+			switch db.HearLocked(key, f.In, sec) {
+			case fdb.HeardSpoof:
+				w.lies = append(w.lies, f)
 				continue
-			case heardFlap:
+			case fdb.HeardFlap:
 				w.drop(f, DropFlapping)
 				continue
-			case heardNew:
+			case fdb.HeardNew:
 				w.learns = append(w.learns, learnt{key, f})
 			}
 			last = key
 		}
 		keep = append(keep, f)
 	}
-	db.mu.RUnlock()
+	db.RUnlock()
 	w.live = keep
+	for _, f := range w.lies {
+		w.tellSource(s, f, DropSpoofedMAC)
+		w.drop(f, DropSpoofedMAC)
+	}
 	if len(w.learns) == 0 {
 		return
 	}
-	db.mu.Lock()
+	db.Lock()
 	for _, n := range w.learns {
-		if s.networks[n.key.network()] == nil || w.sw.ports[n.f.In].Load() == nil {
+		if s.networks[n.key.Network()] == nil || w.sw.ports[n.f.In].Load() == nil {
 			continue
 		}
-		was := db.lookupLocked(n.key)
-		switch db.learnLocked(n.key, n.f.In, s.ports[n.f.In].MaxMACs, sec) {
-		case learnedFrozen:
-			w.tell(s, EventFlap, n.f, db.lookupLocked(n.key))
-		case learnedMoved:
+		was := db.LookupLocked(n.key)
+		switch db.LearnLocked(n.key, n.f.In, s.ports[n.f.In].MaxMACs, sec) {
+		case fdb.LearnedFrozen:
+			w.tell(s, EventFlap, n.f, db.LookupLocked(n.key))
+		case fdb.LearnedMoved:
 			w.tell(s, EventMove, n.f, was)
-		case learnedAtLimit:
-			w.tell(s, EventStations, n.f, frame.NoPort)
-		case learnedFull:
+		case fdb.LearnedAtLimit:
+			w.tell(s, EventMACFlood, n.f, frame.NoPort)
+		case fdb.LearnedFull:
 			w.tell(s, EventFDBFull, n.f, frame.NoPort)
+			if w.manySources(n.f) {
+				w.tell(s, EventMACFlood, n.f, frame.NoPort)
+			}
 		}
 	}
-	db.mu.Unlock()
+	db.Unlock()
 }

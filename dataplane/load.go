@@ -55,7 +55,7 @@ func (l *workerLoad) begin(now int64) {
 
 // enter changes the state. It costs nothing when it is the one under way.
 func (l *workerLoad) enter(st workerState, now int64) {
-	if !observed || st == l.state {
+	if !frame.Observed || st == l.state {
 		return
 	}
 	spent := &l.spent[l.state]

@@ -93,7 +93,7 @@ func TestLoadOfARunningWorker(t *testing.T) {
 	}
 	defer sw.Close()
 	p := porttest.New("a")
-	if _, err := sw.AddPort(p); err != nil {
+	if err := sw.AddPort(0, porttest.Describe(p)); err != nil {
 		t.Fatal(err)
 	}
 	sw.Start()

@@ -5,17 +5,18 @@ import "github.com/vswitch/vswitch/dataplane/frame"
 // mirror is what a worker needs for captures. It touches none of it while no
 // capture runs.
 type mirror struct {
-	table   *mirrorTable // of this turn, nil: no capture runs
-	stories [frame.BatchSize]Verdict
-	open    []ticket // records of this turn that want their verdict
-	vec     [frame.BatchSize]*frame.Frame
-	other   Verdict     // of a frame without a story
-	tagged  frame.Frame // a frame with its tag put back
+	table     *mirrorTable // of this turn, nil: no capture runs
+	decided   *Snapshot    // what this turn is decided by
+	stories   [frame.BatchSize]Verdict
+	unsettled []ticket // records of this turn that want their verdict
+	vec       [frame.BatchSize]*frame.Frame
+	other     Verdict     // of a frame without a story
+	tagged    frame.Frame // a frame with its tag put back
 }
 
 // ticket is a record whose verdict is in stories.
 type ticket struct {
-	c     *Capture
+	c     *queue
 	at    int
 	story uint8
 }
@@ -25,7 +26,7 @@ type ticket struct {
 const noteOwn = 255
 
 // on reports whether a capture runs.
-func (m *mirror) on() bool { return observed && m.table != nil }
+func (m *mirror) on() bool { return frame.Observed && m.table != nil }
 
 // watch begins the stories of a turn. Stages tell them as they go; without a
 // capture each finds a nil table.
@@ -103,19 +104,19 @@ func (w *worker) take(t tap, id frame.PortID, point Point, frames []*frame.Frame
 		taken++
 		c.ring.write(at, f, id, point, w.now)
 		if point == PointRx {
-			w.mirror.open = append(w.mirror.open, ticket{c, at, f.Note - 1})
+			w.mirror.unsettled = append(w.mirror.unsettled, ticket{c, at, f.Note - 1})
 			continue
 		}
 		c.ring.settle(at, w.verdict(f))
 	}
-	if point != PointRx && c.dueLocked() {
-		c.tellLocked()
-	}
 	c.mu.Unlock()
+	if point != PointRx {
+		c.wake()
+	}
 	t.counts.taken[point].Add(taken)
 	if lost > 0 {
 		t.counts.lost[point].Add(lost)
-		c.lost.Add(lost)
+		c.ring.ctl.lost.Add(lost)
 	}
 }
 
@@ -126,7 +127,7 @@ func (w *worker) verdict(f *frame.Frame) *Verdict {
 	switch {
 	case f.Note == noteOwn:
 		m.other = Verdict{In: frame.NoPort, Out: f.In, Fate: FateOwn}
-	case f.Note == 0: // a fragment that was held
+	case f.Note == 0: // a fragment that was deferred
 		m.other = Verdict{In: f.In, Out: frame.NoPort}
 	default:
 		return &m.stories[f.Note-1]
@@ -134,32 +135,18 @@ func (w *worker) verdict(f *frame.Frame) *Verdict {
 	return &m.other
 }
 
-// tellLocked wakes the reader.
-func (c *Capture) tellLocked() {
-	c.waiting, c.dozing = false, false
-	if !c.closed {
-		select {
-		case c.notify <- struct{}{}:
-		default:
-		}
-	}
-}
-
 // settle gives the records of what came in their verdict, at the end of a turn.
 func (w *worker) settle() {
 	m := &w.mirror
-	for i := 0; i < len(m.open); {
-		c := m.open[i].c
-		c.mu.Lock()
-		for ; i < len(m.open) && m.open[i].c == c; i++ {
-			c.ring.settle(m.open[i].at, &m.stories[m.open[i].story])
+	for i := 0; i < len(m.unsettled); {
+		c := m.unsettled[i].c
+		for ; i < len(m.unsettled) && m.unsettled[i].c == c; i++ {
+			c.ring.settle(m.unsettled[i].at, &m.stories[m.unsettled[i].story])
 		}
-		if c.dueLocked() {
-			c.tellLocked()
-		}
-		c.mu.Unlock()
+		c.wake()
 	}
-	m.open = m.open[:0]
+	clear(m.unsettled)                                          // or the memory of captures that have ended would stay with the worker
+	m.unsettled, m.table, m.decided = m.unsettled[:0], nil, nil // an idle worker keeps no old snapshot
 }
 
 // sentTo notes a port that a frame leaves by.

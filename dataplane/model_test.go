@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -174,7 +175,10 @@ func world(t *testing.T, rng *rand.Rand) (*Lab, *model) {
 		m.ports[name] = p
 		m.stations[modelKey{p.vlan, p.mac}] = &modelStation{port: name, pinned: true}
 		l.Configure(name, func(c *dataplane.PortConfig) {
-			c.Guarded, c.Isolated, c.VLAN, c.StormRate = p.guarded, p.isolated, uint16(p.vlan), -1
+			c.Guarded, c.VLAN, c.StormRate = p.guarded, uint16(p.vlan), -1
+			if p.isolated {
+				c.Groups = []dataplane.GroupID{policy.Isolated}
+			}
 			for v, on := range p.trunk {
 				if on {
 					c.Trunk = append(c.Trunk, dataplane.VLANRange{First: uint16(v), Last: uint16(v)})

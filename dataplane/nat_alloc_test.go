@@ -9,7 +9,7 @@ import (
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
-// What TestTurnNoAllocs shows for whole packets holds for the rest of the NAT
+// What TestF36TurnNoAllocs shows for whole packets holds for the rest of the NAT
 // too: segments, fragments in and out of order, packets that are cut, errors
 // that are translated or sent, flows that are refused.
 func TestTurnNoAllocsForTheRest(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
@@ -77,7 +79,7 @@ func TestN86FlowsThatAreNoLongerAllowed(t *testing.T) {
 	// is theirs.
 	l.Send("c1", UDP("c1", 5000, web, "x"))
 	e := See(t, l.Expect("up")).From()
-	l.Config.Networks[0].Internal = true
+	l.Policy[0].Internal = true
 	l.Install()
 	l.Send("c1", UDP("c1", 5000, web, "x"))
 	if n := l.Dropped("c1", dataplane.DropInternal); n != 1 {
@@ -104,7 +106,7 @@ func TestN87PacketsBeforePublish(t *testing.T) {
 // RFC 6888 REQ-6: exempt destinations see the container's own address.
 func TestN75ExemptDestinations(t *testing.T) {
 	l := New(t)
-	eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Exempt = []netip.Prefix{netip.MustParsePrefix("203.0.113.64/26")} })
+	eachPolicy(l, func(n *policy.Network) { n.Exempt = []netip.Prefix{netip.MustParsePrefix("203.0.113.64/26")} })
 	for _, proto := range portProtos {
 		l.Send("c1", firstPacket(proto, "c1", 5000, "203.0.113.70:80"))
 		if got := See(t, l.Expect("up")); got.From() != "10.1.0.11:5000" || got.TTL != 63 {
@@ -172,7 +174,7 @@ func TestN27HairpinnedTCPFlow(t *testing.T) {
 				t.Errorf("%s saw %s -> %s", client, got.From(), got.To())
 			}
 		}
-		if c := l.Switch.Conns(); len(c) != 1 || c[0].State != "closing" || c[0].Kind != dataplane.ConnHairpin {
+		if c := l.Switch.Conns(); len(c) != 1 || c[0].State != "closing" || c[0].Kind != conntrack.KindHairpin {
 			t.Errorf("flows %+v", c)
 		}
 	}
@@ -302,8 +304,8 @@ func TestN85Martians(t *testing.T) {
 				t.Fatalf("from %s by the uplink: %d drops, want %d: %s", src, dropped("up"), n, l.Drops())
 			}
 		}
-		if got := l.Dropped("up", dataplane.DropMartian); got != n {
-			t.Errorf("%d martians counted, want %d", got, n)
+		if martians, forged := l.Dropped("up", dataplane.DropMartian), l.Dropped("up", dataplane.DropForgedSource); martians != 5 || forged != 4 {
+			t.Errorf("%d martians counted and %d of our addresses, want 5 and 4", martians, forged)
 		}
 		// A packet of a living flow that comes from the wrong side.
 		l.Send("c1", firstPacket(proto, "c1", 5000, web))
@@ -317,7 +319,7 @@ func TestN85Martians(t *testing.T) {
 // Only a published address and port leads in.
 func TestN82NothingElseLeadsIn(t *testing.T) {
 	l := New(t)
-	l.Config.Publish = []dataplane.PublishConfig{{Proto: header.ProtoUDP, HostAddr: netip.MustParseAddr("198.51.100.77"), First: 8080, Last: 8080, Addr: netip.MustParseAddr("10.1.0.11"), Target: 80}}
+	l.Config.Publish = []dataplane.PublishConfig{{Proto: header.ProtoUDP, HostAddr: header.AddrFrom(netip.MustParseAddr("198.51.100.77")), HostFirst: 8080, HostLast: 8080, ContainerAddr: header.AddrFrom(netip.MustParseAddr("10.1.0.11")), ContainerFirst: 80}}
 	l.Config.Routes = append(l.Config.Routes, dataplane.RouteConfig{Prefix: netip.MustParsePrefix("198.51.100.77/32"), Kind: dataplane.RouteLocal})
 	l.Install()
 	n := uint64(0)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
@@ -38,7 +39,7 @@ func TestShortConnectionsAreNeverKeptOut(t *testing.T) {
 	t.Run("by the quota", func(t *testing.T) {
 		l := New(t)
 		for i := range l.Config.Ports {
-			l.Config.Ports[i].Quota = dataplane.Quota{Flows: 100}
+			l.Config.Ports[i].Quota = conntrack.Quota{Flows: 100}
 		}
 		l.Install()
 		for i := range 1000 {
@@ -49,7 +50,7 @@ func TestShortConnectionsAreNeverKeptOut(t *testing.T) {
 	})
 	t.Run("by the ports", func(t *testing.T) {
 		l := New(t)
-		l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61000, Last: 61049}}
+		l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61049}}
 		l.Install()
 		for i := range 1000 {
 			if !openAndClose(l, uint16(10000+i)) {
@@ -71,7 +72,7 @@ func TestShortConnectionsAreNeverKeptOut(t *testing.T) {
 // makes no room.
 func TestClosedFlowsMakeRoomOnlyInNeed(t *testing.T) {
 	l := New(t)
-	l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61000, Last: 61001}}
+	l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61001}}
 	l.Install()
 	openAndClose(l, 10000)
 	l.Advance(200 * time.Second)

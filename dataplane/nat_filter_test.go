@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
@@ -14,15 +15,15 @@ import (
 // port unless a network asks for endpoint-independent filtering.
 func TestN09N22N76FilteringIsConfigured(t *testing.T) {
 	for _, proto := range portProtos {
-		for _, filter := range []dataplane.Filter{dataplane.FilterAPDF, dataplane.FilterEIF} {
+		for _, filter := range []policy.Filter{policy.FilterAPDF, policy.FilterEIF} {
 			l := New(t)
-			eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = filter })
+			eachPolicy(l, func(n *policy.Network) { n.Filter = filter })
 			l.Advance(121 * time.Second)
 			e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, proto, "c1", 5000, web))
 			strangers := []string{"203.0.113.10:80", World + ":81"}
 			for n, from := range strangers {
 				l.Send("up", Inbound(proto, from, e, SYN, "stranger"))
-				if filter == dataplane.FilterAPDF {
+				if filter == policy.FilterAPDF {
 					l.ExpectDrop("up", dataplane.DropUnclaimed, uint64(n+1))
 					continue
 				}
@@ -47,13 +48,13 @@ func TestN09N22N76FilteringIsConfigured(t *testing.T) {
 func TestN09FilterOfANetworkChanges(t *testing.T) {
 	for _, proto := range portProtos {
 		l := New(t)
-		eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterEIF })
+		eachPolicy(l, func(n *policy.Network) { n.Filter = policy.FilterEIF })
 		l.Advance(121 * time.Second)
 		e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, proto, "c1", 5000, web))
 		stranger := Inbound(proto, "203.0.113.10:80", e, SYN, "stranger")
 		l.Send("up", stranger)
 		l.Expect("c1")
-		eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterAPDF })
+		eachPolicy(l, func(n *policy.Network) { n.Filter = policy.FilterAPDF })
 		l.Send("up", stranger)
 		l.ExpectDrop("up", dataplane.DropUnclaimed, 1)
 		l.Send("up", Inbound(proto, "203.0.113.10:81", e, SYN, "another"))
@@ -66,7 +67,7 @@ func TestN09FilterOfANetworkChanges(t *testing.T) {
 // RFC 7857 section 6: endpoint-independent filtering is for each protocol.
 func TestN66EIFIsPerProtocol(t *testing.T) {
 	l := New(t)
-	eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterEIF })
+	eachPolicy(l, func(n *policy.Network) { n.Filter = policy.FilterEIF })
 	l.Advance(121 * time.Second)
 	e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, header.ProtoTCP, "c1", 5000, web))
 	l.Send("up", Inbound(header.ProtoUDP, "203.0.113.10:80", e, 0, "x"))
@@ -76,10 +77,10 @@ func TestN66EIFIsPerProtocol(t *testing.T) {
 // RFC 7857 section 7: neither what was filtered, nor strangers, nor ICMP errors
 // and RSTs that answer them keep a mapping alive.
 func TestN67OnlyTheContainerKeepsAMappingAlive(t *testing.T) {
-	for _, filter := range []dataplane.Filter{dataplane.FilterAPDF, dataplane.FilterEIF} {
+	for _, filter := range []policy.Filter{policy.FilterAPDF, policy.FilterEIF} {
 		for _, proto := range portProtos {
 			l := New(t)
-			eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = filter })
+			eachPolicy(l, func(n *policy.Network) { n.Filter = filter })
 			l.Advance(121 * time.Second)
 			e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, proto, "c1", 5000, web))
 			life := 120
@@ -90,7 +91,7 @@ func TestN67OnlyTheContainerKeepsAMappingAlive(t *testing.T) {
 				l.Advance(30 * time.Second)
 				l.Send("up", Inbound(proto, "203.0.113.10:80", e, SYN, "stranger"))
 				got := l.Got("c1")
-				if want := filter == dataplane.FilterEIF && at < life; (len(got) == 1) != want {
+				if want := filter == policy.FilterEIF && at < life; (len(got) == 1) != want {
 					t.Fatalf("filter %d, protocol %d, %d s: arrived %v, want %v; drops %s", filter, proto, at, len(got) == 1, want, l.Drops())
 				}
 				if len(got) == 0 {
@@ -114,7 +115,7 @@ func TestN67OnlyTheContainerKeepsAMappingAlive(t *testing.T) {
 // what it says keeps nothing alive.
 func TestN67AnAnsweredStranger(t *testing.T) {
 	l := New(t)
-	eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterEIF })
+	eachPolicy(l, func(n *policy.Network) { n.Filter = policy.FilterEIF })
 	l.Advance(121 * time.Second)
 	e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, header.ProtoUDP, "c1", 5000, web))
 	stranger := Inbound(header.ProtoUDP, "203.0.113.10:80", e, 0, "x")

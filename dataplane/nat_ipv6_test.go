@@ -75,6 +75,7 @@ func TestN89IPv6(t *testing.T) {
 	t.Run("fragments", func(t *testing.T) {
 		whole := v6.From("c1", 5000, v6.At(v6.World, 80), Packet{Proto: header.ProtoUDP, Payload: make([]byte, 3000)})
 		frags := fragment6(whole, 1400)
+		frags[1][header.EthernetLen+40] = header.ProtoTCP // only that of the first counts (RFC 8200, 4.5)
 		for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}} {
 			l := newLab()
 			n := 0

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
@@ -44,9 +46,17 @@ func eachNetwork(l *Lab, change func(*dataplane.NetworkConfig)) {
 	l.Install()
 }
 
+// eachPolicy changes what every network says of its containers.
+func eachPolicy(l *Lab, change func(*policy.Network)) {
+	for i := range l.Policy {
+		change(&l.Policy[i])
+	}
+	l.Install()
+}
+
 // scaled is n, or a twentieth of it under the race detector.
 func scaled(n int) int {
-	if dataplane.UnderRace {
+	if labtest.UnderRace {
 		return n / 20
 	}
 	return n
@@ -54,7 +64,7 @@ func scaled(n int) int {
 
 // wholeOnly skips a test whose numbers cannot be scaled.
 func wholeOnly(t *testing.T) {
-	if dataplane.UnderRace {
+	if labtest.UnderRace {
 		labtest.Racing.Skip(t, "one goroutine and a hundred thousand flows")
 	}
 }
@@ -62,7 +72,7 @@ func wholeOnly(t *testing.T) {
 // noQuota lifts the quotas, where a test is about something else.
 func noQuota(l *Lab) {
 	for i := range l.Config.Ports {
-		l.Config.Ports[i].Quota = dataplane.Quota{Flows: -1, Rate: -1}
+		l.Config.Ports[i].Quota = conntrack.Quota{Flows: -1, Rate: -1}
 	}
 	l.Install()
 }
@@ -127,7 +137,7 @@ func TestN03N26N63NoPortOverloading(t *testing.T) {
 func TestN04PortClassIsKept(t *testing.T) {
 	for _, proto := range portProtos {
 		l := New(t)
-		l.Config.MasqueradePorts = []dataplane.PortRange{{First: 0, Last: 1100}, {First: 61000, Last: 61999}}
+		l.Config.MasqueradePorts = []conntrack.PortRange{{First: 0, Last: 1100}, {First: 61000, Last: 61999}}
 		l.Install()
 		for i := range uint16(200) {
 			if q := outPort(l, proto, "c1", 500+i, web); q == 0 || q > 1023 {
@@ -172,41 +182,41 @@ func TestN07Refresh(t *testing.T) {
 // another's, also after the switch has lost its memory; ports with filtering by
 // address and port, and those of tracked TCP, may be reused at once.
 func TestN77FreedPortsRest(t *testing.T) {
-	four := func(filter dataplane.Filter) *Lab {
+	four := func(filter policy.Filter) *Lab {
 		l := New(t)
-		l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61000, Last: 61003}}
-		eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = filter })
+		l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61003}}
+		eachPolicy(l, func(n *policy.Network) { n.Filter = filter })
 		l.Advance(121 * time.Second)
 		return l
 	}
 	for _, tc := range []struct {
 		proto  uint8
-		filter dataplane.Filter
+		filter policy.Filter
 		free   int
 	}{
-		{header.ProtoUDP, dataplane.FilterEIF, 3},
-		{header.ProtoUDP, dataplane.FilterAPDF, 4},
-		{header.ProtoTCP, dataplane.FilterEIF, 4},
+		{header.ProtoUDP, policy.FilterEIF, 3},
+		{header.ProtoUDP, policy.FilterAPDF, 4},
+		{header.ProtoTCP, policy.FilterEIF, 4},
 	} {
 		l := four(tc.filter)
 		q := outPort(l, tc.proto, "c1", 5000, web)
-		l.Switch.FlushConns(func(dataplane.ConnInfo) bool { return true })
+		l.Switch.FlushConns(conntrack.Selector{})
 		open := func() (n int, stale bool) {
+			ports := map[uint16]bool{} // flows that nobody answers give theirs to the next
 			for i := range uint16(5) {
 				l.Send("c2", firstPacket(tc.proto, "c2", 7000+i, web))
 			}
 			for _, f := range l.Got("up") {
-				n++
-				stale = stale || See(t, f).SrcPort == q
+				ports[See(t, f).SrcPort] = true
 			}
 			l.Got("c2")
-			return n, stale
+			return len(ports), ports[q]
 		}
 		l.Advance(119 * time.Second)
 		if n, stale := open(); n != tc.free || stale != (tc.free == 4) {
 			t.Errorf("%+v: %d ports free, %d among them: %v", tc, n, q, stale)
 		}
-		l.Switch.FlushConns(func(dataplane.ConnInfo) bool { return true })
+		l.Switch.FlushConns(conntrack.Selector{})
 		l.Advance(130 * time.Second)
 		if n, _ := open(); n != 4 {
 			t.Errorf("%+v: %d ports free after the rest", tc, n)
@@ -214,7 +224,7 @@ func TestN77FreedPortsRest(t *testing.T) {
 	}
 	// A switch that has just begun does not know whose ports those were.
 	l := New(t)
-	eachNetwork(l, func(n *dataplane.NetworkConfig) { n.Filter = dataplane.FilterEIF })
+	eachPolicy(l, func(n *policy.Network) { n.Filter = policy.FilterEIF })
 	e := fmt.Sprintf("%s:%d", HostAddr, outPort(l, header.ProtoUDP, "c2", 5000, web))
 	for range 3 {
 		l.Send("up", Inbound(header.ProtoUDP, "203.0.113.10:80", e, 0, "for c1, who had this port"))
@@ -234,8 +244,13 @@ func TestN02N64N71PairedAddress(t *testing.T) {
 			Bytes(From("c1", World, Packet{Src: "10.1.0.11", Proto: header.ProtoICMP, Type: 8, ID: i})),
 		} {
 			l.Send("c1", f)
-			if got := See(t, l.Expect("up")); got.Src.String() != HostAddr {
+			got := See(t, l.Expect("up"))
+			if got.Src.String() != HostAddr {
 				t.Fatalf("left from %s", got.Src)
+			}
+			if got.Proto == header.ProtoUDP {
+				l.Send("up", Inbound(header.ProtoUDP, web, got.From(), 0, "answered"))
+				l.Expect("c1")
 			}
 		}
 	}
@@ -271,7 +286,7 @@ func twoAddresses(t *testing.T) *Lab {
 			Prefix: netip.MustParsePrefix("192.0.2.0/24"), Kind: dataplane.RouteUplink,
 			Uplink: l.Port("up"), Via: netip.MustParseAddr(NextHop), Source: e2,
 		})
-	l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61000, Last: 61049}}
+	l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61049}}
 	l.Install()
 	return l
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
@@ -18,7 +19,7 @@ import (
 // publishSCTP publishes port 8132 as another of c1.
 func publishSCTP(l *Lab, f Family, port uint16) {
 	l.Config.Publish = append(l.Config.Publish, dataplane.PublishConfig{
-		Proto: header.ProtoSCTP, First: 8132, Last: 8132, Addr: netip.MustParseAddr(f.Addr("c1")), Target: port,
+		Proto: header.ProtoSCTP, HostFirst: 8132, HostLast: 8132, ContainerAddr: header.AddrFrom(netip.MustParseAddr(f.Addr("c1"))), ContainerFirst: port,
 	})
 	l.Install()
 }
@@ -94,7 +95,7 @@ func TestN83FragmentedSCTP(t *testing.T) {
 							t.Errorf("port %d, %v: the data changed", port, order)
 						}
 					}
-					l.Switch.FlushConns(func(dataplane.ConnInfo) bool { return true })
+					l.Switch.FlushConns(conntrack.Selector{})
 				})
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
@@ -71,8 +72,8 @@ func TestN84SCTPKeepsItsPorts(t *testing.T) {
 	l.ExpectDrop("c2", dataplane.DropTupleConflict, 1)
 	l.Send("c2", sctpFrom("c2", 5000, World+":3869", "init"))
 	wantSCTP(t, l.Expect("up"), HostAddr+":5000", World+":3869")
-	if len(l.Peers) != 3 {
-		t.Errorf("%d peers are claimed, want 3: %v", len(l.Peers), l.Peers)
+	if l.Peers.Len() != 3 {
+		t.Errorf("%d peers are claimed, want 3", l.Peers.Len())
 	}
 	l.Send("up", sctpInbound(World+":3868", HostAddr+":5000", "init ack"))
 	wantSCTP(t, l.Expect("c1"), World+":3868", "10.1.0.11:5000")
@@ -87,8 +88,8 @@ func TestN84SCTPKeepsItsPorts(t *testing.T) {
 		t.Errorf("an error went to %s", got.Dst)
 	}
 	l.Advance(601 * time.Second)
-	if len(l.Peers) != 0 {
-		t.Errorf("peers outlive their flows: %v", l.Peers)
+	if l.Peers.Len() != 0 {
+		t.Error("peers outlive their flows")
 	}
 	l.Send("c2", sctpFrom("c2", 5000, World+":3868", "init"))
 	l.Expect("up")
@@ -106,23 +107,24 @@ func TestN84PeersAreClaimed(t *testing.T) {
 		l.Expect("up")
 	}
 	l.Send("c1", esp("c1", 200))
-	l.ExpectNothing() // and its place in conntrack is free again
-	if n := len(l.Switch.Conns()); n != MaxPeers || len(l.Peers) != MaxPeers {
-		t.Errorf("%d flows, %d peers, want %d", n, len(l.Peers), MaxPeers)
+	l.Expect("c1")                                 // is told, as of a full table
+	l.ExpectDrop("c1", dataplane.DropTableFull, 1) // and its place in conntrack is free again
+	if n := len(l.Switch.Conns()); n != MaxPeers || l.Peers.Len() != MaxPeers {
+		t.Errorf("%d flows, %d peers, want %d", n, l.Peers.Len(), MaxPeers)
 	}
-	if n := l.Switch.FlushConns(func(c dataplane.ConnInfo) bool { return c.Orig.Dst.String() == "203.0.113.1" }); n != 1 || len(l.Peers) != MaxPeers-1 {
-		t.Errorf("%d flushed, %d peers", n, len(l.Peers))
+	if n := l.Switch.FlushConns(conntrack.Selector{To: netip.MustParsePrefix("203.0.113.1/32")}); n != 1 || l.Peers.Len() != MaxPeers-1 {
+		t.Errorf("%d flushed, %d peers", n, l.Peers.Len())
 	}
 	l.Send("c1", esp("c1", 200))
 	l.Expect("up")
-	l.Config.Networks[0].Internal = true // no flow may go on
+	l.Policy[0].Internal = true // no flow may go on
 	l.Install()
 	for i := range MaxPeers {
 		l.Send("c1", esp("c1", 2+i))
 	}
 	l.Advance(601 * time.Second)
-	if len(l.Peers) != 0 {
-		t.Errorf("%d peers are left", len(l.Peers))
+	if l.Peers.Len() != 0 {
+		t.Errorf("%d peers are left", l.Peers.Len())
 	}
 }
 
@@ -132,7 +134,7 @@ func TestN82N83PublishedSCTP(t *testing.T) {
 	for _, port := range []uint16{8132, 80} {
 		l := New(t)
 		l.Config.Publish = append(l.Config.Publish, dataplane.PublishConfig{
-			Proto: header.ProtoSCTP, First: 8132, Last: 8132, Addr: netip.MustParseAddr(Stations["c1"]), Target: port,
+			Proto: header.ProtoSCTP, HostFirst: 8132, HostLast: 8132, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations["c1"])), ContainerFirst: port,
 		})
 		l.Install()
 		inside := fmt.Sprintf("10.1.0.11:%d", port)
@@ -160,10 +162,10 @@ func TestN82N83PublishedSCTP(t *testing.T) {
 			wantSCTP(t, l.Expect("c1"), HostAddr+":5000", inside)
 			l.Send("c1", sctpFrom("c1", port, HostAddr+":5000", "init ack"))
 			wantSCTP(t, l.Expect(c), HostAddr+":8132", Stations[c]+":5000")
-			l.Switch.FlushConns(func(i dataplane.ConnInfo) bool { return i.Kind == dataplane.ConnHairpin })
+			l.Switch.FlushConns(conntrack.Selector{Kinds: conntrack.Only(conntrack.KindHairpin)})
 		}
-		if len(l.Peers) != 0 {
-			t.Errorf("peers of flows that hold a published port: %v", l.Peers)
+		if l.Peers.Len() != 0 {
+			t.Error("peers of flows that hold a published port")
 		}
 		// Nobody takes the port for flows of its own (CVE-2021-3773).
 		l.Send("c2", sctpFrom("c2", 8132, World+":4001", "init"))

@@ -9,6 +9,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
@@ -136,7 +137,7 @@ func TestN60EveryEdgeOfTheStateMachine(t *testing.T) {
 			f.pass(true, SYN, 1000, 0, "")
 			f.pass(false, SYN|ACK, 2000, 1001, "")
 			f.pass(false, SYN|ACK, 2000, 1001, "")
-		}, "established", 24 * time.Hour},
+		}, "established", 240 * time.Second},
 		{"INIT: a SYN/ACK that answers another SYN opens nothing", func(f *tcpFlow) {
 			f.pass(true, SYN, 1000, 0, "")
 			f.pass(false, SYN|ACK, 2000, 5001, "")
@@ -184,12 +185,21 @@ func TestN60EveryEdgeOfTheStateMachine(t *testing.T) {
 			f.close(true)
 			f.pass(true, SYN, 500000, 0, "")
 			f.pass(false, SYN|ACK, 900000, 500001, "")
+			f.pass(true, ACK, 500001, 900001, "")
 		}, "established", 24 * time.Hour},
+		{"session_reopen without the last ACK", func(f *tcpFlow) {
+			f.open()
+			f.close(true)
+			f.pass(true, SYN, 500000, 0, "")
+			f.pass(false, SYN|ACK, 900000, 500001, "")
+		}, "established", 240 * time.Second},
 		{"session_reopen from the other side", func(f *tcpFlow) {
 			f.open()
 			f.close(true)
 			f.pass(false, SYN, 900000, 0, "")
 			f.pass(true, SYN|ACK, 500000, 900001, "")
+			f.pass(false, ACK, 900001, 500001, "")
+			f.pass(true, ACK, 500001, 900001, "")
 		}, "established", 24 * time.Hour},
 		{"half_reopen_inside", func(f *tcpFlow) {
 			f.open()
@@ -210,7 +220,16 @@ func TestN60EveryEdgeOfTheStateMachine(t *testing.T) {
 			f.pass(false, RST, 3001, 0, "")
 			f.pass(true, SYN, 500000, 0, "")
 			f.pass(false, SYN|ACK, 900000, 500001, "")
+			f.pass(true, ACK, 500001, 900001, "")
 		}, "established", 24 * time.Hour},
+		{"picked up in the middle: an ACK that is answered", func(f *tcpFlow) {
+			f.pass(true, ACK, 1001, 3001, "")
+			f.pass(false, ACK, 3001, 1001, "")
+		}, "established", 24 * time.Hour},
+		{"picked up in the middle: the answer is of other numbers", func(f *tcpFlow) {
+			f.pass(true, ACK, 1001, 3001, "")
+			f.pass(false, ACK, 900000, 1001, "")
+		}, "established", 240 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bothWays(t, func(t *testing.T, f *tcpFlow) {
@@ -339,7 +358,7 @@ func TestN21HalfCloseLives(t *testing.T) {
 // RFC 5382 REQ-5, RFC 7857 2.1: opening and closing have timers of their own.
 func TestN24N61TimersAreConfigured(t *testing.T) {
 	f := newFlow(t, false)
-	f.Config.Timeouts = dataplane.Timeouts{TCPOpening: 11 * time.Second, TCPClosing: 13 * time.Second, TCPEstablished: 7440 * time.Second, TCPReset: 17 * time.Second}
+	f.Config.Timeouts = conntrack.Timeouts{TCPOpening: 11 * time.Second, TCPClosing: 13 * time.Second, TCPEstablished: 7440 * time.Second, TCPReset: 17 * time.Second}
 	f.Install()
 	f.pass(true, SYN, 1000, 0, "")
 	f.lives(11 * time.Second)
@@ -351,4 +370,22 @@ func TestN24N61TimersAreConfigured(t *testing.T) {
 	f.open()
 	f.pass(false, RST, 3001, 0, "")
 	f.lives(17 * time.Second)
+}
+
+// TestScaleNobodyHasTold: of a connection that is picked up in the middle no window counts as
+// more than 16 MiB, however large its number may be meant. A stranger's segment further ahead
+// moves nothing.
+func TestScaleNobodyHasTold(t *testing.T) {
+	f := newFlow(t, true)
+	f.pass(true, ACK, 1001, 3001, "")
+	f.pass(false, ACK, 3001, 1001, "")
+	f.pass(true, ACK, 1001, 3001, "")
+	f.wantState("established")
+	const window = 16 << 20
+	f.pass(true, FIN|ACK, 1002+window, 3001, "")
+	f.wantState("established")
+	f.stopped(true, RST, 1003+window, 0)
+	f.pass(true, ACK, 1001+window, 3001, "far")
+	f.pass(true, RST, 1004+window, 0, "")
+	f.wantState("transitory")
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
@@ -117,9 +119,9 @@ func TestPublishedPortShowsTheRealClient(t *testing.T) {
 func TestRangeLeadsToRange(t *testing.T) {
 	l := New(t)
 	l.Config.Publish = []dataplane.PublishConfig{
-		{Proto: header.ProtoTCP, First: 10000, Last: 60000, Addr: netip.MustParseAddr("10.1.0.11"), Target: 5000},
+		{Proto: header.ProtoTCP, HostFirst: 10000, HostLast: 60000, ContainerAddr: header.AddrFrom(netip.MustParseAddr("10.1.0.11")), ContainerFirst: 5000},
 		// A specific address wins, whatever the order (CVE-2019-9946).
-		{Proto: header.ProtoTCP, HostAddr: netip.MustParseAddr(HostAddr), First: 20000, Last: 20000, Addr: netip.MustParseAddr("10.1.0.12"), Target: 80},
+		{Proto: header.ProtoTCP, HostAddr: header.AddrFrom(netip.MustParseAddr(HostAddr)), HostFirst: 20000, HostLast: 20000, ContainerAddr: header.AddrFrom(netip.MustParseAddr("10.1.0.12")), ContainerFirst: 80},
 	}
 	l.Install()
 	for _, tc := range []struct {
@@ -275,6 +277,8 @@ func TestN24TCPTimers(t *testing.T) {
 	e := See(t, l.Expect("up")).From()
 	l.Send("up", Inbound(header.ProtoTCP, web, e, SYN|ACK, ""))
 	l.Expect("c1")
+	l.Send("c1", Bytes(From("c1", web, Packet{Src: Stations["c1"] + ":5000", Proto: header.ProtoTCP, Flags: ACK, Seq: 1, Ack: 1})))
+	l.Expect("up")
 	l.Advance(7440 * time.Second)
 	l.Send("c1", TCP("c1", 5000, web, ACK, "still here"))
 	if got := See(t, l.Expect("up")).From(); got != e {
@@ -299,10 +303,10 @@ func TestN24TCPTimers(t *testing.T) {
 
 func TestN80PortsRunOut(t *testing.T) {
 	l := New(t)
-	l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61010, Last: 61019}, {First: 20000, Last: 20004}}
-	l.Config.Publish = []dataplane.PublishConfig{{Proto: header.ProtoUDP, First: 61015, Last: 61016, Addr: netip.MustParseAddr("10.1.0.12"), Target: 80}}
+	l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61010, Last: 61019}, {First: 20000, Last: 20004}}
+	l.Config.Publish = []dataplane.PublishConfig{{Proto: header.ProtoUDP, HostFirst: 61015, HostLast: 61016, ContainerAddr: header.AddrFrom(netip.MustParseAddr("10.1.0.12")), ContainerFirst: 80}}
 	l.Install()
-	busy := new(dataplane.BusyPorts)
+	busy := new(conntrack.BusyPorts)
 	busy.Set(header.ProtoUDP, 20003)
 	l.Switch.SetBusyPorts(busy)
 	used := map[uint16]bool{}
@@ -313,6 +317,8 @@ func TestN80PortsRunOut(t *testing.T) {
 			t.Errorf("port %d was given", p)
 		}
 		used[p] = true
+		l.Send("up", Inbound(header.ProtoUDP, web, fmt.Sprintf("%s:%d", HostAddr, p), 0, "answered"))
+		l.Expect("c1")
 	}
 	l.Send("c1", UDP("c1", 6000, web, "x"))
 	if n := l.Dropped("c1", dataplane.DropPortsExhausted); n != 1 {
@@ -337,7 +343,7 @@ func TestFlush(t *testing.T) {
 	l.Send("c1", UDP("c1", 5000, web, "x"))
 	l.Send("c2", UDP("c2", 5000, web, "x"))
 	p := See(t, l.Got("up")[0]).SrcPort
-	n := l.Switch.FlushConns(func(c dataplane.ConnInfo) bool { return c.Port == l.Port("c1") })
+	n := l.Switch.FlushConns(conntrack.Selector{Ports: []frame.PortID{l.Port("c1")}})
 	if n != 1 || len(l.Switch.Conns()) != 1 {
 		t.Errorf("flushed %d, left %d, want 1 and 1", n, len(l.Switch.Conns()))
 	}

@@ -27,6 +27,9 @@ type modelFlow struct {
 	mapped        bool           // secondSees is a mapping of first
 	state         string
 	loose         bool
+	back          bool // second was heard before first, after a start
+	ended         bool // so was its FIN, which no segment of the test acknowledges
+	proven        bool // first has acknowledged what second numbers from
 	last          time.Duration
 }
 
@@ -45,7 +48,11 @@ func (m *natModel) advance(d time.Duration) {
 	m.now += d
 	var live []*modelFlow
 	for _, f := range m.flows {
-		if m.now < f.last+modelTimeouts[f.state] {
+		keeps := modelTimeouts[f.state]
+		if f.proto == header.ProtoTCP && !f.proven {
+			keeps = min(keeps, modelTimeouts["init"])
+		}
+		if m.now < f.last+keeps {
 			live = append(live, f)
 		}
 	}
@@ -105,6 +112,14 @@ func (m *natModel) begin(proto uint8, at string, src, dst netip.AddrPort, flags 
 		f.second, f.mapped = modelEnd{"c1", modelWeb}, true
 	case at == "up" || dst.Addr() == modelHost:
 		return // nobody asked, or the host's own
+	case proto == header.ProtoTCP && at == "c1" && src == modelWeb && flags&SYN == 0 && m.now < time.Minute:
+		// The server goes on with a connection that began before the switch.
+		f.first, f.firstSees, f.second, f.secondSees = modelEnd{"up", dst}, modelEntry, f.first, dst
+		f.state, f.loose, f.back, f.ended = "init", true, true, flags&FIN != 0
+		m.flows = append(m.flows, f)
+		return f.first, f.firstSees, nil
+	case proto == header.ProtoUDP && src == modelWeb: // from its published port
+		f.second, f.secondSees = modelEnd{"up", dst}, modelEntry
 	default:
 		f.second, f.mapped = modelEnd{"up", dst}, true
 	}
@@ -118,7 +133,7 @@ func (m *natModel) begin(proto uint8, at string, src, dst netip.AddrPort, flags 
 	}
 	m.flows = append(m.flows, f)
 	if !f.mapped {
-		return f.second, src, nil
+		return f.second, f.secondSees, nil
 	}
 	f.secondSees = netip.AddrPort{}
 	for _, o := range m.flows {
@@ -150,18 +165,25 @@ func (f *modelFlow) step(first bool, flags uint8, now time.Duration) bool {
 		me, other = other, me
 	}
 	switch {
+	case was == "init" && f.back && !first:
+		f.ended = f.ended || fin
+	case was == "init" && f.back && !syn:
+		f.state, f.proven = "est", !f.ended
 	case was == "init" && !first && (syn || f.loose):
-		f.state = "est"
+		f.state, f.proven = "est", f.loose
 	case was == "init" && syn && !ack:
-		f.loose = false
+		f.loose, f.back = false, false
 	case was == "est" && fin:
 		f.state = "fin " + me
 	case was == "fin "+other && fin:
 		f.state = "closed"
 	case was == "reopen "+other && syn:
-		f.state, f.last = "est", now
+		f.state, f.last, f.proven, f.ended = "est", now, false, false
 	case (was == "closed" || was == "reopen first" || was == "reopen second") && syn && !ack:
 		f.state = "reopen " + me
+	}
+	if first && ack && !syn && !f.ended && (was == "est" || was[:2] == "fi") {
+		f.proven = true
 	}
 	if was != "closed" && was[:2] != "re" {
 		f.last = now

@@ -3,7 +3,6 @@ package dataplane
 import (
 	"sync/atomic"
 
-	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -15,34 +14,42 @@ type neighborTable struct {
 
 type neighbor struct {
 	mac  header.MAC
-	used atomic.Bool // since the resolver looked last
+	used atomic.Bool // since confirm asked last
 }
 
-func newNeighborTable(macs map[NeighborKey]header.MAC) *neighborTable {
-	t := &neighborTable{macs: make(map[NeighborKey]*neighbor, len(macs))}
+// renew makes a table out of the kernel's. Next hops that have not moved stay as they
+// are; changed says whether there are others.
+func (t *neighborTable) renew(macs map[NeighborKey]header.MAC) (fresh *neighborTable, changed bool) {
+	fresh = &neighborTable{macs: make(map[NeighborKey]*neighbor, len(macs))}
+	kept := 0
 	for k, m := range macs {
-		t.macs[k] = &neighbor{mac: m}
+		n := t.macs[k]
+		if n == nil || n.mac != m {
+			n = &neighbor{mac: m}
+		} else {
+			kept++
+		}
+		fresh.macs[k] = n
 	}
-	return t
+	return fresh, kept != len(macs) || kept != len(t.macs)
 }
 
-// neighbor returns the MAC address of a next hop.
-func (w *worker) neighbor(uplink frame.PortID, next header.Addr) (header.MAC, bool) {
-	n := w.sw.neigh.Load().macs[NeighborKey{uplink, next}]
-	if n == nil {
-		return header.MAC{}, false
-	}
-	if !n.used.Load() {
+// use notes that frames go to a next hop, so that the kernel is asked to confirm it.
+func (n *neighbor) use() {
+	if n != nil && !n.used.Load() {
 		n.used.Store(true)
 	}
-	return n.mac, true
 }
 
-// SetNeighbors replaces the table of next hops and sends what waited for one.
+// SetNeighbors replaces the table of next hops and sends what waited for one. Calls must
+// not overlap.
 func (s *Switch) SetNeighbors(macs map[NeighborKey]header.MAC) {
-	t := newNeighborTable(macs)
-	s.neigh.Store(t)
-	s.flows.flush(s, func(r *flowRow) bool { return r.routed })
+	t, changed := s.neigh.Load().renew(macs)
+	if changed {
+		s.neigh.Store(t)
+		s.grace()
+		s.flows.revalidate(s, func(r *flowRow) bool { return r.routed })
+	}
 	if s.waiting.release(t) {
 		s.workers[0].poller.Wake()
 	}

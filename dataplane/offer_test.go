@@ -4,35 +4,15 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/vswitch/vswitch/dataplane/flowmap"
+	"github.com/vswitch/vswitch/dataplane/flowmap/flowtest"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
-
-// executeRow is the kernel's program in Go: what it makes of a frame with a row.
-func executeRow(b []byte, l *header.Layers, m *FlowSlot) {
-	fold := func(old uint16, diff uint32) uint16 { return ^uint16(foldSum(uint32(^old) + diff)) }
-	ne := binary.NativeEndian
-	copy(b, m.MACs[:])
-	ip := b[l.L3:]
-	if l.Flags&header.FlagIPv6 == 0 {
-		ip[8]--
-		ne.PutUint16(ip[10:], fold(ne.Uint16(ip[10:]), m.L3Diff))
-		copy(ip[12:20], m.Addrs[:])
-	} else {
-		ip[7]--
-		copy(ip[8:40], m.Addrs[:])
-	}
-	l4 := b[l.L4:]
-	sum := l4[16:]
-	if l.Tuple.Proto == header.ProtoUDP {
-		sum = l4[6:]
-	}
-	copy(l4, m.Ports[:])
-	ne.PutUint16(sum, fold(fold(ne.Uint16(sum), m.AddrDiff), m.PortDiff))
-}
 
 // TestRowIsWhatPostroutingDoes: a row, carried out, makes the same bytes as the
 // stages.
@@ -51,18 +31,36 @@ func TestRowIsWhatPostroutingDoes(t *testing.T) {
 				binary.BigEndian.PutUint32(a[12:], rng.Uint32())
 			}
 		}
-		r := &routed{to: to, dst: header.MAC{2, 1, 1, 1, 1, byte(n)}, src: header.MAC{2, 2, 2, 2, 2, byte(n)}}
-		m := flowRewrite(r, &l)
+		h := hop{dst: header.MAC{2, 1, 1, 1, 1, byte(n)}, src: header.MAC{2, 2, 2, 2, 2, byte(n)}}
+		m := rewriteOf(&l.Tuple, &to, &h)
 
 		want, got := append([]byte(nil), b...), append([]byte(nil), b...)
 		lw := l
-		header.SetMACs(want, r.dst, r.src)
+		header.SetMACs(want, h.dst, h.src)
 		header.DecrementTTL(want, &lw)
 		header.Rewrite(want, &lw, to, false)
-		executeRow(got, &l, &m)
+		flowtest.Execute(got, &flowmap.Entry{Decision: m})
 		if d := cmp.Diff(want, got); d != "" {
 			t.Fatalf("packet %d, %v to %v (-stages +row):\n%s", n, l.Tuple, to, d)
 		}
+	}
+}
+
+// TestFlowsOfOneSetComeToAnEnd: more flows than the counter has places for take turns of half a
+// second, and leave when they are due. All are due after little more than twice as many frames.
+func TestFlowsOfOneSetComeToAnEnd(t *testing.T) {
+	const flows = 12000
+	rng := rand.New(rand.NewPCG(1, 2))
+	c := new(flowCounter)
+	going := make([]uint32, flows)
+	for i := range going {
+		going[i] = rng.Uint32()
+	}
+	for n := range int64(60) {
+		going = slices.DeleteFunc(going, func(hash uint32) bool { return c.note(hash, n*5e8).due() })
+	}
+	if len(going) > 0 {
+		t.Errorf("%d of %d flows are not due after 60 frames", len(going), flows)
 	}
 }
 

@@ -13,6 +13,7 @@ func (w *worker) parse(s *Snapshot) {
 		case s.ports[f.In] == nil:
 			w.drop(f, DropNotReady)
 		case !header.Parse(f.Data(), &f.Layers) || !f.Offload.Fits(&f.Layers):
+			w.tellMalformed(s, f)
 			w.drop(f, DropMalformed)
 		default:
 			w.live = append(w.live, f)

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -47,36 +48,46 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 		return why
 	}
 	switch {
-	case l.Tuple.Proto == header.ProtoTCP && !begins(l.TCPFlags), echoReply(l):
+	case l.Tuple.Proto == header.ProtoTCP && !conntrack.Begins(l.TCPFlags), echoReply(l):
 		return DropInvalidState
 	case l.Flags&header.FlagFragment != 0 && hasPorts(l.Tuple.Proto):
 		return DropFragment // its first fragment began none
 	}
-	owner, why := w.charge(r)
-	if why != NotDropped {
+	t, holder := w.sw.conntrack, r.holder(s)
+	if why := w.charge(r); why != NotDropped {
 		w.tell(s, EventQuota, r.f, frame.NoPort)
 		return why
 	}
-	t := w.sw.conntrack
-	ref := t.alloc(w.sw.masq)
+	ref := t.Alloc(holder)
 	if ref == 0 {
-		return DropTableFull
+		return DropShare
 	}
-	c := t.at(ref)
-	c.orig, c.kind, c.slot, c.hasNAT, c.port, c.owner = l.Tuple, r.kind, 0, false, r.out, owner
+	c := t.At(ref)
+	c.Init(l.Tuple, r.kind, r.out, holder)
 	if why := w.translateSource(r, c, s); why != NotDropped {
-		t.giveBack(ref)
+		t.GiveBack(ref)
 		return why
 	}
-	c.reply = r.to.Reverse()
-	c.revision.Store(uint32(s.revision))
-	c.begin(l, r.f.Data(), w.now)
-	if !t.insert(ref) && !w.supplant(ref) {
-		if c.hasNAT {
-			w.sw.masq.release(c.endpoint(), c.natPort())
-		}
-		t.giveBack(ref)
+	if c.Reply = r.to.Reverse(); r.answers {
+		c.Init(c.Reply, r.kind, r.in.ID, holder)
+		c.Reply = l.Tuple
+		c.BeginBack(l, r.f.Data(), w.now)
+	} else {
+		c.Begin(l, r.f.Data(), w.now)
+	}
+	c.Revision.Store(s.epoch(w.lists))
+	c.Rule.Store(uint32(r.rule.id()))
+	got := t.Insert(ref)
+	if got == conntrack.TupleTaken {
+		got = w.supplant(ref)
+	}
+	switch got {
+	case conntrack.TupleTaken, conntrack.PeerTaken:
+		t.GiveBack(ref)
 		return DropTupleConflict
+	case conntrack.PeerRefused:
+		t.GiveBack(ref)
+		return DropTableFull
 	}
 	r.tracked = true
 	return NotDropped
@@ -86,59 +97,65 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 // and inserts that: the container had spoken to the same client from its
 // service's port before the client came in by the published one, which is where
 // it listens for answers.
-func (w *worker) supplant(ref connRef) bool {
+func (w *worker) supplant(ref conntrack.Ref) conntrack.Insertion {
 	t := w.sw.conntrack
-	c := t.at(ref)
-	if c.kind != ConnPublish || c.orig.Proto == header.ProtoTCP {
-		return false
+	c := t.At(ref)
+	if c.Kind != conntrack.KindPublish || c.Orig.Proto == header.ProtoTCP {
+		return conntrack.TupleTaken
 	}
-	old, sh := t.lookup(&c.reply)
+	old, sh := t.Lookup(&c.Reply)
 	if old == 0 {
-		return t.insert(ref)
+		return t.Insert(ref)
 	}
-	sh.mu.RUnlock()
-	return t.remove(old, w.sw.masq, func(o *conn) bool { return o.kind == ConnMasquerade && o.orig == c.reply }) && t.insert(ref)
+	sh.RUnlock()
+	if !t.Remove(old, func(o *conntrack.Conn) bool { return o.Kind == conntrack.KindMasquerade && o.Orig == c.Reply }) {
+		return conntrack.TupleTaken
+	}
+	return t.Insert(ref)
 }
 
-// translateSource sets the source that the other end shall see.
-func (w *worker) translateSource(r *routed, c *conn, s *Snapshot) DropReason {
+// translateSource sets the source that the other end sees.
+func (w *worker) translateSource(r *routed, c *conntrack.Conn, s *Snapshot) DropReason {
 	l := &r.f.Layers
 	switch r.kind {
-	case ConnInbound:
-		c.slot = uint8(s.slots[l.Tuple.Dst])
+	case conntrack.KindInbound:
+		c.Slot = uint8(s.slots[l.Tuple.Dst])
 		return NotDropped
-	case ConnPublish, ConnRouted:
+	case conntrack.KindPublish, conntrack.KindRouted:
 		return NotDropped // the container sees the real client
 	}
-	h := s.hosts[l.Tuple.Src]
+	h := s.stations[l.Tuple.Src]
 	if h == nil || h.network != r.in.network {
 		return DropUnknownSource
 	}
-	c.port = r.in.ID
+	c.Port = r.in.ID
 	source, slot := l.Tuple.Dst, s.slotOf(l.Tuple.Dst) // hairpin: RFC 4787 REQ-9
-	if r.kind == ConnMasquerade {
-		if h.network.exempts(r.to.Dst) {
-			c.kind = ConnRouted
+	if r.kind == conntrack.KindMasquerade {
+		if s.keeps(r.in.behind(&l.Tuple.Src), end{side: SideOutside, addr: &r.to.Dst}, &r.to, w.lists) {
+			c.Kind = conntrack.KindRouted
 			return NotDropped
 		}
 		source, slot = r.route.source, r.route.slot
 	}
 	r.to.Src = source
-	c.slot = uint8(slot)
+	c.Slot = uint8(slot)
 	if !hasPorts(l.Tuple.Proto) || l.Tuple.Proto == header.ProtoSCTP {
 		return translatePeer(r, s)
 	}
-	// Of an ICMP query the port is the identifier.
-	e := endpoint{addr: l.Tuple.Src, port: l.Tuple.SrcPort, proto: l.Tuple.Proto, slot: c.slot}
-	open := r.kind == ConnMasquerade && h.network.Filter == FilterEIF
-	port, ok := w.sw.masq.acquire(e, open, s, w.sw.busy.Load(), w.rng)
-	if !ok && w.sw.conntrack.reclaim(e, w.sw.masq) {
-		port, ok = w.sw.masq.acquire(e, open, s, w.sw.busy.Load(), w.rng)
+	if r.kind == conntrack.KindMasquerade && l.Tuple.Proto == header.ProtoUDP {
+		// Who published a port is asked there: SIP, RTP and WireGuard send from it, too.
+		if port, ok := s.publishedAt(&l.Tuple.Src, l.Tuple.SrcPort, source); ok {
+			r.to.SrcPort = port
+			return NotDropped
+		}
 	}
+	// Of an ICMP query the port is the identifier.
+	open := r.kind == conntrack.KindMasquerade && h.network.welcoming
+	port, searches, ok := w.sw.conntrack.AcquirePort(c, r.to, open, s.pool, w.sw.busy.Load(), w.rng)
+	w.left -= frame.SearchCost(searches - 1)
 	if !ok {
 		return DropPortsExhausted
 	}
-	c.hasNAT = true
 	r.to.SrcPort = port
 	return NotDropped
 }
@@ -160,7 +177,7 @@ func (w *worker) rewrite(r *routed) {
 	case r.to != l.Tuple:
 		header.Rewrite(b, l, r.to, partial)
 	}
-	if l.Tuple.Proto == header.ProtoTCP && l.Kind == header.KindL4 && l.TCPFlags&tcpSYN != 0 && r.quoted == nil {
+	if l.Tuple.Proto == header.ProtoTCP && l.Kind == header.KindL4 && l.TCPFlags&header.TCPSYN != 0 && r.quoted == nil {
 		if limit := r.maxSegment(); limit > 0 {
 			header.ClampMSS(b, l, limit, partial)
 		}
@@ -177,7 +194,7 @@ func (w *worker) identify(r *routed) {
 		if size := int(f.Offload.GSOSize); f.Offload.GSOType != frame.GSONone {
 			n = (f.Len() + size - 1) / size // each segment takes one
 		}
-		id = w.sw.ids.next(&r.to, n)
+		id = w.sw.ids.Next(&r.to, n)
 	} else if !hasPorts(l.Tuple.Proto) {
 		return // not gathered: its fragments must keep what they have in common
 	}

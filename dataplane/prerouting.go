@@ -1,14 +1,17 @@
 package dataplane
 
-import "github.com/vswitch/vswitch/dataplane/header"
+import (
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
 
 // prerouting finds out where each routed frame is bound for: a tracked flow's
 // frame to the other end of its flow, a new one to the container behind a
 // published port, any other to its own destination.
 func (w *worker) prerouting(s *Snapshot) {
-	w.sw.conntrack.fetch(w.routes)
+	fetch(w.sw.conntrack, w.routes)
 	keep := w.routes[:0]
-	for i := 0; i < len(w.routes); i++ { // fragments that were held come behind
+	for i := 0; i < len(w.routes); i++ { // fragments that were deferred come behind
 		r := &w.routes[i]
 		r.to = r.f.Layers.Tuple
 		if why := w.destination(r, i, s); why != NotDropped {
@@ -36,7 +39,7 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 		return w.destinationOfError(r, &w.quotes[i], s)
 	}
 	if l.Flags&(header.FlagFragment|header.FlagFirstFragment) != 0 && hasPorts(l.Tuple.Proto) && !r.gathered {
-		if l.Flags&header.FlagFragment != 0 && r.in.Kind != PortUplink && s.hostsOwn(&l.Tuple) && !r.in.network.NoHostAccess {
+		if l.Flags&header.FlagFragment != 0 && r.in.Kind != PortUplink && s.hostsOwn(&l.Tuple) && !r.in.network.tracked {
 			r.local = true // the host puts its own together
 			return NotDropped
 		}
@@ -46,25 +49,32 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 		r.gathered = true
 	}
 	if r.gathered {
-		r.hash = w.sw.conntrack.keys.tuple(&l.Tuple)
+		r.hash = w.sw.conntrack.Hash(&l.Tuple)
 	}
 	r.to = l.Tuple
 	if why := w.follow(r, s); why != NotDropped || r.tracked {
 		r.local = why == NotDropped && r.answersHost(s)
 		return why
 	}
+	if r.in.Kind == PortContainer && s.toHostOnLink(&l.Tuple, r.in.network) {
+		r.local = true // as from bridge to host
+		return w.mayReachHost(r, s)
+	}
 	if martian(r, s) {
 		return DropMartian
+	}
+	if found, why := w.answersBefore(r, s); found {
+		return why
 	}
 	r.route = s.lookup(r.to.Dst)
 	local := r.route != nil && r.route.Kind == RouteLocal
 	later := l.Flags&header.FlagFragment != 0 && hasPorts(l.Tuple.Proto)
 	if local && (later || l.Kind == header.KindL4) {
 		if iv := s.publish.find(l.Tuple.Proto, l.Tuple.Dst, l.Tuple.DstPort); iv != nil {
-			r.to.Dst, r.to.DstPort = iv.addr, iv.target+l.Tuple.DstPort-iv.first
-			r.kind, r.route = ConnPublish, nil
+			r.to.Dst, r.to.DstPort = iv.ContainerAddr, iv.port(l.Tuple.DstPort)
+			r.kind, r.route = conntrack.KindPublish, nil
 			if r.in.Kind != PortUplink {
-				r.kind = ConnHairpin
+				r.kind = conntrack.KindHairpin
 			}
 			return NotDropped
 		}
@@ -73,18 +83,37 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 		}
 	}
 	switch {
-	case r.in.Kind == PortUplink && (later || l.Kind == header.KindL4) && s.welcomes(&l.Tuple):
-		r.kind = ConnRouted
 	case r.in.Kind == PortUplink:
+		if !later && l.Kind != header.KindL4 || !w.mayCome(r, s, &l.Tuple, ViaAddress) {
+			return DropUnclaimed
+		}
+		r.kind = conntrack.KindRouted
+	case local && w.ofFlowBefore(l, s):
 		return DropUnclaimed
-	case local && r.in.network.NoHostAccess:
-		return DropHostAccess
 	case local:
+		if why := w.mayReachHost(r, s); why != NotDropped {
+			return why
+		}
 		r.local = true // the host's own service, or its ping
+		if r.in.Kind == PortContainer && r.in.network.tracked {
+			// So that the host's answers pass. What begins no flow is the host's to refuse.
+			r.kind, r.out = conntrack.KindRouted, r.in.ID
+			_ = w.confirm(r, s)
+		}
 	case l.Kind != header.KindL4 && !later:
 		return unportable(l.Tuple.Proto)
 	}
 	return NotDropped
+}
+
+// toHostOnLink reports whether an IPv6 packet of a container stays on its network's link, by
+// its source or its destination (RFC 4007, 9), and is the host's. A kernel asks from its
+// link-local address whether a neighbour is still there (RFC 4861, 7.2.2).
+func (s *Snapshot) toHostOnLink(t *header.Tuple, n *network) bool {
+	if t.Dst.Is4() || t.Src == t.Dst {
+		return false
+	}
+	return t.Dst == n.linkLocal || t.Src.IsLinkLocal() && s.isLocal(t.Dst) && s.publish.find(t.Proto, t.Dst, t.DstPort) == nil
 }
 
 // follow finds the flow of a frame and notes the frame in it. A flow that an
@@ -92,110 +121,82 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 // the frame is that of a new one.
 func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 	t, l := w.sw.conntrack, &r.f.Layers
-	ref, sh := t.lookupHashed(r.hash, &l.Tuple)
+	ref, sh := t.LookupHashed(r.hash, &l.Tuple)
 	if ref == 0 {
 		return NotDropped
 	}
-	c, reply := t.at(ref), ref&1 == 1
-	rev := uint32(s.revision)
-	valid := c.revision.Load() == rev
-	if !valid && s.allows(c) {
-		c.revision.Store(rev)
-		valid = true
-	}
-	if !valid || c.kind == ConnInbound && !c.open(reply && !refuses(l), w.sw.masq) {
-		sh.mu.RUnlock()
-		t.remove(ref, w.sw.masq, func(c *conn) bool {
-			return c.kind == ConnInbound && !c.hasNAT || c.revision.Load() != rev && !s.allows(c)
+	c, reply := t.At(ref), ref.Reply()
+	if !s.allowed(c, w.lists) || c.Kind == conntrack.KindInbound && !c.Mapped(t, reply && !refuses(l)) {
+		sh.RUnlock()
+		t.Remove(ref, func(c *conntrack.Conn) bool {
+			return c.Kind == conntrack.KindInbound && !c.HoldsPort() || !s.allowed(c, w.lists)
 		})
 		return NotDropped
 	}
-	defer sh.mu.RUnlock()
-	if c.spoofed(r.in, reply) {
+	defer sh.RUnlock()
+	if s.spoofs(r.in, c, reply) {
 		return DropMartian
 	}
-	if why := c.track(t, ref, l, r.f.Data(), w.now); why != NotDropped {
-		return why
+	if !c.Track(t, ref, l, r.f.Data(), w.now) {
+		return DropBadReset
 	}
-	r.to, r.kind, r.tracked = c.towards(reply), c.kind, true
+	r.to, r.kind, r.tracked, r.heard = c.Towards(reply), c.Kind, true, c.Heard()
+	r.asked = reply && c.Kind == conntrack.KindMasquerade && !c.Assured()
 	return NotDropped
 }
 
-// spoofed reports whether a packet came in at another port than those of its
-// flow do.
-func (c *conn) spoofed(in *portConfig, reply bool) bool {
+// spoofs reports whether a packet of a flow came in at another port than those of its
+// direction do.
+func (s *Snapshot) spoofs(in *portConfig, c *conntrack.Conn, reply bool) bool {
 	switch {
-	case c.kind == ConnHairpin:
-		return !reply && in.ID != c.port
-	case c.kind == ConnRouted:
-		return false
-	case c.outbound(reply):
-		return in.ID != c.port
+	case c.Kind == conntrack.KindHairpin || c.Kind == conntrack.KindRouted:
+		if reply {
+			return !s.speaksFor(in, &c.Reply.Src)
+		}
+		return !s.speaksFor(in, &c.Orig.Src)
+	case c.Outbound(reply):
+		return in.ID != c.Port
 	}
 	return in.Kind != PortUplink
 }
 
-// open reports whether the mapping that a stranger came in by is still there.
-// The container's first answer makes the flow one of those that hold it.
-func (c *conn) open(answer bool, m *masquerade) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.hasNAT {
-		return true
+// speaksFor reports whether packets of a flow whose source is an address come in at a
+// port: a container's at its own, the host's at a TAP, all others at an uplink.
+func (s *Snapshot) speaksFor(in *portConfig, a *header.Addr) bool {
+	if h := s.stations[*a]; h != nil {
+		return h.port == in.ID
 	}
-	if answer {
-		c.hasNAT = m.hold(c.endpoint(), c.natPort())
-		return c.hasNAT
+	return s.leadsTo(in, a)
+}
+
+// leadsTo reports whether what has an address can be where a port leads to.
+func (s *Snapshot) leadsTo(in *portConfig, a *header.Addr) bool {
+	r := s.lookup(*a)
+	switch in.Kind {
+	case PortUplink:
+		if a.IsLinkLocal() {
+			return r != nil && r.Kind == RouteUplink // where the host routes it
+		}
+		return !r.ours()
+	case PortHost:
+		return r != nil && r.Kind == RouteLocal
 	}
-	e, ok := m.opened(c.slot, c.orig.Proto, c.orig.DstPort)
-	return ok && e == c.endpoint()
+	return r != nil && r.Kind == routeNetwork && r.network == in.network
 }
 
 // refuses reports whether a container wants nothing of a flow.
 func refuses(l *header.Layers) bool {
-	return l.Tuple.Proto == header.ProtoTCP && l.Kind == header.KindL4 && l.TCPFlags&tcpRST != 0
-}
-
-// stranger lets a packet in that nobody asked for, to a mapping of a network
-// that filters endpoint independently.
-func (w *worker) stranger(r *routed, s *Snapshot) bool {
-	l := &r.f.Layers
-	if ClaimProto(l.Tuple.Proto) > 1 || w.now-w.sw.began < restTime {
-		return false
-	}
-	slot, ok := s.slots[l.Tuple.Dst]
-	if !ok {
-		return false
-	}
-	e, ok := w.sw.masq.opened(uint8(slot), l.Tuple.Proto, l.Tuple.DstPort)
-	if !ok {
-		return false
-	}
-	if h := s.hosts[e.addr]; h == nil || h.network.Filter != FilterEIF {
-		return false
-	}
-	if l.Tuple.Proto == header.ProtoTCP && l.TCPFlags&(tcpSYN|tcpACK|tcpRST) != tcpSYN {
-		return false
-	}
-	r.to.Dst, r.to.DstPort, r.kind, r.route = e.addr, e.port, ConnInbound, nil
-	return true
+	return l.Tuple.Proto == header.ProtoTCP && l.Kind == header.KindL4 && l.TCPFlags&header.TCPRST != 0
 }
 
 // martian reports whether a packet that belongs to no flow has a source or a
 // destination that it cannot have here (RFC 1812 5.3.7, RFC 2827).
 func martian(r *routed, s *Snapshot) bool {
 	t := &r.f.Layers.Tuple
-	if t.Src == t.Dst || strangeAddr(&t.Src) || strangeAddr(&t.Dst) {
+	if t.Src == t.Dst || strangeAddr(&t.Src) || strangeAddr(&t.Dst) || !t.Src.Is4() && t.Src.IsLinkLocal() {
 		return true
 	}
-	src := s.lookup(t.Src)
-	if r.in.Kind == PortUplink {
-		return src != nil && (src.Kind == RouteLocal || src.Kind == routeNetwork)
-	}
-	if r.in.Kind == PortHost {
-		return src == nil || src.Kind != RouteLocal
-	}
-	return src == nil || src.Kind != routeNetwork || src.network != r.in.network
+	return !s.leadsTo(r.in, &t.Src)
 }
 
 // strangeAddr reports whether an address can be no host's on a routed link.

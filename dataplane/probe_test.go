@@ -35,7 +35,7 @@ func TestProbe(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := &holding{porttest.New("c1"), make(chan struct{}), make(chan struct{})}
-		if _, err := sw.AddPort(h); err != nil {
+		if err := sw.AddPort(0, porttest.Describe(h)); err != nil {
 			t.Fatal(err)
 		}
 		sw.Start()

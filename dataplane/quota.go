@@ -1,99 +1,29 @@
 package dataplane
 
-import (
-	"sync/atomic"
-	"time"
+import "github.com/vswitch/vswitch/dataplane/conntrack"
 
-	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
-)
-
-// Quota bounds what one container can take from all others (RFC 6888 REQ-4):
-// the flows it began, which also bounds its masquerade mappings, and how fast
-// it begins them. Flows that others began with it do not count,
-// nor do closed ones that are kept for late packets. A zero field
-// takes the default in parentheses, a negative one is no limit.
-type Quota struct {
-	Flows          int // of all protocols together (16384)
-	TCP, UDP, ICMP int // of one protocol (no limit of its own)
-	Rate           int // new flows each second (20000)
-	Burst          int // new flows at once, after a rest (20000)
-}
-
-const (
-	quotaFlows = 16384
-	// A proxy or a crawler begins thousands of flows a second; what a flood may
-	// hold is bounded by quotaFlows.
-	quotaRate  = 20000
-	quotaBurst = 20000
-)
-
-// withDefaults replaces the zero fields; after it a limit <= 0 is none.
-func (q Quota) withDefaults() Quota {
-	for _, d := range []struct {
-		field *int
-		def   int
-	}{{&q.Flows, quotaFlows}, {&q.Rate, quotaRate}, {&q.Burst, quotaBurst}} {
-		if *d.field == 0 {
-			*d.field = d.def
-		}
+// holder is who would hold the flow that r begins.
+func (r *routed) holder(s *Snapshot) conntrack.Holder {
+	if r.in.Kind == PortContainer {
+		return conntrack.Began(r.in.holder)
 	}
-	return q
-}
-
-// birth is what a new flow costs of the credit, ns. Rate is above 0.
-func (q *Quota) birth() int64 { return int64(time.Second) / int64(q.Rate) }
-
-// portFlows counts the flows that a port's container began.
-type portFlows struct {
-	all atomic.Int32
-	of  [3]atomic.Int32 // TCP, UDP, ICMP queries
-}
-
-func (p *portFlows) add(proto uint8, n int32) {
-	p.all.Add(n)
-	if i, ok := quotaClass(proto); ok {
-		p.of[i].Add(n)
+	if out := s.ports[r.out]; out != nil && out.Kind == PortContainer {
+		return conntrack.Received(out.holder)
 	}
+	return conntrack.Nobody
 }
 
-func quotaClass(proto uint8) (int, bool) {
-	switch proto {
-	case header.ProtoTCP:
-		return 0, true
-	case header.ProtoUDP:
-		return 1, true
-	case header.ProtoICMP, header.ProtoICMPv6:
-		return 2, true
-	}
-	return 0, false
-}
-
-// room reports whether the quota allows one more flow.
-func (p *portFlows) room(q *Quota, proto uint8) bool {
-	if q.Flows > 0 && int(p.all.Load()) >= q.Flows {
-		return false
-	}
-	i, ok := quotaClass(proto)
-	if !ok {
-		return true
-	}
-	limit := [3]int{q.TCP, q.UDP, q.ICMP}[i]
-	return limit <= 0 || int(p.of[i].Load()) < limit
-}
-
-// charge says whether the container behind r may begin a flow, and on whose
-// quota it counts.
-func (w *worker) charge(r *routed) (frame.PortID, DropReason) {
+// charge says whether the container that sent r may begin a flow.
+func (w *worker) charge(r *routed) DropReason {
 	if r.in.Kind != PortContainer {
-		return frame.NoPort, NotDropped
+		return NotDropped
 	}
-	q, id := &r.in.quota, r.in.ID
-	if !w.sw.conntrack.held[id].room(q, r.f.Layers.Tuple.Proto) {
-		return id, DropQuota
+	q, id := &r.in.quota, r.in.holder
+	if !w.sw.conntrack.Room(id, q, r.f.Layers.Tuple.Proto) {
+		return DropQuota
 	}
-	if e := w.sw.ports[id].Load(); e != nil && q.Rate > 0 && !e.births[w.id].take(w.now, q.birth(), q.birth()*int64(max(q.Burst, 1))) {
-		return id, DropFlowRate
+	if e := w.sw.ports[id].Load(); e != nil && q.Rate > 0 && !e.births[w.id].take(w.now, q.Birth(), q.Birth()*int64(max(q.Burst, 1))) {
+		return DropFlowRate
 	}
-	return id, NotDropped
+	return NotDropped
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// record copies one frame with its verdict into captures of a port, but for
-// those that are among except too. It is for frames that end or change on the
+// record copies one frame with its verdict into captures of a port,
+// without the captures that are among except too. It is for frames that end or change on the
 // way; batches go through take.
 func (s *Switch) record(taps, except []tap, f *frame.Frame, id frame.PortID, point Point, v *Verdict, now int64) {
 	b := f.Data()
@@ -30,16 +30,14 @@ func (s *Switch) record(taps, except []tap, f *frame.Frame, id frame.PortID, poi
 		if at >= 0 {
 			c.ring.write(at, f, id, point, now)
 			c.ring.settle(at, v)
-			if c.dueLocked() {
-				c.tellLocked()
-			}
 		}
 		c.mu.Unlock()
 		if at < 0 {
 			t.counts.lost[point].Add(1)
-			c.lost.Add(1)
+			c.ring.ctl.lost.Add(1)
 			continue
 		}
+		c.wake()
 		t.counts.taken[point].Add(1)
 	}
 }
@@ -53,7 +51,7 @@ func outbound(point Point, id frame.PortID, v *Verdict) bool {
 // Outbound reports whether the frame went out at its port, where others came in.
 func (r *CaptureRecord) Outbound() bool { return outbound(r.Point, r.Port, &r.Verdict) }
 
-// recordEnd is for frames that end outside of a turn: held ones that expire.
+// recordEnd is for frames that end outside of a turn: deferred ones that expire.
 // buf is the frame with its headroom.
 func (s *Switch) recordEnd(buf []byte, o frame.Offload, in frame.PortID, why DropReason, now int64) {
 	if m := s.mirrors.Load(); m != nil && len(m.ports[in]) > 0 {
@@ -64,7 +62,7 @@ func (s *Switch) recordEnd(buf []byte, o frame.Offload, in frame.PortID, why Dro
 
 // wireForm puts back the tag that the vlan stage took out.
 func (w *worker) wireForm(f *frame.Frame) *frame.Frame {
-	in := w.sw.snapshot.Load().ports[f.In]
+	in := w.mirror.decided.ports[f.In]
 	if f.VLAN == 0 || f.Layers.VLANs != 0 || in == nil || in.trunk == nil || f.VLAN == in.VLAN {
 		return f
 	}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -23,7 +24,7 @@ type replier struct {
 	used   int
 	tokens int64 // nanoseconds of credit
 	last   int64
-	keys   hashKeys
+	keys   conntrack.Keys
 	to     [256]credit // by a hash of the destination
 }
 
@@ -41,7 +42,7 @@ func (p *replier) allow(now int64, to header.Addr, tooBig bool, rng *rand.Rand) 
 	if p.tokens < each || p.used == replyBatch {
 		return false
 	}
-	if !tooBig && !p.to[p.keys.tuple(&header.Tuple{Dst: to})%uint32(len(p.to))].take(now, replyCost, replyEachBurst*replyCost) {
+	if !tooBig && !p.to[p.keys.Tuple(&header.Tuple{Dst: to})%uint32(len(p.to))].take(now, replyCost, replyEachBurst*replyCost) {
 		return false
 	}
 	p.tokens -= each * int64(rng.IntN(3))
@@ -63,6 +64,7 @@ var refusals = map[DropReason][2]icmpError{
 	DropHostAccess:     {{3, 13}, {1, 1}},
 	DropTooBig:         {{3, 4}, {2, 0}},
 	DropTableFull:      {{3, 1}, {1, 3}}, // RFC 6888 REQ-11
+	DropShare:          {{3, 1}, {1, 3}},
 	DropPortsExhausted: {{3, 1}, {1, 3}},
 	DropQuota:          {{3, 1}, {1, 3}},
 }

@@ -6,8 +6,8 @@ import (
 )
 
 // route finds the next hop: a container of one of the networks, the host, or
-// the neighbour that the host's routes name. It enforces what lies between:
-// isolation of the networks, TTL and MTU.
+// the neighbour that the host's routes name. What lies between is enforced here: policy,
+// TTL and MTU.
 func (w *worker) route(s *Snapshot) {
 	keep := w.routes[:0]
 	for i := range w.routes {
@@ -29,63 +29,65 @@ func (w *worker) route(s *Snapshot) {
 
 // nextHop decides about one frame.
 func (w *worker) nextHop(r *routed, s *Snapshot) DropReason {
-	mtu := 0
-	switch {
-	case r.route == nil:
-		return DropNoRoute
-	case r.route.Kind == routeNetwork:
-		h := s.hosts[r.to.Dst]
-		if h == nil {
-			return DropNoHost
-		}
-		// Into a network go flows that were allowed when they began, what
-		// prerouting let in, and what stays inside it.
-		if !r.tracked && r.kind == ConnMasquerade {
-			if r.in.network != h.network || r.in.isolatedFrom(s.ports[h.port], r.f.VLAN) {
-				return DropIsolated
-			}
-			r.kind = ConnRouted
-		}
-		r.out, r.dst, r.src, mtu = h.port, h.mac, h.network.GatewayMAC, h.network.MTU
-	case r.route.Kind == RouteUplink:
-		switch {
-		case r.in.network == nil && !r.tracked:
-			return DropUnclaimed // from uplink to uplink: the switch is no router
-		case r.in.network != nil && r.in.network.Internal && !r.tracked:
-			return DropInternal
-		}
-		next := r.route.via
-		if next == (header.Addr{}) {
-			next = r.to.Dst
-		}
-		mac, ok := w.neighbor(r.route.Uplink, next)
-		if !ok {
-			why := w.wait(r, next)
-			if why == deferred {
-				w.sw.frags.forget(r.f)
-			}
-			return why
-		}
-		r.out, r.dst, r.src, mtu = r.route.Uplink, mac, r.route.uplink.MAC, r.route.uplink.MTU
-	default: // local without a published port any more, or unreachable
+	if r.route == nil {
 		return DropNoRoute
 	}
+	if why := w.mayBegin(r, s); why != NotDropped {
+		return why
+	}
+	h, why := s.hop(r.route, &r.to.Dst, w.sw.neigh.Load())
+	if why == DropNoNeighbor {
+		if why = w.wait(r, h.next); why == deferred {
+			w.sw.frags.forget(r.f)
+		}
+	}
+	if why != NotDropped {
+		return why
+	}
+	h.neighbor.use()
+	r.out, r.dst, r.src = h.out, h.dst, h.src
 	if r.f.Layers.TTL <= 1 {
 		return DropTTL
 	}
-	if oversize(r.f, mtu) {
+	if oversize(r.f, h.mtu) {
 		if r.f.Layers.Flags&header.FlagDontFragment != 0 || r.f.Offload.GSOType != frame.GSONone {
 			return DropTooBig
 		}
-		r.cut = mtu
+		r.cut = h.mtu
 	}
 	return NotDropped
 }
 
-// isolatedFrom reports whether two containers of a network must not reach each
-// other at layer 2, so that they do not by way of the gateway either.
-func (in *portConfig) isolatedFrom(out *portConfig, vlan uint16) bool {
-	return in.isolated && out.isolated || in.Kind == PortContainer && out.VLAN != vlan
+// hop is where a routed packet goes.
+type hop struct {
+	out      frame.PortID
+	dst, src header.MAC
+	mtu      int         // of the link
+	next     header.Addr // the station on an uplink's link that it is handed to
+	neighbor *neighbor   // of next; nil inside a network
+}
+
+// hop follows a route. Of a station that has no MAC address yet, DropNoNeighbor, next
+// is known.
+func (s *Snapshot) hop(r *route, to *header.Addr, n *neighborTable) (h hop, why DropReason) {
+	switch r.Kind {
+	case routeNetwork:
+		c := s.stations[*to]
+		if c == nil {
+			return h, DropNoHost
+		}
+		return hop{out: c.port, dst: c.mac, src: c.network.GatewayMAC, mtu: c.network.MTU}, NotDropped
+	case RouteUplink:
+		if h.next = r.via; h.next == (header.Addr{}) {
+			h.next = *to
+		}
+		if h.neighbor = n.macs[NeighborKey{r.Uplink, h.next}]; h.neighbor == nil {
+			return h, DropNoNeighbor
+		}
+		h.out, h.dst, h.src, h.mtu = r.Uplink, h.neighbor.mac, r.uplink.MAC, r.uplink.MTU
+		return h, NotDropped
+	}
+	return h, DropNoRoute // local without a published port any more, or unreachable
 }
 
 // oversize reports whether a frame's packet, or each segment of a GSO frame,

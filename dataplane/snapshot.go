@@ -10,6 +10,9 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/fdb"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -23,29 +26,35 @@ var ErrSnapshot = errors.New("inconsistent snapshot")
 type Snapshot struct {
 	revision uint64
 	ports    [MaxPorts]*portConfig
-	networks map[NetworkID]*network
-	hosts    map[header.Addr]*host
+	networks map[frame.NetworkID]*network
+	stations map[header.Addr]*station
 	fib      *bart.Table[*route]
 	publish  publishTable
+	outside  map[header.Addr][]PublishConfig // of containers, by their address
 	// movesSCTP: an SCTP port is published under another number.
 	movesSCTP bool
-	opened    map[publishKey][]PortRange // container ports that routed networks let in
-	masqPort  portClasses
-	timeouts  timeouts
-	statics   []fdbStatic
-	slots     map[header.Addr]int // claim slots of the host's addresses
+	rules     []Rule // in the order in which they are read
+	general   rules  // those that are of no port or network alone
+	pool      *conntrack.Pool
+	timeouts  conntrack.Limits
+	pinned    map[fdb.Key]frame.PortID // stations that have their port
+	slots     map[header.Addr]int      // claim slots of the host's addresses
 }
 
 type portConfig struct {
 	PortConfig
-	network  *network // nil for an uplink
-	uplink   *uplink  // nil but for an uplink
-	own      owned
-	trunk    *vlanSet // nil for an access port
-	isolated bool     // itself, or by its network
-	plain    bool     // the flow table can speak of it
-	storm    int64    // ns of credit that a flooded frame costs, 0: free
-	quota    Quota    // with defaults
+	network *network // nil for an uplink
+	uplink  *uplink  // nil unless it is one
+	own     owned
+	trunk   *vlanSet // nil for an access port
+	rules   rules
+	layer2  rules           // those that part it from containers of its network, and what comes before
+	limited bool            // there are such
+	asked   bool            // rows about protocols, ports or addresses concern what is bridged from or to it
+	plain   bool            // the flow table can speak of it
+	storm   int64           // ns of credit that a flooded frame costs, 0: free
+	quota   conntrack.Quota // with defaults
+	holder  frame.PortID    // that its container is counted on
 }
 
 type network struct {
@@ -53,8 +62,16 @@ type network struct {
 	members []frame.PortID // where a flooded frame goes, VLANs aside
 	guests  []frame.PortID // the same without the host
 	gateway [2]header.Addr // IPv4, IPv6
-	ipv6    bool           // one of the subnets is
-	vlans   bool           // some port is in another VLAN than 0
+	// linkLocal is the host's address on the network's link (IPv6).
+	linkLocal header.Addr
+	ipv6      bool // one of the subnets is
+	vlans     bool // some port is in another VLAN than 0
+	rules     rules
+	// What rows say of all of the network:
+	closed    [2]*Rule // of the family nothing passes between containers and the host
+	shut      *Rule    // the same of what is of no family
+	tracked   bool     // some may not begin everything to the host, or the host to them
+	welcoming bool     // strangers may come in by a mapping
 }
 
 type uplink struct {
@@ -62,7 +79,7 @@ type uplink struct {
 	slots map[header.Addr]int
 }
 
-type host struct {
+type station struct {
 	network *network
 	mac     header.MAC
 	port    frame.PortID
@@ -82,14 +99,15 @@ type route struct {
 func NewSnapshot(cfg SnapshotConfig) (*Snapshot, error) {
 	s := &Snapshot{
 		revision: cfg.Revision,
-		networks: make(map[NetworkID]*network, len(cfg.Networks)),
-		hosts:    make(map[header.Addr]*host, len(cfg.Hosts)),
+		networks: make(map[frame.NetworkID]*network, len(cfg.Networks)),
+		stations: make(map[header.Addr]*station, len(cfg.Stations)),
 		fib:      new(bart.Table[*route]),
-		masqPort: newPortClasses(cfg.MasqueradePorts),
+		pool:     conntrack.NewPool(cfg.MasqueradePorts, cfg.MasqueradeLast),
 		slots:    make(map[header.Addr]int),
+		pinned:   make(map[fdb.Key]frame.PortID, len(cfg.Ports)),
 	}
 	for _, build := range []func(*SnapshotConfig) error{
-		s.addTimeouts, s.addNetworks, s.addPorts, s.addUplinks, s.addHosts, s.addRoutes, s.addPublish,
+		s.addTimeouts, s.addNetworks, s.addPorts, s.addUplinks, s.addStations, s.addRoutes, s.addPublish, s.addRules,
 	} {
 		if err := build(&cfg); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
@@ -99,7 +117,7 @@ func NewSnapshot(cfg SnapshotConfig) (*Snapshot, error) {
 }
 
 func (s *Snapshot) addTimeouts(cfg *SnapshotConfig) (err error) {
-	s.timeouts, err = cfg.Timeouts.compile()
+	s.timeouts, err = cfg.Timeouts.Compile()
 	return err
 }
 
@@ -108,7 +126,7 @@ func (s *Snapshot) addNetworks(cfg *SnapshotConfig) error {
 		if nc.ID == 0 || s.networks[nc.ID] != nil {
 			return fmt.Errorf("network %d: no ID of its own", nc.ID)
 		}
-		n := &network{NetworkConfig: nc}
+		n := &network{NetworkConfig: nc, linkLocal: linkLocal(nc.GatewayMAC)}
 		for _, g := range nc.Gateways {
 			n.gateway[family(header.AddrFrom(g))] = header.AddrFrom(g)
 		}
@@ -123,7 +141,7 @@ func (s *Snapshot) addPorts(cfg *SnapshotConfig) error {
 		if int(pc.ID) >= MaxPorts || s.ports[pc.ID] != nil {
 			return fmt.Errorf("port %d: no ID of its own", pc.ID)
 		}
-		p := &portConfig{PortConfig: pc, quota: pc.Quota.withDefaults()}
+		p := &portConfig{PortConfig: pc, quota: pc.Quota.WithDefaults(), holder: cmp.Or(pc.Holder, pc.ID)}
 		s.ports[pc.ID] = p
 		if err := p.check(); err != nil {
 			return fmt.Errorf("port %d: %w", pc.ID, err)
@@ -139,15 +157,13 @@ func (s *Snapshot) addPorts(cfg *SnapshotConfig) error {
 			return fmt.Errorf("port %d: host port of network %d is %d", pc.ID, pc.Network, n.HostPort)
 		}
 		p.network = n
-		p.isolated = pc.Kind == PortContainer && (pc.Isolated || n.Isolated)
-		p.plain = p.plainPort()
 		n.vlans = n.vlans || pc.VLAN != 0 || p.trunk != nil
 		n.members = append(n.members, pc.ID)
 		if pc.Kind != PortHost {
 			n.guests = append(n.guests, pc.ID)
 		}
 		if pc.MAC != (header.MAC{}) {
-			s.statics = append(s.statics, fdbStatic{key: fdbKeyOf(pc.Network, pc.VLAN, pc.MAC), port: pc.ID})
+			s.pinned[fdb.KeyOf(pc.Network, pc.VLAN, pc.MAC)] = pc.ID
 		}
 	}
 	return nil
@@ -187,7 +203,7 @@ func (s *Snapshot) addUplinks(cfg *SnapshotConfig) error {
 		}
 		u := &uplink{UplinkConfig: uc, slots: make(map[header.Addr]int, len(uc.Slots))}
 		for a, slot := range uc.Slots {
-			if slot <= WildcardSlot || slot >= WildcardSlot6 {
+			if slot <= flowmap.WildcardSlot || slot >= flowmap.WildcardSlot6 {
 				return fmt.Errorf("uplink port %d: address %s has slot %d", uc.Port, a, slot)
 			}
 			u.slots[header.AddrFrom(a)] = slot
@@ -198,22 +214,26 @@ func (s *Snapshot) addUplinks(cfg *SnapshotConfig) error {
 	return nil
 }
 
-func (s *Snapshot) addHosts(cfg *SnapshotConfig) error {
-	for _, h := range cfg.Hosts {
+func (s *Snapshot) addStations(cfg *SnapshotConfig) error {
+	for _, h := range cfg.Stations {
 		n, a := s.networks[h.Network], header.AddrFrom(h.Addr)
 		if n == nil || int(h.Port) >= MaxPorts || s.ports[h.Port] == nil || s.ports[h.Port].network != n {
-			return fmt.Errorf("host %s: port %d is not in network %d", h.Addr, h.Port, h.Network)
+			return fmt.Errorf("station %s: port %d is not in network %d", h.Addr, h.Port, h.Network)
 		}
-		if s.hosts[a] != nil {
-			return fmt.Errorf("host %s: address given twice", h.Addr)
+		if s.stations[a] != nil {
+			return fmt.Errorf("station %s: address given twice", h.Addr)
 		}
-		s.hosts[a] = &host{network: n, mac: h.MAC, port: h.Port}
+		s.stations[a] = &station{network: n, mac: h.MAC, port: h.Port}
 		s.ports[h.Port].own.add(a)
 	}
 	return nil
 }
 
 func (s *Snapshot) addRoutes(cfg *SnapshotConfig) error {
+	// No route leads from a link to what is on another (RFC 4291 2.5.6). Of IPv4 the
+	// host's routes say so: clouds use its link-local addresses for what lies further.
+	p := netip.MustParsePrefix("fe80::/10")
+	s.fib.Insert(p, &route{RouteConfig: RouteConfig{Prefix: p, Kind: RouteUnreachable}})
 	for _, rc := range cfg.Routes {
 		r := &route{RouteConfig: rc, via: header.AddrFrom(rc.Via), source: header.AddrFrom(rc.Source)}
 		if rc.Kind == RouteUplink {
@@ -244,28 +264,31 @@ func (s *Snapshot) addRoutes(cfg *SnapshotConfig) error {
 
 func (s *Snapshot) addPublish(cfg *SnapshotConfig) error {
 	for _, pc := range cfg.Publish {
-		if pc.First > pc.Last || int(pc.Target)+int(pc.Last-pc.First) > 65535 {
-			return fmt.Errorf("publish %d-%d to %d: no interval", pc.First, pc.Last, pc.Target)
+		if pc.HostFirst > pc.HostLast || int(pc.ContainerFirst)+int(pc.HostLast-pc.HostFirst) > 65535 {
+			return fmt.Errorf("publish %d-%d to %d: no interval", pc.HostFirst, pc.HostLast, pc.ContainerFirst)
 		}
-		t := header.AddrFrom(pc.Addr)
-		if s.hosts[t] == nil {
-			return fmt.Errorf("publish %d: no host %s", pc.First, pc.Addr)
+		if s.stations[pc.ContainerAddr] == nil {
+			return fmt.Errorf("publish %d: no station %s", pc.HostFirst, pc.ContainerAddr)
 		}
-		at := header.AddrFrom(pc.HostAddr)
-		switch {
-		case !pc.HostAddr.IsValid():
-			at = everyAddr(t)
-		case at.Is4() != t.Is4():
-			return fmt.Errorf("publish %d: %s to %s changes the family", pc.First, pc.HostAddr, pc.Addr)
+		switch every := everyAddr(pc.ContainerAddr); {
+		case pc.HostAddr == header.Addr{}:
+			pc.HostAddr = every
+		case pc.HostAddr.Is4() != every.Is4():
+			return fmt.Errorf("publish %d: %s to %s changes the family", pc.HostFirst, pc.HostAddr, pc.ContainerAddr)
 		}
-		s.movesSCTP = s.movesSCTP || pc.Proto == header.ProtoSCTP && pc.Target != pc.First
-		s.publish.add(pc.Proto, at, publishInterval{first: pc.First, last: pc.Last, addr: t, target: pc.Target})
-		if s.hosts[t].network.Modes[family(t)] == GatewayRouted {
-			s.open(pc.Proto, t, PortRange{First: pc.Target, Last: pc.Target + (pc.Last - pc.First)})
+		s.movesSCTP = s.movesSCTP || pc.Proto == header.ProtoSCTP && pc.ContainerFirst != pc.HostFirst
+		s.pool.Publish(pc.Proto, pc.HostFirst, pc.HostLast)
+		s.publish.add(pc)
+		if s.outside == nil {
+			s.outside = make(map[header.Addr][]PublishConfig)
 		}
+		s.outside[pc.ContainerAddr] = append(s.outside[pc.ContainerAddr], pc)
 	}
 	return s.publish.sort()
 }
+
+// hasNetwork reports whether a network exists.
+func (s *Snapshot) hasNetwork(id frame.NetworkID) bool { return s.networks[id] != nil }
 
 // lookup finds the route of an address, nil when there is none.
 func (s *Snapshot) lookup(a header.Addr) *route {
@@ -285,46 +308,40 @@ func (s *Snapshot) Published(proto uint8, addr netip.Addr, port uint16) (netip.A
 	if iv == nil {
 		return netip.AddrPort{}, false
 	}
-	return netip.AddrPortFrom(iv.addr.NetIP(), iv.target+port-iv.first), true
+	return netip.AddrPortFrom(iv.ContainerAddr.NetIP(), iv.port(port)), true
 }
 
 // publishTable finds the interval a host port lies in: one sorted list for each
 // protocol and host address, the unspecified address for every address of its
 // family.
-type publishTable map[publishKey][]publishInterval
+type publishTable map[publishKey][]PublishConfig
 
 type publishKey struct {
 	addr  header.Addr
 	proto uint8
 }
 
-type publishInterval struct {
-	first, last uint16 // host ports
-	target      uint16 // container port that first leads to
-	addr        header.Addr
-}
-
-func (t *publishTable) add(proto uint8, hostAddr header.Addr, iv publishInterval) {
+func (t *publishTable) add(p PublishConfig) {
 	if *t == nil {
 		*t = make(publishTable)
 	}
-	k := publishKey{hostAddr, proto}
-	(*t)[k] = append((*t)[k], iv)
+	k := publishKey{p.HostAddr, p.Proto}
+	(*t)[k] = append((*t)[k], p)
 }
 
 func (t publishTable) sort() error {
 	for k, list := range t {
-		slices.SortFunc(list, func(a, b publishInterval) int { return cmp.Compare(a.first, b.first) })
+		slices.SortFunc(list, func(a, b PublishConfig) int { return cmp.Compare(a.HostFirst, b.HostFirst) })
 		for i := 1; i < len(list); i++ {
-			if list[i].first <= list[i-1].last {
-				return fmt.Errorf("publish: port %d of protocol %d twice", list[i].first, k.proto)
+			if list[i].HostFirst <= list[i-1].HostLast {
+				return fmt.Errorf("publish: port %d of protocol %d twice", list[i].HostFirst, k.proto)
 			}
 		}
 	}
 	return nil
 }
 
-func (t publishTable) find(proto uint8, addr header.Addr, port uint16) *publishInterval {
+func (t publishTable) find(proto uint8, addr header.Addr, port uint16) *PublishConfig {
 	if len(t) == 0 {
 		return nil
 	}
@@ -342,22 +359,12 @@ func everyAddr(a header.Addr) header.Addr {
 	return header.Addr{}
 }
 
-// holds reports whether a port is published on any address.
-func (t publishTable) holds(proto uint8, port uint16) bool {
-	for k, list := range t {
-		if k.proto == proto && search(list, port) != nil {
-			return true
-		}
-	}
-	return false
-}
-
-func search(list []publishInterval, port uint16) *publishInterval {
-	i, found := slices.BinarySearchFunc(list, port, func(iv publishInterval, p uint16) int { return cmp.Compare(iv.first, p) })
+func search(list []PublishConfig, port uint16) *PublishConfig {
+	i, found := slices.BinarySearchFunc(list, port, func(iv PublishConfig, p uint16) int { return cmp.Compare(iv.HostFirst, p) })
 	if !found {
 		i--
 	}
-	if i < 0 || port > list[i].last {
+	if i < 0 || port > list[i].HostLast {
 		return nil
 	}
 	return &list[i]

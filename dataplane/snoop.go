@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"github.com/vswitch/vswitch/dataplane/fdb"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -13,7 +14,7 @@ func (w *worker) snoop(s *Snapshot) {
 	keep := w.bridge[:0]
 	for i := range w.bridge {
 		b := &w.bridge[i]
-		if l := &b.f.Layers; b.open && l.Kind >= header.KindIP && l.Tuple.Dst.IsMulticast() {
+		if l := &b.f.Layers; b.flooded && l.Kind >= header.KindIP && l.Tuple.Dst.IsMulticast() {
 			if why := w.narrow(b, s); why != NotDropped {
 				w.drop(b.f, why)
 				continue
@@ -28,18 +29,18 @@ func (w *worker) snoop(s *Snapshot) {
 func (w *worker) narrow(b *bridged, s *Snapshot) DropReason {
 	l, t := &b.f.Layers, w.sw.groups
 	in := s.ports[b.f.In]
-	d := domain{in.Network, b.f.VLAN, l.Flags&header.FlagIPv6 != 0}
+	d := fdb.Domain{Network: in.Network, VLAN: b.f.VLAN, IPv6: l.Flags&header.FlagIPv6 != 0}
 	if !l.IsMembership() {
-		if t.live.Load() == 0 || linkScope(&l.Tuple.Dst) {
+		if !t.Queried() || fdb.LinkScope(&l.Tuple.Dst) {
 			return NotDropped
 		}
-		if ports, ok := t.lookup(groupKey{d, l.Tuple.Dst}); ok {
-			b.to, b.open = ports, false
+		if ports, ok := t.Lookup(d, l.Tuple.Dst); ok {
+			b.to, b.flooded = ports, false
 		}
 		return NotDropped
 	}
 	// Work on the table is bounded by the same credit as flooding is.
-	b.open = false
+	b.flooded = false
 	if !w.mayFlood(b.f, in) {
 		w.tell(s, EventStorm, b.f, frame.NoPort)
 		return DropStorm
@@ -51,22 +52,13 @@ func (w *worker) narrow(b *bridged, s *Snapshot) DropReason {
 	switch {
 	case w.sw.ports[b.f.In].Load() == nil:
 	case m.Query && !in.Guarded:
-		t.query(d, b.f.In, w.now)
+		t.Query(d, b.f.In, w.now)
 	case m.Query: // a container is no router: it would draw all groups to itself
 	default:
-		t.report(d, b.f.In, &m, w.now)
-		if ports, ok := t.queriers(d); ok {
+		t.Report(d, b.f.In, &m, w.now)
+		if ports, ok := t.Queriers(d); ok {
 			b.to = ports
 		}
 	}
 	return NotDropped
-}
-
-// linkScope reports whether a group is never routed and always flooded:
-// 224.0.0.0/24 and ff02::/16 (RFC 4541 2.1.2, 3).
-func linkScope(a *header.Addr) bool {
-	if a.Is4() {
-		return a[12] == 224 && a[13] == 0 && a[14] == 0
-	}
-	return a[0] == 0xff && a[1]&0xf <= 2
 }

@@ -3,8 +3,8 @@ package dataplane
 import "github.com/vswitch/vswitch/dataplane/frame"
 
 // spareFrames is how many frames a turn can make beside those that came in:
-// fragments it cuts, and fragments that were held.
-const spareFrames = 128
+// fragments it cuts, and fragments that were deferred.
+const spareFrames = 256
 
 // spares are frames of a worker, borrowed until the end of the turn. Their
 // bytes lie in the arena, many to a place of it.

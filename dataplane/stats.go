@@ -2,7 +2,10 @@ package dataplane
 
 import (
 	"sync/atomic"
+	"time"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/fdb"
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
 
@@ -10,6 +13,7 @@ import (
 // of readers; the padding keeps two workers off the same cache line.
 type portCounters struct {
 	rx, rxBytes, tx, txBytes atomic.Uint64
+	cost                     atomic.Uint64 // ns of turns, as the scheduler counts them
 	drops                    [NumDropReasons]atomic.Uint64
 	_                        [64]byte
 }
@@ -17,32 +21,19 @@ type portCounters struct {
 // Stats are the counters of a switch at about one moment.
 type Stats struct {
 	Ports []PortStats
-	// Drops are those of all ports since the switch was made, removed ports
+	// Drops are of all ports since the switch was made, removed ports
 	// included.
 	Drops [NumDropReasons]uint64
 	Conns int // tracked flows
-	// HalfOpen are those of them that only one side wants.
+	// HalfOpen is how many of them only one side wants.
 	HalfOpen int
-	Pressure Pressure // since the switch began
+	Pressure conntrack.Pressure // since the switch began
 	Flows    FlowStats
 
-	FDB       FDBStats
-	Conntrack ConntrackStats
+	FDB       fdb.Stats
+	Conntrack conntrack.Stats
 	Captures  CaptureStats
 	Workers   []WorkerStats
-}
-
-// FDBStats say how full the forwarding database is.
-type FDBStats struct {
-	Learned, Static int
-	Max             int    // learned entries that have room
-	Moves           uint64 // of stations from port to port, since the switch was made
-}
-
-// ConntrackStats count the tracked flows by protocol.
-type ConntrackStats struct {
-	TCP, UDP, ICMP, Other int
-	Max                   int // of all together
 }
 
 // CaptureStats count captures.
@@ -58,58 +49,34 @@ type FlowStats struct {
 	Frames uint64 // carried since the switch began, super-frames as one
 }
 
-// Pressure counts what limits of the switch cost.
-type Pressure struct {
-	TableFull      uint64 // flows refused: conntrack is full of answered ones
-	Evicted        uint64 // half-open flows that made room for new ones
-	PortsExhausted uint64 // flows refused: no masquerade port is free
-}
-
-func (s *Switch) totalPressure() Pressure {
-	return Pressure{
-		TableFull: s.conntrack.full.Load(), Evicted: s.conntrack.gone.Load(), PortsExhausted: s.masq.full.Load(),
-	}
-}
-
-// report tells control what was refused since the last tick (RFC 6888 REQ-11 c).
-func (s *Switch) report() {
-	s.conntrack.sweeping.Lock()
-	was, is := s.pressure, s.totalPressure()
-	s.pressure = is
-	s.conntrack.sweeping.Unlock()
-	if is != was && s.cfg.Pressure != nil {
-		s.cfg.Pressure(Pressure{
-			TableFull: is.TableFull - was.TableFull, Evicted: is.Evicted - was.Evicted,
-			PortsExhausted: is.PortsExhausted - was.PortsExhausted,
-		})
-	}
-}
-
 // PortStats are the counters of one port since it was added. Rx is what came in
 // from the device, Tx what the device took. Drops are frames that came in
-// here, but for the egress reasons, which count where the frame should have
+// here, except with the egress reasons, which count where the frame should have
 // gone.
 type PortStats struct {
 	ID                       frame.PortID
 	Rx, RxBytes, Tx, TxBytes uint64
-	KernelDrops              uint64
-	Drops                    [NumDropReasons]uint64
+	// Cost is what the port's turns have cost, as the scheduler counts: a model of the
+	// worker's time (frame.SendCost), not a measurement.
+	Cost        time.Duration
+	KernelDrops uint64
+	Drops       [NumDropReasons]uint64
 }
 
 // Stats reads the counters of every port.
 func (s *Switch) Stats() Stats {
-	st := Stats{Conns: s.conntrack.len(), HalfOpen: s.conntrack.halfOpen(), Pressure: s.totalPressure()}
+	st := Stats{Conns: s.conntrack.Len(), HalfOpen: s.conntrack.HalfOpen(), Pressure: s.conntrack.Pressure()}
 	st.Flows = s.flows.stats(s)
 	s.mu.Lock() // keeps KernelDrops off a port that is being closed
 	defer s.mu.Unlock()
-	st.FDB, st.Conntrack = s.fdb.stats(), s.conntrack.stats()
+	st.FDB, st.Conntrack = s.fdb.Stats(), s.conntrack.Stats()
 	st.Captures.Lost = s.lost
 	for _, c := range s.captures() {
 		st.Captures.Running++
-		st.Captures.Lost += c.Dropped()
+		st.Captures.Lost += c.ring.ctl.lost.Load()
 	}
 	for _, w := range s.workers {
-		st.Workers = append(st.Workers, w.load.stats(s.cfg.Now))
+		st.Workers = append(st.Workers, w.load.stats(s.now))
 	}
 	st.Drops = s.retired
 	for id := range s.ports {
@@ -135,6 +102,7 @@ func (e *portEntry) stats(id frame.PortID) PortStats {
 		p.RxBytes += c.rxBytes.Load()
 		p.Tx += c.tx.Load()
 		p.TxBytes += c.txBytes.Load()
+		p.Cost += time.Duration(c.cost.Load())
 		for r := range p.Drops {
 			p.Drops[r] += c.drops[r].Load()
 		}
@@ -143,13 +111,5 @@ func (e *portEntry) stats(id frame.PortID) PortStats {
 	return p
 }
 
-func (f *fdb) stats() FDBStats {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return FDBStats{Learned: f.learned, Static: f.static, Max: f.max, Moves: f.moves}
-}
-
-func (t *conntrack) stats() ConntrackStats {
-	n := func(proto int) int { return int(t.length[proto].Load()) }
-	return ConntrackStats{TCP: n(connTCP), UDP: n(connUDP), ICMP: n(connICMP), Other: n(connOther), Max: t.max}
-}
+// FDB lists the forwarding database in no particular order.
+func (s *Switch) FDB() []fdb.Entry { return s.fdb.Entries(s.now()) }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
@@ -32,7 +33,7 @@ func TestStatsOfTables(t *testing.T) {
 	if f := st.FDB; f.Learned != learned || f.Static != static || static == 0 || f.Max != 64 {
 		t.Errorf("FDB %+v, want %d learned and %d static", f, learned, static)
 	}
-	if l.Switch.FlushConns(func(dataplane.ConnInfo) bool { return true }) != 3 || l.Switch.Stats().Conntrack != (dataplane.ConntrackStats{Max: 4096}) {
+	if l.Switch.FlushConns(conntrack.Selector{}) != 3 || l.Switch.Stats().Conntrack != (conntrack.Stats{Max: 4096}) {
 		t.Errorf("after a flush: %+v", l.Switch.Stats().Conntrack)
 	}
 	turns := uint64(0)
@@ -46,7 +47,7 @@ func TestStatsOfTables(t *testing.T) {
 
 func TestStatsOfCaptures(t *testing.T) {
 	l := New(t)
-	c, err := l.Switch.OpenCapture(dataplane.CaptureConfig{Ports: []frame.PortID{l.Port("c1")}, BufferBytes: 132_000})
+	c, err := dataplane.StartCapture(l.Switch, dataplane.CaptureConfig{Ports: []frame.PortID{l.Port("c1")}, BufferBytes: 132_000})
 	if err != nil {
 		t.Fatal(err)
 	}

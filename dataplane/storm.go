@@ -9,6 +9,8 @@ const (
 	// larger network each costs as much more: with 2,000 ports 1000 frames would be
 	// two million a second.
 	stormPorts = 64
+	// stormSends is in how many ports all frames of a burst may end together.
+	stormSends = 8 * stormBurst
 )
 
 // storm bounds what a port has flooded: one container must not keep all others
@@ -17,14 +19,25 @@ const (
 func (w *worker) storm(s *Snapshot) {
 	keep := w.bridge[:0]
 	for _, b := range w.bridge {
-		if b.open && !w.mayFlood(b.f, s.ports[b.f.In]) {
+		if b.flooded && !w.mayFlood(b.f, s.ports[b.f.In]) {
 			w.tell(s, EventStorm, b.f, frame.NoPort)
 			w.drop(b.f, DropStorm)
 			continue
 		}
+		if b.out == frame.NoPort {
+			w.sw.flooded.note(b.f, w.now)
+		}
 		keep = append(keep, b)
 	}
 	w.bridge = keep
+}
+
+// flood is what a flooded frame costs of a port's credit, and how much of it the port may
+// spend, in ns.
+func (p *portConfig) flood() (cost, most int64) {
+	ports := max(len(p.network.members), 1)
+	cost = p.storm * int64(max(ports, stormPorts)) / stormPorts
+	return cost, cost * int64(max(min(stormBurst, stormSends/ports), 1))
 }
 
 // mayFlood takes one frame from its port's credit. A super-frame counts as its
@@ -34,12 +47,9 @@ func (w *worker) mayFlood(f *frame.Frame, in *portConfig) bool {
 	if e == nil || in.storm == 0 {
 		return true
 	}
-	cost := in.storm
+	cost, most := in.flood()
 	if size := int(f.Offload.GSOSize); size > 0 {
-		cost *= int64(1 + f.Len()/size)
+		cost = min(cost*int64(1+f.Len()/size), most)
 	}
-	if n := len(in.network.members); n > stormPorts {
-		cost = cost * int64(n) / stormPorts
-	}
-	return e.storms[w.id].take(w.now, cost, stormBurst*in.storm)
+	return e.storms[w.id].take(w.now, cost, most)
 }

@@ -2,13 +2,13 @@ package dataplane_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
-	"github.com/vswitch/vswitch/dataplane/port/porttest"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
@@ -157,18 +157,33 @@ func TestL09Loop(t *testing.T) {
 	}
 }
 
-// The gateway's own frame that comes in at a container's port has gone round.
+// The gateway's own frame that comes in at a container's port has gone round, if it was
+// flooded; otherwise it is forged.
 func TestL09OwnAddressComesBack(t *testing.T) {
 	for _, guarded := range []bool{true, false} {
 		l := New(t)
 		if guarded {
 			l.Guard()
 		}
+		l.Send("host1", l2(header.Broadcast, MAC("host1"), "round"))
+		for _, c := range []string{"c1", "c2", "c3"} {
+			if len(l.Got(c)) != 1 {
+				t.Fatalf("%s hears nothing of the host", c)
+			}
+		}
 		l.Send("c2", l2(header.Broadcast, MAC("host1"), "round"))
+		l.Send("c3", l2(header.Broadcast, MAC("host1"), "never sent"))
 		l.ExpectDrop("c2", dataplane.DropSpoofedMAC, 1)
+		l.Advance(5 * time.Second)
+		l.Send("c1", l2(header.Broadcast, MAC("host1"), "round"))
 		l.Advance(time.Second)
-		if len(l.Events) != 1 || l.Events[0].Kind != dataplane.EventLoop || l.Events[0].Port != l.Port("c2") {
-			t.Errorf("guarded %v: events %+v, want a loop at c2", guarded, l.Events)
+		var got []string
+		for _, e := range l.Events {
+			got = append(got, fmt.Sprint(e.Kind, " at ", e.Port))
+		}
+		want := []string{fmt.Sprint("loop at ", l.Port("c2")), fmt.Sprint("mac-spoof at ", l.Port("c3")), fmt.Sprint("mac-spoof at ", l.Port("c1"))}
+		if !slices.Equal(got, want) {
+			t.Errorf("guarded %v: events %q, want %q", guarded, got, want)
 		}
 	}
 }
@@ -196,31 +211,41 @@ func TestL09LoopIsCappedByStormControl(t *testing.T) {
 }
 
 // In a network of more than 64 ports a flooded frame costs as much more as it has
-// more receivers.
+// more receivers, and a burst ends in 16,000 ports at most.
 func TestL08StormLimitOfALargeNetwork(t *testing.T) {
-	l := guarded(t)
-	members := 0
-	for _, p := range l.Config.Ports {
-		if p.Network == 1 {
-			members++
-		}
-	}
-	for ; members < 256; members++ {
-		id, err := l.Switch.AddPort(porttest.New(fmt.Sprintf("x%d", members)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Config.Ports = append(l.Config.Ports, dataplane.PortConfig{ID: id, Network: 1})
-	}
-	l.Install()
-	flooded := 0
-	l.Memory("c1").SetSink(func([]byte, frame.Offload) { flooded++ })
-	for range 1500 {
-		l.Memory("c2").Inject(l2(header.Broadcast, MAC("c2"), "x"), noOffload)
-	}
-	for l.Switch.Step() > 0 {
-	}
-	if flooded != 500 { // a quarter of the burst of a small network
-		t.Errorf("%d of 1500 frames were flooded to 256 ports, want 500", flooded)
+	for _, tc := range []struct{ ports, burst, second int }{{8, 2000, 1000}, {64, 250, 1000}, {256, 62, 250}, {500, 32, 128}, {2000, 8, 32}} {
+		t.Run(fmt.Sprint(tc.ports), func(t *testing.T) {
+			l := guarded(t)
+			crowd(t, l, tc.ports)
+			flooded := 0
+			l.Memory("c1").SetSink(func([]byte, frame.Offload) { flooded++ })
+			send := func(n int) {
+				for range n {
+					l.Memory("c2").Inject(l2(header.Broadcast, MAC("c2"), "x"), noOffload)
+				}
+				for l.Switch.Step() > 0 {
+				}
+			}
+			send(3000)
+			if flooded != tc.burst {
+				t.Errorf("%d of 3000 frames were flooded at once, want %d", flooded, tc.burst)
+			}
+			flooded = 0
+			for range 10 {
+				l.Tock(100 * time.Millisecond)
+				send(200)
+			}
+			if flooded < tc.second-2 || flooded > tc.second+2 {
+				t.Errorf("%d frames were flooded in the next second, want %d", flooded, tc.second)
+			}
+			l.Tock(10 * time.Second)
+			big := Bytes(Packet{EthSrc: MAC("c2"), EthDst: header.Broadcast, Src: "10.1.0.12:1", Dst: "10.1.0.255:2", Proto: header.ProtoUDP, Payload: make([]byte, 14_000)})
+			flooded = 0
+			l.Memory("c2").Inject(big, partial(frame.GSOUDPL4, 140, 34, 6))
+			send(0)
+			if flooded != 1 {
+				t.Error("a frame of many segments never passes")
+			}
+		})
 	}
 }

@@ -3,70 +3,32 @@ package dataplane
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/fdb"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/port"
 )
 
-// MaxPorts is the number of ports one switch can hold.
-const MaxPorts = 4096
-
-// ErrTooManyPorts is returned by AddPort when MaxPorts are in use.
-var ErrTooManyPorts = errors.New("the switch has no free port")
-
-// Config is what a switch is made with. Zero fields take the default.
-type Config struct {
-	// Workers is the number of forwarding threads. Default: half the CPUs, at
-	// least one, at most eight.
-	Workers int
-	// Now returns monotonic nanoseconds. Default: the runtime's clock.
-	Now func() int64
-	// MaxConns bounds conntrack, default 262144. MaxFDB bounds the learned MAC
-	// addresses of all ports together, default 16384.
-	MaxConns, MaxFDB int
-	// Masquerade is the plane of claims that masquerade writes, default private
-	// memory that nobody reads.
-	Masquerade ClaimPlane
-	// Peers hears of the flows whose protocol has no port that masquerade could
-	// change. Default: nobody does.
-	Peers PeerClaims
-	// PortKey makes masquerade find the same ports again for the same endpoints
-	// after a restart, so that their TCP flows go on. It is secret. Default: a
-	// random one.
-	PortKey [16]byte
-	// Resolve is called when the MAC address of a next hop is wanted, from a
-	// goroutine of the switch, at most once a second for each; the answer comes
-	// by SetNeighbors.
-	Resolve func(uplink frame.PortID, next netip.Addr)
-	// Gone is called once when a port's device has vanished, from a goroutine of
-	// the switch. The port stays, silent, until RemovePort.
-	Gone func(frame.PortID)
-	// Event is told of what the layer 2 guards found, from a goroutine of the
-	// switch, at most once in ten seconds for each port and kind.
-	Event func(Event)
-	// Pressure is called with what was refused since the last call, at most once
-	// a second and only when something was, from a goroutine of the switch.
-	Pressure func(Pressure)
-	// Flows is the kernel's flow table; nil: every frame comes to userspace.
-	Flows FlowMaps
-	// Spin is how long a worker polls after the last frame before it sleeps.
-	// Default 100 us, 0 takes the default, negative never spins.
-	Spin time.Duration
-}
+// MaxPorts is the number of ports one switch can hold; their IDs are below it.
+const MaxPorts = flowmap.MaxPorts
 
 // Switch is the data path. Its methods are the only doors into it and are safe
 // for concurrent use; they may take locks and allocate, the workers behind
 // them do neither per frame.
 type Switch struct {
 	cfg      Config
+	now      func() int64 // monotonic ns
 	snapshot atomic.Pointer[Snapshot]
 	neigh    atomic.Pointer[neighborTable]
-	busy     atomic.Pointer[BusyPorts]
+	lists    atomic.Pointer[listTable]
+	busy     atomic.Pointer[conntrack.BusyPorts]
 	mirrors  atomic.Pointer[mirrorTable]
 
 	// ports is indexed by PortID. Workers load an entry inside a turn only, so
@@ -74,97 +36,111 @@ type Switch struct {
 	ports   [MaxPorts]atomic.Pointer[portEntry]
 	workers []*worker
 
-	fdb       *fdb
-	conntrack *conntrack
-	masq      *masquerade
+	fdb       *fdb.Table
+	conntrack *conntrack.Table
 	frags     *fragmentTable
-	ids       *identifiers
+	keys      conntrack.Keys // of hashes that are nobody else's
+	ids       *conntrack.Identifiers
 	waiting   *waitingRoom
-	groups    *groupTable
-	ended     endedFlows
+	groups    *fdb.Groups
+	flooded   flooded
 	flows     *flowTable // nil without one
+	told      *told
+	peers     bpfmap.Peers // nil: nobody reads them
 
-	began    int64    // ns
-	pressure Pressure // at the last tick; guarded by conntrack.sweeping
+	began int64                         // ns
+	begun [begunBits / 64]atomic.Uint64 // hashes of connections to the host that began in the first minute
+	left  int64                         // when claims of a process before end that are no flow's, 0: there are none; of Tick
 
-	mu       sync.Mutex // serialises the doors that change structure
-	nextPort frame.PortID
-	retired  [NumDropReasons]uint64 // drops of removed ports
-	lost     uint64                 // frames lost to captures that have ended
-	started  bool
-	closed   bool
-	stopped  atomic.Bool
-	done     chan struct{}
-	gone     chan frame.PortID
-	events   chan Event
-	bg       sync.WaitGroup
+	notices notices
+	shares  sharesTold
+
+	mu          sync.Mutex             // serialises the doors that change structure
+	retired     [NumDropReasons]uint64 // drops of removed ports
+	lost        uint64                 // frames lost to captures that have ended
+	lastCapture CaptureID
+	started     bool
+	closed      bool
+	stopped     atomic.Bool
+	done        chan struct{}
+	bg          sync.WaitGroup
+	clocked     int64 // when the ports' time was noted last, see clockPorts; of Tick
 }
 
 // portEntry is a port and what the workers count on it.
 type portEntry struct {
 	port     port.Port
+	tally    *flowmap.Tally // nil: the kernel's programs do not look at it
 	owner    *worker
-	gone     atomic.Bool                 // reported by Config.Gone
-	told     [numEventKinds]atomic.Int64 // when Config.Event last heard of it, ns
+	gone     atomic.Bool                 // control was told
+	told     [numEventKinds]atomic.Int64 // when an event was last told, ns
+	sources  sources
 	counters []portCounters
-	storms   []credit // one for each worker
-	births   []credit // flows begun, one for each worker
+	storms   []credit     // one for each worker
+	births   []credit     // flows begun, one for each worker
+	deaf     bool         // epoll does not name it; of its worker
+	debt     atomic.Int64 // ns of work outside of its turns that its worker lets it pay for
+	asks     credit       // next hops that the kernel was asked for; guarded by waitingRoom.mu
+	unasked  atomic.Uint64
+	busy     atomic.Int64  // us of the workers' time in the last second
+	clocked  uint64        // of counters' cost when that was noted; of Tick
+	yielded  atomic.Uint64 // turns of lower effort
 	last     dropRing
 }
 
 // New returns a stopped switch with an empty snapshot.
 func New(cfg Config) (*Switch, error) {
-	if cfg.Workers == 0 {
-		cfg.Workers = min(max(1, runtime.NumCPU()/2), 8)
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("switch: %w", err)
 	}
-	if cfg.Workers < 0 {
-		return nil, fmt.Errorf("switch: %d workers: at least one is needed", cfg.Workers)
+	now := bpfmap.Monotonic()
+	if cfg.Clock != nil {
+		now = cfg.Clock.Load
 	}
-	if cfg.Now == nil {
-		start := time.Now()
-		cfg.Now = func() int64 { return int64(time.Since(start)) }
+	peers, err := bpfmap.OpenPeers(cfg.Peers)
+	if err != nil {
+		return nil, fmt.Errorf("switch: %w", err)
 	}
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = 262144
-	}
-	if cfg.MaxFDB == 0 {
-		cfg.MaxFDB = 16384
-	}
-	if cfg.Masquerade == nil {
-		cfg.Masquerade = make(ClaimPlane, ClaimWords)
-	}
-	if len(cfg.Masquerade) != ClaimWords {
-		return nil, fmt.Errorf("switch: claim plane of %d words: want %d", len(cfg.Masquerade), ClaimWords)
-	}
-	if cfg.Spin == 0 {
-		cfg.Spin = 100 * time.Microsecond
+	flows, err := bpfmap.OpenFlows(cfg.Flows)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("switch: %w", err), closeMaps(peers))
 	}
 	s := &Switch{
 		cfg:     cfg,
-		fdb:     newFDB(cfg.MaxFDB),
+		now:     now,
+		fdb:     fdb.New(cfg.MaxFDB, MaxPorts),
 		frags:   newFragmentTable(),
-		ids:     newIdentifiers(),
-		began:   cfg.Now(),
+		keys:    conntrack.NewKeys(),
+		began:   now(),
+		left:    now() + leftTime,
 		waiting: newWaitingRoom(),
-		groups:  newGroupTable(),
+		groups:  fdb.NewGroups(),
 		done:    make(chan struct{}),
-		gone:    make(chan frame.PortID, MaxPorts),
-		events:  make(chan Event, 64),
-		flows:   newFlowTable(cfg.Flows),
+		flows:   newFlowTable(flows, cfg.Flows.Entries),
+		peers:   peers,
 	}
-	s.ended.now = cfg.Now
-	s.conntrack = newConntrack(cfg.MaxConns, &s.ended, cfg.Peers)
+	s.notices.init()
+	s.ids = conntrack.NewIdentifiers(s.keys)
+	tracked := conntrack.Config{Max: cfg.MaxConns, Ports: cfg.Masquerade, Opened: cfg.Opened, Peers: peers, PortKey: cfg.PortKey}
 	if s.flows != nil {
-		s.conntrack.rows = s.flows.slots
+		tracked.Rows = s.flows.entries
 	}
-	s.masq = newMasquerade(cfg.Masquerade, cfg.PortKey)
-	s.busy.Store(new(BusyPorts))
+	s.conntrack = conntrack.New(now, tracked)
+	s.busy.Store(new(conntrack.BusyPorts))
 	s.neigh.Store(&neighborTable{})
+	s.lists.Store(&listTable{})
 	empty, err := NewSnapshot(SnapshotConfig{})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	s.snapshot.Store(empty)
+	if s.told, err = newTold(flows); err != nil {
+		return nil, errors.Join(fmt.Errorf("switch: stations: %w", err), s.Close())
+	}
+	s.flows.setTimeouts(s)
+	if err := s.flows.find(s); err != nil {
+		return nil, errors.Join(fmt.Errorf("switch: flow table: %w", err), s.Close())
+	}
 	for i := range cfg.Workers {
 		w, err := newWorker(s, i)
 		if err != nil {
@@ -187,9 +163,8 @@ func (s *Switch) Start() {
 		s.bg.Add(1)
 		go func() { defer s.bg.Done(); w.loop() }()
 	}
-	s.bg.Add(2)
+	s.bg.Add(1)
 	go func() { defer s.bg.Done(); s.housekeeping() }()
-	go func() { defer s.bg.Done(); s.resolver() }()
 	if s.flows != nil {
 		s.bg.Add(1)
 		go func() { defer s.bg.Done(); s.flows.run(s, s.done) }()
@@ -206,37 +181,57 @@ func (s *Switch) Close() error {
 	s.closed = true
 	s.stopped.Store(true)
 	close(s.done)
-	s.mu.Unlock() // a Gone callback under way may want RemovePort
+	s.mu.Unlock()
 	for _, w := range s.workers {
 		w.poller.Wake()
 	}
 	s.bg.Wait()
-	s.flows.flush(s, func(*flowRow) bool { return true })
 	s.closeCaptures()
-	var errs []error
+	var open []*portEntry
 	for id := range s.ports {
 		if e := s.ports[id].Swap(nil); e != nil {
-			errs = append(errs, e.port.Close())
+			open = append(open, e)
 		}
+	}
+	var errs []error // the rows stay: who comes next goes on with them
+	for _, e := range open {
+		errs = append(errs, e.port.Close())
 	}
 	for _, w := range s.workers {
 		errs = append(errs, w.poller.Close())
 	}
-	return errors.Join(errs...)
+	if s.flows != nil {
+		errs = append(errs, s.flows.maps.Close())
+	}
+	return errors.Join(append(errs, closeMaps(s.peers))...)
 }
 
-// AddPort gives a port to the worker with the fewest and returns its ID. Its
-// frames are dropped until a snapshot names the ID. The switch owns p from
-// here on, unless an error is returned.
-func (s *Switch) AddPort(p port.Port) (frame.PortID, error) {
+func closeMaps(m io.Closer) error {
+	if m == nil {
+		return nil
+	}
+	return m.Close()
+}
+
+// AddPort opens a port and gives it to the worker with the fewest. Its frames are dropped
+// until a snapshot names its ID, which the caller chooses below MaxPorts: one that
+// was removed a moment ago is still spoken of, by frames that wait and by captures.
+// The descriptors of d stay the caller's, who may close them. It is an error when the ID
+// is out of range or in use, and when the port cannot be opened or the poller takes no more.
+func (s *Switch) AddPort(id frame.PortID, d port.Descriptor) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return frame.NoPort, errors.New("switch: closed")
+	switch {
+	case s.closed:
+		return errors.New("switch: closed")
+	case int(id) >= MaxPorts:
+		return fmt.Errorf("switch: port %d: IDs end at %d", id, MaxPorts-1)
+	case s.ports[id].Load() != nil:
+		return fmt.Errorf("switch: port %d: in use: remove it first", id)
 	}
-	id, ok := s.freePortLocked()
-	if !ok {
-		return frame.NoPort, ErrTooManyPorts
+	p, err := port.Open(d)
+	if err != nil {
+		return fmt.Errorf("switch: port %d: %w", id, err)
 	}
 	w := s.workers[0]
 	for _, o := range s.workers[1:] {
@@ -244,40 +239,30 @@ func (s *Switch) AddPort(p port.Port) (frame.PortID, error) {
 			w = o
 		}
 	}
-	e := &portEntry{port: p, owner: w, counters: make([]portCounters, len(s.workers)), storms: make([]credit, len(s.workers)), births: make([]credit, len(s.workers))}
+	e := &portEntry{port: p, tally: d.Tally, owner: w, counters: make([]portCounters, len(s.workers)), storms: make([]credit, len(s.workers)), births: make([]credit, len(s.workers))}
 	s.ports[id].Store(e)
 	if err := w.poller.Add(uint32(id), p.FD()); err != nil {
 		s.ports[id].Store(nil)
-		return frame.NoPort, fmt.Errorf("switch: port %d: poll: %w", id, err)
+		return errors.Join(fmt.Errorf("switch: port %d: poll: %w", id, err), p.Close())
 	}
 	w.portCount++
-	return id, nil
-}
-
-// freePortLocked goes round the IDs so that one is not given out again soon.
-func (s *Switch) freePortLocked() (frame.PortID, bool) {
-	for range MaxPorts {
-		id := s.nextPort
-		s.nextPort = (s.nextPort + 1) % MaxPorts
-		if s.ports[id].Load() == nil {
-			return id, true
-		}
-	}
-	return frame.NoPort, false
+	return nil
 }
 
 // RemovePort takes a port out, forgets the addresses learned on it and closes
 // it once no worker can hold it: a closed descriptor's number is reused at once
-// and would receive our frames. It blocks for about one turn.
+// and would receive our frames. It blocks for about one turn, and for the kernel's
+// programs when they carried its flows.
 func (s *Switch) RemovePort(id frame.PortID) error {
 	e, err := s.unlink(id)
 	if err != nil {
 		return err
 	}
+	s.flows.revalidate(s, func(r *flowRow) bool { return r.flow.in == id || r.out == id })
 	return e.port.Close()
 }
 
-// unlink is RemovePort but for the end of the port itself, which takes the
+// unlink is RemovePort without the end of the port itself, which takes the
 // kernel some 25 ms for a packet socket: others need not wait for it.
 func (s *Switch) unlink(id frame.PortID) (*portEntry, error) {
 	s.mu.Lock()
@@ -291,13 +276,13 @@ func (s *Switch) unlink(id frame.PortID) (*portEntry, error) {
 	}
 	e.owner.poller.Remove(e.port.FD())
 	e.owner.portCount--
-	s.flows.flush(s, func(r *flowRow) bool { return r.in == id || r.out == id })
 	s.grace()
-	s.fdb.flushPort(id)
+	s.fdb.FlushPort(id)
 	for r, n := range e.stats(id).Drops {
 		s.retired[r] += n
 	}
-	s.groups.flushPort(id)
+	s.groups.FlushPort(id)
+	s.forgetShares(id)
 	return e, nil
 }
 
@@ -312,81 +297,51 @@ func (s *Switch) grace() {
 	}
 }
 
-// Install makes the workers use sn from their next turn on. FDB, conntrack and
-// counters live on; static FDB entries become those of sn.
-func (s *Switch) Install(sn *Snapshot) {
+// Install makes the switch decide by cfg: when it has returned, no frame passes by what was
+// decided before, in a turn or in the kernel. FDB, conntrack and counters live on;
+// static FDB entries become the ones of cfg. A cfg that says what the one before said
+// changes nothing. An error wraps ErrSnapshot, and nothing has changed. cfg is copied.
+func (s *Switch) Install(cfg SnapshotConfig) error {
+	sn, err := NewSnapshot(cfg)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fdb.setStatic(sn)
-	s.groups.setNetworks(sn)
-	s.snapshot.Store(sn)
-	s.flows.flush(s, func(*flowRow) bool { return true })
+	if s.snapshot.Load().equal(sn) {
+		s.mu.Unlock()
+		return nil
+	}
+	s.fdb.SetStatic(sn.pinned, sn.hasNetwork)
+	s.groups.SetNetworks(sn.hasNetwork)
+	was := s.snapshot.Swap(sn)
+	if was.timeouts != sn.timeouts {
+		s.flows.setTimeouts(s)
+	}
+	s.grace()
+	s.rehold(was, sn)
+	s.mu.Unlock()
+	s.flows.revalidate(s, nil)
+	s.told.renew(s)
+	return nil
 }
 
-// SetBusyPorts tells masquerade which ports programs of the host hold; b is
-// not changed afterwards.
-func (s *Switch) SetBusyPorts(b *BusyPorts) { s.busy.Store(b) }
-
-// housekeeping ages the tables once a second and reports vanished devices.
-func (s *Switch) housekeeping() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.done:
-			return
-		case id := <-s.gone:
-			if s.cfg.Gone != nil {
-				s.cfg.Gone(id)
-			}
-		case e := <-s.events:
-			s.event(e)
-		case <-tick.C:
-			s.Tick()
-			s.checkPorts()
-		}
+// SetHostPeers says which peers of SCTP and of protocols without ports the host itself uses,
+// all of them: no flow begins to one. The flows that have one by now end; lost are their
+// peers, flows is how many ended.
+func (s *Switch) SetHostPeers(list []conntrack.HostPeer) (lost []flowmap.Peer, flows int) {
+	used := conntrack.NewHostPeers(list)
+	if lost = s.conntrack.SetHostPeers(used); len(lost) > 0 {
+		flows = s.FlushConns(conntrack.Selector{HostUses: used})
 	}
+	return lost, flows
 }
 
-// checkPorts finds the devices whose end the kernel did not announce.
-func (s *Switch) checkPorts() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id := range s.ports {
-		e := s.ports[id].Load()
-		if e != nil && errors.Is(e.port.Check(), port.ErrGone) {
-			e.owner.reportGone(frame.PortID(id), e)
-		}
+// SetBusyPorts tells masquerade which ports programs of the host hold; b is not changed
+// afterwards. UDP flows that left from one of them end: the host has its port at once, and
+// they go on from another. A TCP flow keeps its port, since its tuple is nobody else's.
+func (s *Switch) SetBusyPorts(b *conntrack.BusyPorts) {
+	s.busy.Store(b)
+	if s.conntrack.Overtaken(b) {
+		s.FlushConns(conntrack.Selector{Overtaken: b})
 	}
-}
-
-func (s *Switch) event(e Event) {
-	if s.cfg.Event != nil {
-		s.cfg.Event(e)
-	}
-}
-
-// Tick ages the FDB, multicast groups, conntrack, fragments and waiting frames,
-// and tells of events. Start calls it once a second; tests with their own clock
-// call it themselves.
-func (s *Switch) Tick() {
-	now := s.cfg.Now()
-	for range len(s.events) {
-		select {
-		case e := <-s.events:
-			s.event(e)
-		default:
-		}
-	}
-	s.fdb.age(now)
-	s.groups.expire(now)
-	s.masq.awake(now)
-	s.conntrack.sweep(now, &s.snapshot.Load().timeouts, s.masq)
-	for _, w := range s.workers {
-		w.accounts.sweep(now, &s.ended)
-	}
-	s.frags.expire(now, s.workers[0])
-	s.flows.sweep(s, now)
-	s.waiting.expire(now, s)
-	s.report()
 }

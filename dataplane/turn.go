@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/port"
@@ -11,25 +12,33 @@ import (
 // bridged is a frame that stays at layer 2, with its output port, or with
 // frame.NoPort and the ports of which it reaches those that may have it.
 type bridged struct {
-	f    *frame.Frame
-	out  frame.PortID
-	to   []frame.PortID // borrowed, immutable
-	open bool           // flooded, not to members of a group: storm counts it
+	f       *frame.Frame
+	out     frame.PortID
+	to      []frame.PortID // borrowed, immutable
+	flooded bool           // to all ports, not to members of a group: storm counts it
+	heard   bool           // the other side of its flow has spoken
+	// How far egress has come.
+	at      int // of to: who comes next
+	reached bool
 }
 
 // routed is a frame on its way through layer 3. The stages agree on to, the
-// tuple it shall leave with; postrouting writes it. Until then the bytes and
+// tuple it leaves with; postrouting writes it. Until then the bytes and
 // f.Layers.Tuple are as they came, so that an ICMP error can quote them.
 type routed struct {
 	f    *frame.Frame
 	hash uint32 // of the tuple it came with
 	in   *portConfig
 	to   header.Tuple
-	kind ConnKind // of a new flow
+	kind conntrack.Kind // of a new flow
+	rule *Rule          // by which a new flow may begin, nil: not asked yet
 	// tracked says that conntrack knows the flow and to is decided.
 	tracked bool
+	heard   bool // the other side of the flow has spoken
+	asked   bool // it answers a container, which has not shown that it hears the answers
+	answers bool // of a new flow: it is not from the side that began it
 	// quoted is set for an ICMP error: the packet it quotes, and what that
-	// packet's tuple shall become.
+	// packet's tuple becomes.
 	quoted   *header.Layers
 	quotedTo header.Tuple
 	// Set by route.
@@ -39,28 +48,36 @@ type routed struct {
 	dst, src header.MAC
 	cut      int // MTU to cut the packet for, 0: it fits
 	// Of a fragment: what its packet is identified by when its source is
-	// translated, and that it was held and needs no second look.
+	// translated, and that it was deferred and needs no second look.
 	fragID   uint16
 	gathered bool
 	// The frames that it was cut into, in worker.spare.
 	first, pieces int
 }
 
-// turnPort takes a batch from a port and carries it through the stages. It
-// returns the number of frames that came in.
-func (w *worker) turnPort(id frame.PortID) int {
+// turnPort gives a port a turn that may cost so much: what it has flooded goes on, or a
+// batch of its frames is carried through the stages. It returns how many frames were
+// moved, what that cost, and whether the port has more.
+func (w *worker) turnPort(id frame.PortID, limit int64) (n int, cost int64, more bool) {
 	w.seq.Add(1)
 	defer w.seq.Add(1)
 	w.arena.Reset()
 	e := w.sw.ports[id].Load()
-	if e == nil {
-		return 0
+	if e == nil || e.owner != w { // the ID may be another worker's port by now
+		w.flooding.abandon(id)
+		return 0, 0, false
 	}
-	w.batch.N = 0
+	w.left, w.heard = limit, 0
+	w.batch.Begin(limit)
+	if w.flooding.ports[id].first >= 0 {
+		n = w.resume(id, e)
+		return n, w.pay(e, limit), true
+	}
 	err := e.port.Receive(&w.batch, w.arena)
-	n := w.batch.N
+	n = w.batch.N
+	w.left -= w.batch.Refused()
 	if n > 0 {
-		w.now = w.sw.cfg.Now()
+		w.now = w.sw.now()
 		w.received(id, e)
 		w.turn()
 	}
@@ -68,7 +85,16 @@ func (w *worker) turnPort(id frame.PortID) int {
 	if err != nil && errors.Is(err, port.ErrGone) {
 		w.reportGone(id, e)
 	}
-	return n
+	return n, w.pay(e, limit), w.batch.More() || w.flooding.ports[id].first >= 0
+}
+
+// pay counts what a turn has cost.
+func (w *worker) pay(e *portEntry, limit int64) int64 {
+	cost := limit - w.left
+	if frame.Observed && cost > 0 {
+		e.counters[w.id].cost.Add(uint64(cost))
+	}
+	return cost
 }
 
 // checkPort clears a port's pending error and looks whether its device is there.
@@ -87,8 +113,9 @@ func (w *worker) received(id frame.PortID, e *portEntry) {
 		f := &w.batch.Frames[i]
 		f.In = id
 		bytes += f.Len()
+		w.left -= frame.TakeCost(f.Len())
 	}
-	if !observed {
+	if !frame.Observed {
 		return
 	}
 	c := &e.counters[w.id]
@@ -103,6 +130,10 @@ func (w *worker) received(id frame.PortID, e *portEntry) {
 // doc.go. After flush no frame of it may be referenced.
 func (w *worker) turn() {
 	s := w.sw.snapshot.Load() // once a turn: what is decided here is of one piece
+	w.lists = w.sw.lists.Load()
+	if w.mirror.on() {
+		w.mirror.decided = s
+	}
 	w.tags.reset()
 	w.spare.reset()
 	w.parse(s)
@@ -128,7 +159,7 @@ func (w *worker) reportGone(id frame.PortID, e *portEntry) {
 	w.poller.Remove(e.port.FD()) // or its error would wake us for ever
 	if e.gone.CompareAndSwap(false, true) {
 		select {
-		case w.sw.gone <- id:
+		case w.sw.notices.gone <- id:
 		default: // control also hears of it from the kernel
 		}
 	}
@@ -136,7 +167,7 @@ func (w *worker) reportGone(id frame.PortID, e *portEntry) {
 
 // drop counts the end of a frame that came in at a port.
 func (w *worker) drop(f *frame.Frame, why DropReason) {
-	if e := w.sw.ports[f.In].Load(); observed && e != nil {
+	if e := w.sw.ports[f.In].Load(); frame.Observed && e != nil {
 		e.counters[w.id].drops[why].Add(1)
 		e.last.note(f, why, w.now)
 	}
@@ -146,7 +177,7 @@ func (w *worker) drop(f *frame.Frame, why DropReason) {
 }
 
 func (w *worker) count(id frame.PortID, why DropReason) {
-	if e := w.sw.ports[id].Load(); observed && e != nil {
+	if e := w.sw.ports[id].Load(); frame.Observed && e != nil {
 		e.counters[w.id].drops[why].Add(1)
 	}
 }

@@ -96,7 +96,7 @@ func vlanOf(f *frame.Frame, in *portConfig, s *Snapshot) uint16 {
 	case l.Kind == header.KindARP:
 		to = header.ReadARP(f.Data(), l).Target
 	}
-	if h := s.hosts[to]; h != nil && h.network == in.network {
+	if h := s.stations[to]; h != nil && h.network == in.network {
 		return s.ports[h.port].VLAN
 	}
 	return in.VLAN

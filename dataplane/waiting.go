@@ -6,43 +6,91 @@ import (
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/share"
 )
 
 const (
-	waitingFrames = 128 // in all
-	waitingEach   = 8   // for one next hop
-	waitingSize   = frame.Headroom + 2048
-	waitingTime   = 3 * time.Second
-	resolveAgain  = time.Second
-	// refreshEvery is how often the kernel is asked to confirm a next hop that
-	// is in use: it does not see our traffic and would never probe a stale one.
-	refreshEvery = 20 * time.Second
+	// waitingChunks is the memory for all frames that wait, 4 MiB.
+	waitingChunks = 8192
+	// waitingEach is what may wait for one next hop, in bytes of chunks: as much as
+	// Linux keeps (net.ipv4.neigh.*.unres_qlen_bytes).
+	waitingEach = 212_992
+	// waitingHops is how many next hops are waited for. The kernel has room for 1024
+	// neighbours (gc_thresh3), and they are the host's, too.
+	waitingHops = 256
+	waitingTime = 3 * time.Second
+
+	resolveAgain = time.Second
+	// How often one port may have the kernel asked for a hop: each costs two netlink
+	// requests, whoever scans would keep them from others.
+	askEach  = int64(time.Second) / 100
+	askBurst = 64
+
+	walkCost = 5 // ns for each frame that is looked at to find which port has most
 )
 
 // waitingRoom holds copies of frames whose next hop's MAC address is not known
-// yet. They run through the stages again when it is.
+// yet. They run through the stages again when it is. Ports share its memory and the next
+// hops: when there is no room, the port with the most gives its oldest.
 type waitingRoom struct {
 	mu     sync.Mutex
-	frames [waitingFrames]waitingFrame
-	asked  map[NeighborKey]int64 // when the resolver was last asked, ns
-	ready  bool                  // some frame may go on
-	seq    uint64                // of the frame that came last
-	want   chan NeighborKey
+	mem    *chunks
+	frames []waitingFrame // by their first chunk
+	shares *share.Table   // of the memory
+	index  map[NeighborKey]int32
+	hops   [waitingHops]waitingHop
+	owners *share.Table // of the hops
+	free   int32        // hops, by ready; -1: none
+	ready  int32        // hops whose frames may go on, in a list, -1: none
+	last   int32        // of it
+	sums   [MaxPorts]int32
 }
 
-type waitingFrame struct {
-	buf     [waitingSize]byte // owned
-	n       int               // bytes of buf, 0: free
-	in      frame.PortID
-	offload frame.Offload
-	next    NeighborKey
-	since   int64 // ns
-	seq     uint64
-	ready   bool
+// waitingHop is a next hop that frames wait for.
+type waitingHop struct {
+	key         NeighborKey
+	owner       frame.PortID // whose share it counts against
+	first, last int32        // frames in the order in which they came, -1: none
+	held        int          // bytes of chunks
+	asked       bool
+	since       int64 // when the kernel was asked, or should have been, ns
+	next        int32 // hop that is free or ready
+	link        share.Link
 }
+
+// waitingFrame is a frame without its bytes.
+type waitingFrame struct {
+	n          int // bytes, headroom included
+	in         frame.PortID
+	offload    frame.Offload
+	hop        int32
+	prev, next int32 // of the hop
+	since      int64 // ns
+	link       share.Link
+}
+
+// waitingFrames and waitingOwners are what the shares are of.
+type (
+	waitingFrames waitingRoom
+	waitingOwners waitingRoom
+)
+
+func (r *waitingFrames) Link(i uint32) *share.Link { return &r.frames[i-1].link }
+func (r *waitingFrames) Seen(uint32) uint32        { return 0 }
+func (r *waitingOwners) Link(i uint32) *share.Link { return &r.hops[i-1].link }
+func (r *waitingOwners) Seen(uint32) uint32        { return 0 }
 
 func newWaitingRoom() *waitingRoom {
-	return &waitingRoom{asked: make(map[NeighborKey]int64), want: make(chan NeighborKey, 64)}
+	r := &waitingRoom{
+		mem: newChunks(waitingChunks), frames: make([]waitingFrame, waitingChunks),
+		index: make(map[NeighborKey]int32, waitingHops), free: -1, ready: -1, last: -1,
+	}
+	r.shares = share.New((*waitingFrames)(r), MaxPorts, 0)
+	r.owners = share.New((*waitingOwners)(r), MaxPorts, 0)
+	for i := range r.hops {
+		r.hops[i].next, r.free = r.free, int32(i)
+	}
+	return r
 }
 
 // wait copies a frame into the waiting room and asks for its next hop. The
@@ -51,139 +99,151 @@ func (w *worker) wait(r *routed, next header.Addr) DropReason {
 	room, key := w.sw.waiting, NeighborKey{r.route.Uplink, next}
 	room.mu.Lock()
 	defer room.mu.Unlock()
-	if at, ok := room.asked[key]; !ok || w.now-at >= int64(resolveAgain) {
-		select {
-		case room.want <- key:
-			room.asked[key] = w.now
-		default: // the resolver is behind; the next frame asks again
-		}
-	}
-	if len(r.f.Buf) > waitingSize {
+	in, need := r.f.In, chunksOf(len(r.f.Buf))
+	at := room.hopLocked(w, key, in)
+	if at < 0 {
 		return DropNoNeighbor
 	}
-	var slot *waitingFrame
-	waiting := 0
-	for i := range room.frames {
-		f := &room.frames[i]
-		switch {
-		case f.n == 0:
-			slot = f
-		case f.next == key:
-			waiting++
+	h := &room.hops[at]
+	room.askLocked(w.sw, h, in, w.now)
+	for h.held+need*chunkSize > waitingEach && h.first >= 0 {
+		i := room.mostOfLocked(w, h, in)
+		room.shares.Gave(int(room.frames[i].in))
+		room.evictLocked(w, i)
+	}
+	for room.mem.left < need {
+		i, holder := room.shares.Victim(int(in))
+		if i == 0 {
+			room.shares.Refuse(int(in))
+			return DropNoNeighbor
 		}
+		room.shares.Gave(holder)
+		room.evictLocked(w, int32(i-1))
 	}
-	if slot == nil || waiting >= waitingEach {
-		return DropNoNeighbor
+	i := room.mem.keep(r.f.Buf)
+	room.frames[i] = waitingFrame{n: len(r.f.Buf), in: in, offload: r.f.Offload, hop: at, prev: h.last, next: -1, since: w.now}
+	if h.last >= 0 {
+		room.frames[h.last].next = i
+	} else {
+		h.first = i
 	}
-	room.seq++
-	slot.seq = room.seq
-	slot.n = copy(slot.buf[:], r.f.Buf)
-	slot.in, slot.offload, slot.next, slot.since, slot.ready = r.f.In, r.f.Offload, key, w.now, false
+	h.last = i
+	h.held += need * chunkSize
+	room.shares.Enter(uint32(i+1), int(in), 0, need*chunkSize)
 	return deferred
 }
 
 // deferred is not a reason: the frame waits and is neither sent nor dropped.
 const deferred DropReason = 0xff
 
-// release marks the frames whose next hop is known now.
-func (room *waitingRoom) release(t *neighborTable) bool {
-	room.mu.Lock()
-	defer room.mu.Unlock()
-	for i := range room.frames {
+// hopLocked finds a next hop, or makes one for a port.
+func (room *waitingRoom) hopLocked(w *worker, key NeighborKey, in frame.PortID) int32 {
+	if i, ok := room.index[key]; ok {
+		// It counts against the one with the least of those who use it, or somebody with
+		// very many could have it pushed out under the others.
+		h := &room.hops[i]
+		if h.owner != in && room.owners.Held(int(h.owner)) > room.owners.Held(int(in))+1 {
+			room.owners.Leave(uint32(i+1), int(h.owner), 0, 1)
+			h.owner = in
+			room.owners.Enter(uint32(i+1), int(in), 0, 1)
+		}
+		return i
+	}
+	for room.free < 0 {
+		i, holder := room.owners.Victim(int(in))
+		if i == 0 { // the frames of all hops may go on
+			room.owners.Refuse(int(in))
+			return -1
+		}
+		room.owners.Gave(holder)
+		room.forgetLocked(w, int32(i-1))
+	}
+	i := room.free
+	h := &room.hops[i]
+	room.free = h.next
+	*h = waitingHop{key: key, owner: in, first: -1, last: -1, since: w.now, next: -1}
+	room.index[key] = i
+	room.owners.Enter(uint32(i+1), int(in), 0, 1)
+	return i
+}
+
+// askLocked has the kernel asked for a next hop, if that is due and may be.
+func (room *waitingRoom) askLocked(s *Switch, h *waitingHop, in frame.PortID, now int64) {
+	if h.asked && now-h.since < int64(resolveAgain) {
+		return
+	}
+	e := s.ports[in].Load()
+	if e == nil {
+		return
+	}
+	if !e.asks.take(now, askEach, askBurst*askEach) {
+		e.unasked.Add(1)
+		return // the next frame asks, or the next tick
+	}
+	select {
+	case s.notices.wanted <- h.key:
+		h.asked, h.since = true, now
+	default: // control is late
+	}
+}
+
+// mostOfLocked is the oldest frame at a next hop of the port that has most there, of the
+// asker's when it has as much.
+func (room *waitingRoom) mostOfLocked(w *worker, h *waitingHop, asker frame.PortID) int32 {
+	most := asker
+	for i := h.first; i >= 0; i = room.frames[i].next {
 		f := &room.frames[i]
-		if f.n > 0 && t.macs[f.next] != nil {
-			f.ready, room.ready = true, true
+		room.sums[f.in] += int32(f.n)
+		if room.sums[f.in] > room.sums[most] {
+			most = f.in
+		}
+		w.left -= walkCost
+	}
+	found := int32(-1)
+	for i := h.first; i >= 0; i = room.frames[i].next {
+		f := &room.frames[i]
+		room.sums[f.in] = 0
+		if f.in == most && found < 0 {
+			found = i
 		}
 	}
-	for k := range room.asked {
-		if t.macs[k] != nil {
-			delete(room.asked, k)
-		}
-	}
-	return room.ready
+	return found
 }
 
-// expire drops frames that waited for too long; their sender has sent again.
-func (room *waitingRoom) expire(now int64, s *Switch) {
-	room.mu.Lock()
-	defer room.mu.Unlock()
-	for i := range room.frames {
-		if f := &room.frames[i]; f.n > 0 && now-f.since > int64(waitingTime) {
-			s.workers[0].count(f.in, DropNoNeighbor)
-			s.recordEnd(f.buf[:f.n], f.offload, f.in, DropNoNeighbor, now)
-			f.n = 0
-		}
-	}
-	for k, at := range room.asked {
-		if now-at > int64(waitingTime) {
-			delete(room.asked, k)
-		}
-	}
+// evictLocked drops a frame that waits.
+func (room *waitingRoom) evictLocked(w *worker, i int32) {
+	f := &room.frames[i]
+	w.count(f.in, DropNoNeighbor)
+	room.recordLocked(w.sw, i, w.now)
+	room.takeLocked(i)
 }
 
-// turnWaiting carries the frames that need wait no longer through the stages.
-func (w *worker) turnWaiting() int {
-	room := w.sw.waiting
-	w.seq.Add(1)
-	defer w.seq.Add(1)
-	room.mu.Lock()
-	w.batch.N = 0
-	w.arena.Reset()
-	if room.ready {
-		// In the order in which they came.
-		for w.batch.N < frame.BatchSize && w.collectOldest(room) {
-		}
-		if room.ready = w.batch.N == frame.BatchSize; room.ready {
-			w.poller.Wake() // there may be more
-		}
+// recordLocked tells captures that a frame waited in vain.
+func (room *waitingRoom) recordLocked(s *Switch, i int32, now int64) {
+	if s.mirrors.Load() == nil {
+		return
 	}
-	room.mu.Unlock()
-	if w.batch.N > 0 {
-		w.now = w.sw.cfg.Now()
-		w.watch() // what came in was captured when it came
-		w.turn()
-	}
-	return w.batch.N
+	f := &room.frames[i]
+	buf := make([]byte, f.n)
+	room.mem.read(i, buf)
+	s.recordEnd(buf, f.offload, f.in, DropNoNeighbor, now)
 }
 
-// collectOldest moves the ready frame that waited longest into the batch.
-func (w *worker) collectOldest(room *waitingRoom) bool {
-	var oldest *waitingFrame
-	for i := range room.frames {
-		if f := &room.frames[i]; f.n > 0 && f.ready && (oldest == nil || f.seq < oldest.seq) {
-			oldest = f
-		}
+// takeLocked takes a frame out.
+func (room *waitingRoom) takeLocked(i int32) {
+	f := &room.frames[i]
+	h, size := &room.hops[f.hop], chunksOf(f.n)*chunkSize
+	if f.prev >= 0 {
+		room.frames[f.prev].next = f.next
+	} else {
+		h.first = f.next
 	}
-	if oldest == nil {
-		return false
+	if f.next >= 0 {
+		room.frames[f.next].prev = f.prev
+	} else {
+		h.last = f.prev
 	}
-	f := w.batch.Next()
-	f.Buf = w.arena.Alloc(oldest.n - frame.Headroom)
-	copy(f.Buf, oldest.buf[:oldest.n])
-	f.In, f.Offload = oldest.in, oldest.offload
-	oldest.n = 0
-	return true
-}
-
-// resolver asks control for next hops: those that frames wait for, and now and
-// then those in use.
-func (s *Switch) resolver() {
-	refresh := time.NewTicker(refreshEvery)
-	defer refresh.Stop()
-	for {
-		select {
-		case <-s.done:
-			return
-		case k := <-s.waiting.want:
-			if s.cfg.Resolve != nil {
-				s.cfg.Resolve(k.Uplink, k.Addr.NetIP())
-			}
-		case <-refresh.C:
-			for k, n := range s.neigh.Load().macs {
-				if n.used.Swap(false) && s.cfg.Resolve != nil {
-					s.cfg.Resolve(k.Uplink, k.Addr.NetIP())
-				}
-			}
-		}
-	}
+	h.held -= size
+	room.shares.Leave(uint32(i+1), int(f.in), 0, size)
+	room.mem.release(i)
 }

@@ -48,7 +48,7 @@ func TestAFrameThatWaitedInVainIsCounted(t *testing.T) {
 
 func TestAFrameThatWaitedIsCapturedOnce(t *testing.T) {
 	l := New(t)
-	c, err := l.Switch.OpenCapture(dataplane.CaptureConfig{Ports: []frame.PortID{l.Port("c1")}})
+	c, err := dataplane.StartCapture(l.Switch, dataplane.CaptureConfig{Ports: []frame.PortID{l.Port("c1")}})
 	if err != nil {
 		t.Fatal(err)
 	}

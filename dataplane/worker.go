@@ -6,19 +6,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/port"
 )
 
-const (
-	// hotPorts is how many recently active ports a worker asks for frames
-	// without the help of epoll.
-	hotPorts = 8
-	// glanceEvery is how many busy rounds of the hot ports go by before the
-	// others are looked at.
-	glanceEvery = 8
-)
+// glanceEvery is how many busy passes over the hot ports go by before the others are
+// looked at, if no more than one turn's cost has.
+const glanceEvery = 8
 
 // worker is one forwarding thread. All its fields but seq, portCount and the
 // poller's doors belong to the goroutine in loop.
@@ -32,6 +28,10 @@ type worker struct {
 	poller    *port.Poller
 
 	now      int64 // of this turn
+	left     int64 // ns of cost that this turn has left, negative: it cost more than it should
+	heard    int64 // ns of cost of what this turn sent of flows whose other side speaks, too
+	lists    *listTable
+	ruled    RuleID // of the row that was found last, for explain
 	rng      *rand.Rand
 	batch    frame.Batch
 	arena    *port.Arena
@@ -41,15 +41,19 @@ type worker struct {
 	routes   []routed
 	quotes   [frame.BatchSize]header.Layers // packets quoted by ICMP errors
 	learns   []learnt
+	lies     []*frame.Frame // that learn drops
 	ans      answers
 	tags     tagger
 	spare    spares
+	flooding flooding
 	out      sendLists
 	reply    replier
 	accounts bridgedFlows
 	mirror   mirror
 	offers   flowCounter
-	hot      [hotPorts]frame.PortID
+	sched    scheduler
+	passes   int           // since the last glance
+	spent    int64         // ns of cost since the last glance
 	spin     time.Duration // how long polling has been worth it lately
 	load     workerLoad    // its counters may be read by anybody
 }
@@ -63,22 +67,22 @@ func newWorker(s *Switch, id int) (*worker, error) {
 		sw:     s,
 		id:     id,
 		poller: poller,
-		rng:    rand.New(rand.NewChaCha8(seed())),
+		rng:    conntrack.NewRand(),
+		lists:  s.lists.Load(),
 		arena:  port.NewArena(),
 		tx:     port.NewTx(),
 		live:   make([]*frame.Frame, 0, frame.BatchSize),
 		bridge: make([]bridged, 0, 2*frame.BatchSize),
 		routes: make([]routed, 0, frame.BatchSize+spareFrames),
 		learns: make([]learnt, 0, frame.BatchSize),
-		mirror: mirror{open: make([]ticket, 0, 4*frame.BatchSize)},
+		mirror: mirror{unsettled: make([]ticket, 0, 4*frame.BatchSize)},
 		spin:   max(s.cfg.Spin, 0),
 	}
 	w.out.init()
-	w.reply.keys = s.ids.keys
-	w.accounts.keys = s.ids.keys
-	for i := range w.hot {
-		w.hot[i] = frame.NoPort
-	}
+	w.reply.keys = s.keys
+	w.accounts.keys = s.keys
+	w.sched.init()
+	w.flooding.init()
 	return w, nil
 }
 
@@ -87,15 +91,14 @@ func newWorker(s *Switch, id int) (*worker, error) {
 // so that no other goroutine waits for it.
 func (w *worker) loop() {
 	runtime.LockOSThread()
-	last, round := w.sw.cfg.Now(), 0
+	last := w.sw.now()
 	w.load.begin(last)
 	for !w.sw.stopped.Load() {
-		round++
-		hot := w.pollHot()
-		if hot > 0 {
+		n := w.pass()
+		if n > 0 {
 			last = w.now
 			w.load.enter(workerBusy, last)
-			if round%glanceEvery != 0 {
+			if w.passes < glanceEvery && w.spent < turnLimit {
 				continue
 			}
 		}
@@ -104,8 +107,15 @@ func (w *worker) loop() {
 			w.load.enter(workerBusy, last)
 			continue
 		}
-		now := w.sw.cfg.Now()
-		if hot == 0 {
+		if w.sched.queue.length > 0 {
+			continue // somebody pays for what a turn cost too much
+		}
+		now := w.sw.now()
+		if w.sched.lower.length > 0 && w.sched.due(now) {
+			w.now = now
+			continue
+		}
+		if n == 0 {
 			w.load.spins.Add(1)
 			w.load.enter(workerPolling, now)
 		}
@@ -119,7 +129,8 @@ func (w *worker) loop() {
 		w.load.sleeps.Add(1)
 		w.load.enter(workerAsleep, now)
 		w.pollEvents(true)
-		now = w.sw.cfg.Now()
+		now = w.sw.now()
+		w.now = now // lower effort may be due
 		w.load.enter(workerBusy, now)
 		w.adapt(time.Duration(now - last))
 		last = now
@@ -139,61 +150,112 @@ func (w *worker) adapt(gap time.Duration) {
 	}
 }
 
-// step is one pass over all ports of the worker without sleep or epoll.
+// step is one turn of each port of the worker, in their order.
 func (w *worker) step() int {
 	n := w.turnWaiting()
 	for id := range w.sw.ports {
 		if e := w.sw.ports[id].Load(); e != nil && e.owner == w {
-			n += w.turnPort(frame.PortID(id))
+			got, _, _ := w.turnPort(frame.PortID(id), turnLimit)
+			n += got
 		}
 	}
 	return n
 }
 
-// pollHot asks the ports that were active lately.
+// pass gives each hot port a turn, then the first of the queue. It returns the number of
+// frames that were moved.
+func (w *worker) pass() int {
+	w.passes++
+	n := w.pollHot()
+	if id := w.sched.queued(w.now); id != frame.NoPort {
+		n += w.serve(id)
+	}
+	return n
+}
+
+// pollHot gives each hot port a turn.
 func (w *worker) pollHot() int {
 	n := 0
-	for _, id := range w.hot {
-		if id != frame.NoPort {
-			n += w.turnPort(id)
+	for _, id := range w.sched.hot {
+		if id != frame.NoPort && w.sched.ports[id].state == portHot {
+			n += w.serve(id)
 		}
 	}
 	return n
 }
 
-// pollEvents asks the ports that epoll names.
+// serve gives a port a turn for what credit it has.
+func (w *worker) serve(id frame.PortID) int {
+	if e := w.sw.ports[id].Load(); e != nil && e.owner == w && e.debt.Load() != 0 {
+		w.sched.owe(id, e.debt.Swap(0))
+	}
+	limit := w.sched.credit(id)
+	if limit <= 0 { // it owes for what others did for it
+		w.sched.done(id, w.now, 0, true, w.sched.ports[id].lower)
+		w.listen(id)
+		return 0
+	}
+	n, cost, more := w.turnPort(id, limit)
+	w.sched.done(id, w.now, cost, more, 2*w.heard < cost && w.isContainer(id))
+	w.spent += cost
+	w.listen(id)
+	return n
+}
+
+// isContainer reports whether a port is a container's: an uplink has frames of many.
+func (w *worker) isContainer(id frame.PortID) bool {
+	p := w.sw.snapshot.Load().ports[id]
+	return p != nil && p.Kind == PortContainer
+}
+
+// listen lets epoll name a port unless it queues for lower effort: it has frames all the
+// time, and the worker would never sleep.
+func (w *worker) listen(id frame.PortID) {
+	deaf := w.sched.ports[id].state == portLower
+	e := w.sw.ports[id].Load()
+	if e == nil || e.owner != w {
+		return
+	}
+	if deaf && w.sched.active(w.now) > 0 {
+		e.yielded.Add(1)
+	}
+	if e.deaf != deaf {
+		e.deaf = deaf
+		w.poller.Mute(uint32(id), e.port.FD(), deaf)
+	}
+}
+
+// pollEvents gives the ports that epoll names a turn.
 func (w *worker) pollEvents(sleep bool) int {
-	keys, woken := w.poller.Wait(sleep)
-	n := 0
+	w.passes, w.spent = 0, 0
+	keys, woken := w.poller.Wait(sleep, w.sched.lower.length > 0)
+	n, polled := 0, int64(0)
 	if woken {
 		n += w.turnWaiting()
 	}
 	for _, key := range keys {
 		id := frame.PortID(key)
-		if got := w.turnPort(id); got > 0 {
+		if !w.sched.wake(id) {
+			continue // it is in the queue
+		}
+		if got := w.serve(id); got > 0 {
 			n += got
-			w.warm(id)
+			if w.sched.ports[id].state == portHot {
+				w.sched.warm(id)
+			}
 		} else {
 			w.checkPort(id) // ready without a frame: an error
+		}
+		if w.spent-polled >= turnLeast { // many have woken at once
+			n += w.pollHot()
+			polled = w.spent
 		}
 	}
 	return n
 }
 
-// warm puts a port in front of the hot ones; the last falls out.
-func (w *worker) warm(id frame.PortID) {
-	prev := id
-	for i, h := range w.hot {
-		w.hot[i] = prev
-		if h == id {
-			return
-		}
-		prev = h
-	}
-}
-
 // Step runs one turn of every port on the calling goroutine and returns the
-// number of frames that came in. It is for tests and simulations of a switch
+// number of frames that were moved. It is for tests and simulations of a switch
 // that was not started.
 func (s *Switch) Step() int {
 	n := 0

@@ -89,12 +89,13 @@ func TestFrameWalkFollowsTheTurn(t *testing.T) {
 	}
 }
 
-var sourceFile = regexp.MustCompile("`((?:[a-z_]+/)*[a-z0-9_]+\\.go)`")
+// sourceFile is a file in code; an asterisk after it marks one that is to come.
+var sourceFile = regexp.MustCompile("`((?:[a-z_]+/)*[a-z0-9_]+\\.go)`(\\*?)")
 
 func TestNamedFilesExist(t *testing.T) {
 	for _, doc := range documents(t) {
 		for _, m := range sourceFile.FindAllStringSubmatch(read(t, doc), -1) {
-			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil && m[2] == "" {
 				t.Errorf("%s names %s, which does not exist", doc, m[1])
 			}
 		}
@@ -205,5 +206,99 @@ func TestReadmeNamesTheGoVersion(t *testing.T) {
 	}
 	if want := "Go " + m[1]; !strings.Contains(read(t, filepath.Join(root, "README.md")), want) {
 		t.Errorf("README.md does not ask for %q, as go.mod does", want)
+	}
+}
+
+var (
+	stageRow   = regexp.MustCompile("(?m)^\\| `(dataplane/[a-z]+\\.go)` \\|.*\\|.*\\|((?: `[a-z]+`,?)*) \\|.*\\|$")
+	stageWord  = regexp.MustCompile("`([a-z]+)`")
+	reasonText = regexp.MustCompile(`(?m)^\t(Drop\w+): +"([a-z]+)-`)
+	dropsFor   = regexp.MustCompile(`(?:return|drop\(\w+(?:\.\w+)*,) .*?(Drop[A-Z]\w+)`)
+)
+
+// The table of stages follows the turn, its files exist, and each drop reason is of one. A
+// stage that names a reason of another's says so.
+func TestArchitectureListsTheStages(t *testing.T) {
+	prefixes := make(map[string]bool)
+	for r := dataplane.NotDropped + 1; r < dataplane.NumDropReasons; r++ {
+		stage, _, _ := strings.Cut(r.String(), "-")
+		prefixes[stage] = true
+	}
+	turn := read(t, filepath.Join(root, "dataplane", "turn.go"))
+	_, turn, _ = strings.Cut(turn, "func (w *worker) turn() {")
+	rows := stageRow.FindAllStringSubmatch(read(t, "ARCHITECTURE.md"), -1)
+	word := make(map[string]string) // of a reason
+	for _, m := range reasonText.FindAllStringSubmatch(read(t, filepath.Join(root, "dataplane", "drop.go")), -1) {
+		word[m[1]] = m[2]
+	}
+	if len(word) < 20 {
+		t.Fatalf("drop.go has %d reasons", len(word))
+	}
+	last, listed, dropped := -1, make(map[string]bool), make(map[string]bool)
+	for _, m := range rows {
+		listed[m[1]] = true
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("ARCHITECTURE.md lists a stage without a file: %v", err)
+		}
+		stage := strings.TrimSuffix(filepath.Base(m[1]), ".go")
+		if at := strings.Index(turn, "w."+stage+"(s)"); at >= 0 {
+			if at < last {
+				t.Errorf("ARCHITECTURE.md lists %s after what runs later", m[1])
+			}
+			last = at
+		}
+		says := make(map[string]bool)
+		for _, w := range stageWord.FindAllStringSubmatch(m[2], -1) {
+			if says[w[1]], dropped[w[1]] = true, true; !prefixes[w[1]] {
+				t.Errorf("ARCHITECTURE.md: %s drops for %s, which no reason begins with", m[1], w[1])
+			}
+		}
+		for _, d := range dropsFor.FindAllStringSubmatch(read(t, filepath.Join(root, m[1])), -1) {
+			if w := word[d[1]]; w != "" && !says[w] {
+				t.Errorf("ARCHITECTURE.md does not say that %s drops for %s, as it does by %s", m[1], w, d[1])
+			}
+		}
+	}
+	for prefix := range prefixes {
+		if !dropped[prefix] {
+			t.Errorf("ARCHITECTURE.md: no stage drops for %s", prefix)
+		}
+	}
+	for _, m := range regexp.MustCompile(`w\.([a-z]+)\(s\)`).FindAllStringSubmatch(turn, -1) {
+		if !listed["dataplane/"+m[1]+".go"] {
+			t.Errorf("ARCHITECTURE.md lists no stage %s, which turn runs", m[1])
+		}
+	}
+}
+
+var featureFile = regexp.MustCompile("`([a-z0-9_/]+\\.(?:go|h))`(\\*?)")
+
+// A feature has one room. Files marked new are not there yet, or the row is old.
+func TestFeaturesTouchFewFiles(t *testing.T) {
+	rows := 0
+	for _, s := range sections(read(t, "ARCHITECTURE.md")) {
+		if s.title != "What a feature touches" {
+			continue
+		}
+		for line := range strings.Lines(s.text) {
+			files := featureFile.FindAllStringSubmatch(line, -1)
+			if !strings.HasPrefix(line, "| ") || len(files) == 0 {
+				continue
+			}
+			rows++
+			name := strings.TrimSpace(strings.Split(line, "|")[1])
+			if len(files) > 6 {
+				t.Errorf("%s touches %d files: give it a room of its own", name, len(files))
+			}
+			for _, f := range files {
+				_, err := os.Stat(filepath.Join(root, f[1]))
+				if exists := err == nil; exists == (f[2] == "*") {
+					t.Errorf("%s: %s: exists is %v", name, f[1], exists)
+				}
+			}
+		}
+	}
+	if rows < 7 {
+		t.Errorf("%d features in ARCHITECTURE.md, want at least 7", rows)
 	}
 }

@@ -35,8 +35,13 @@ type Spec struct {
 	Window time.Duration  `json:"window"`
 	// Streams is the number of parallel connections of a bulk transfer.
 	Streams int `json:"streams,omitempty"`
+	// Rate is that of each stream of a bulk transfer in bits per second, 0 for as
+	// fast as it goes.
+	Rate float64 `json:"rate,omitempty"`
 	// Reverse lets the server send.
 	Reverse bool `json:"reverse,omitempty"`
+	// Endure lets connections fail.
+	Endure bool `json:"endure,omitempty"`
 	// CPU is the one the agent's conversations run on, counted from 1; 0 is any.
 	CPU int `json:"cpu,omitempty"`
 	// Frames is for role frames.
@@ -51,6 +56,7 @@ const (
 	roleConnect = "connect"
 	roleUDP     = "udp"
 	roleFrames  = "frames"
+	roleHold    = "hold"
 )
 
 // answer is the one line an agent writes when it is done, or ready.
@@ -133,6 +139,8 @@ func (s Spec) run() (any, error) {
 		return udpPing(s)
 	case roleFrames:
 		return frames(s)
+	case roleHold:
+		return nil, hold(s)
 	}
 	return nil, fmt.Errorf("agent: no role %q", s.Role)
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FrameSpec describes a stream of UDP frames.
+// FrameSpec describes a stream of frames: UDP, unless SYN or GSO says otherwise.
 type FrameSpec struct {
 	Ifname string           `json:"ifname"`
 	Src    net.HardwareAddr `json:"src_mac"`
@@ -28,8 +28,23 @@ type FrameSpec struct {
 	// from From's up, then the next source address. 0 and 1 are one flow.
 	Flows int `json:"flows,omitempty"`
 	// MACs is the number of source addresses that they take turns with, made up
-	// but for the first. 0 and 1 leave all frames Src.
+	// except the first. 0 and 1 leave all frames Src.
 	MACs int `json:"macs,omitempty"`
+	// Hops is the number of destinations that they take turns with, from To's address up.
+	// 0 and 1 are To.
+	Hops int `json:"hops,omitempty"`
+	// SYN makes them TCP SYNs, with ACK SYN-ACKs, that nobody has asked for.
+	SYN bool `json:"syn,omitempty"`
+	ACK bool `json:"ack,omitempty"`
+	// Fragment makes each the first piece of a datagram of its own, whose others never come.
+	Fragment bool `json:"fragment,omitempty"`
+	// Echo makes each an ICMP query of its own.
+	Echo bool `json:"echo,omitempty"`
+	// ARP makes them questions for the addresses of the destinations.
+	ARP bool `json:"arp,omitempty"`
+	// GSO makes them TCP super-frames of 60 KB that belong to no connection, to be cut into
+	// segments of so many bytes; Size is ignored.
+	GSO int `json:"gso,omitempty"`
 	// Frames ends the stream before its window does, 0 for no limit.
 	Frames uint64 `json:"frames,omitempty"`
 	// Stamp is the number of frames per second that carry the time they were
@@ -74,6 +89,11 @@ func frames(s Spec) (Sent, error) {
 		return Sent{}, err
 	}
 	defer unix.Close(fd)
+	if s.Frames.GSO > 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+			return Sent{}, fmt.Errorf("frames on %s: super-frames: %w", s.Frames.Ifname, err)
+		}
+	}
 	lockThread()
 	// Sleeps of a paced stream are to end when they should, not 50 us later.
 	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
@@ -132,48 +152,120 @@ const (
 	udpSize   = 8
 )
 
-// build writes the frame: Ethernet, IPv4 or IPv6, UDP, zeros. Checksums are
-// right, so that no guard on the way has a reason to drop it.
+// superSize is the payload of a super-frame.
+const superSize = 60_000
+
+// head is how many bytes precede the frame: the header of virtio.
+func (f FrameSpec) head() int {
+	if f.GSO > 0 {
+		return 10
+	}
+	return 0
+}
+
+// build writes the frame: the headers, then zeros. Checksums are right, so that no guard
+// on the way has a reason to drop it.
 func (f FrameSpec) build() ([]byte, error) {
 	if len(f.Src) != 6 || len(f.Dst) != 6 {
 		return nil, fmt.Errorf("frame from %q to %q: not Ethernet addresses", f.Src, f.Dst)
 	}
-	ipSize, etherType := 20, uint16(unix.ETH_P_IP)
+	if f.ARP {
+		return f.question(), nil
+	}
+	ipSize, etherType, proto, l4Size := 20, uint16(unix.ETH_P_IP), byte(unix.IPPROTO_UDP), udpSize
 	if f.From.Addr().Is6() {
 		ipSize, etherType = 40, unix.ETH_P_IPV6
 	}
 	size := f.Size - fcsSize
-	if size < etherSize+ipSize+udpSize {
-		return nil, fmt.Errorf("frame of %d bytes: too short for IP and UDP", f.Size)
+	if f.SYN || f.GSO > 0 {
+		proto, l4Size = unix.IPPROTO_TCP, tcpSize
 	}
-	b := make([]byte, size)
+	if f.GSO > 0 {
+		size = etherSize + ipSize + tcpSize + superSize
+	}
+	if size < etherSize+ipSize+l4Size {
+		return nil, fmt.Errorf("frame of %d bytes: too short for its headers", f.Size)
+	}
+	whole := make([]byte, f.head()+size)
+	b := whole[f.head():]
 	copy(b, f.Dst)
 	copy(b[6:], f.Src)
 	binary.BigEndian.PutUint16(b[12:], etherType)
-	ip, udp := b[etherSize:], b[etherSize+ipSize:]
+	ip, l4 := b[etherSize:], b[etherSize+ipSize:]
 	if ipSize == 20 {
-		ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
+		ip[0], ip[8], ip[9] = 0x45, 64, proto
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		copy(ip[12:], f.From.Addr().AsSlice())
 		copy(ip[16:], f.To.Addr().AsSlice())
 		binary.BigEndian.PutUint16(ip[10:], ^sum(0, ip[:ipSize]))
 	} else {
-		ip[0], ip[6], ip[7] = 0x60, unix.IPPROTO_UDP, 64
-		binary.BigEndian.PutUint16(ip[4:], uint16(len(udp)))
+		ip[0], ip[6], ip[7] = 0x60, proto, 64
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(l4)))
 		copy(ip[8:], f.From.Addr().AsSlice())
 		copy(ip[24:], f.To.Addr().AsSlice())
 	}
-	binary.BigEndian.PutUint16(udp, f.From.Port())
-	binary.BigEndian.PutUint16(udp[2:], f.To.Port())
-	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
-	pseudo := sum(uint32(unix.IPPROTO_UDP)+uint32(len(udp)), f.From.Addr().AsSlice())
-	pseudo = sum(uint32(pseudo), f.To.Addr().AsSlice())
-	check := ^sum(uint32(pseudo), udp)
-	if check == 0 {
-		check = 0xffff // zero means none, RFC 768
+	binary.BigEndian.PutUint16(l4, f.From.Port())
+	binary.BigEndian.PutUint16(l4[2:], f.To.Port())
+	switch {
+	case f.GSO > 0:
+		l4[12], l4[13], l4[14] = 5<<4, tcpACK, 2
+		binary.BigEndian.PutUint16(l4[tcpCheck:], f.pseudo(ip, l4))
+		whole[0], whole[1] = 1, 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4
+		if ipSize == 40 {
+			whole[1] = 4 // VIRTIO_NET_HDR_GSO_TCPV6
+		}
+		for i, v := range []int{etherSize + ipSize + tcpSize, f.GSO, etherSize + ipSize, tcpCheck} {
+			binary.NativeEndian.PutUint16(whole[2+2*i:], uint16(v))
+		}
+	case f.SYN:
+		l4[12], l4[13], l4[14] = 5<<4, tcpSYN, 0xff
+		if f.ACK {
+			l4[13] |= tcpACK
+		}
+		f.check(ip, l4)
+	case f.Echo:
+		ip[9] = unix.IPPROTO_ICMP
+		clear(l4[:udpSize])
+		l4[0] = 8 // RFC 792
+		f.one(ip, 0)
+	case f.Fragment:
+		ip[6] = 0x20 // more of them
+		binary.BigEndian.PutUint16(l4[4:], uint16(2*len(l4)))
+		f.one(ip, 0)
+	default:
+		binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
+		f.check(ip, l4)
 	}
-	binary.BigEndian.PutUint16(udp[6:], check)
-	return b, nil
+	return whole, nil
+}
+
+const (
+	tcpSize, tcpCheck = 20, 16
+	tcpSYN, tcpACK    = 0x02, 0x10
+	udpCheck          = 6
+)
+
+// pseudo is the sum over the pseudo header of a packet.
+func (f FrameSpec) pseudo(ip, l4 []byte) uint16 {
+	proto, addrs := ip[9], ip[12:20]
+	if ip[0]>>4 == 6 {
+		proto, addrs = ip[6], ip[8:40]
+	}
+	return sum(uint32(proto)+uint32(len(l4)), addrs)
+}
+
+// check writes the checksum of UDP or TCP.
+func (f FrameSpec) check(ip, l4 []byte) {
+	at := udpCheck
+	if f.SYN {
+		at = tcpCheck
+	}
+	binary.BigEndian.PutUint16(l4[at:], 0)
+	got := ^sum(uint32(f.pseudo(ip, l4)), l4)
+	if got == 0 && !f.SYN {
+		got = 0xffff // zero means none, RFC 768
+	}
+	binary.BigEndian.PutUint16(l4[at:], got)
 }
 
 // sum is the ones' complement sum of RFC 1071 over b, continued from acc.

@@ -217,3 +217,72 @@ func TestParseCPU(t *testing.T) {
 		}
 	}
 }
+
+// SYNs from forged sources, a scan, and super-frames are what a stack would have sent, each
+// of another flow or to another destination.
+func TestFramesOfAttacks(t *testing.T) {
+	for name, change := range map[string]func(*FrameSpec){
+		"SYN": func(f *FrameSpec) { f.SYN, f.Flows = true, 50_000 },
+		"SYN 6": func(f *FrameSpec) {
+			f.SYN, f.Flows, f.Size = true, 50_000, 78
+			f.From, f.To = netip.MustParseAddrPort("[fd00::2]:20009"), netip.MustParseAddrPort("[fd00::3]:9")
+		},
+		"scan":  func(f *FrameSpec) { f.Hops = 200 },
+		"super": func(f *FrameSpec) { f.GSO, f.Flows = 500, 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := spec()
+			change(&f)
+			s, err := newStream(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flows, sent := map[string]bool{}, uint64(0)
+			for range 4 {
+				n := s.prepare(sent, time.Hour)
+				for _, b := range s.frames[:n] {
+					p := gopacket.NewPacket(b[f.head():], layers.LayerTypeEthernet, gopacket.Default)
+					if e := p.ErrorLayer(); e != nil {
+						t.Fatal(e.Error())
+					}
+					flows[p.NetworkLayer().NetworkFlow().String()+p.TransportLayer().TransportFlow().String()] = true
+					if tcp, ok := p.TransportLayer().(*layers.TCP); ok {
+						if tcp.SYN != f.SYN || tcp.ACK == f.SYN {
+							t.Fatalf("a segment with SYN %v, ACK %v", tcp.SYN, tcp.ACK)
+						}
+						if f.GSO > 0 {
+							continue // whoever cuts it finishes the checksums
+						}
+						if err := tcp.SetNetworkLayerForChecksum(p.NetworkLayer()); err != nil {
+							t.Fatal(err)
+						}
+						if err, mismatches := p.VerifyChecksums(); err != nil || len(mismatches) > 0 {
+							t.Fatalf("checksums: %v %+v", err, mismatches)
+						}
+					}
+				}
+				sent += uint64(n)
+			}
+			if want := min(int(sent), max(f.Flows, f.Hops)); len(flows) != want {
+				t.Errorf("%d frames are of %d flows, want %d", sent, len(flows), want)
+			}
+		})
+	}
+}
+
+func TestEndureCounts(t *testing.T) {
+	n := 0
+	e := endure(20*time.Millisecond, func() error {
+		time.Sleep(time.Millisecond)
+		if n++; n%2 == 0 {
+			return errSilent
+		}
+		return nil
+	})
+	if e.Count+e.Failed != n || e.Count < e.Failed || e.Count > e.Failed+1 || e.P50 < time.Millisecond || e.P99 < e.P50 {
+		t.Errorf("of %d: %+v", n, e)
+	}
+	if e := endure(time.Millisecond, func() error { time.Sleep(time.Millisecond); return errSilent }); e.Count != 0 || e.Failed == 0 {
+		t.Errorf("without any: %+v", e)
+	}
+}

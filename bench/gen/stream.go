@@ -48,13 +48,13 @@ func newStream(f FrameSpec) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Flows > 1 || f.Stamp > 0 {
+	if varies := f.Flows > 1 || f.Hops > 1 || f.Stamp > 0; varies && !f.SYN && f.GSO == 0 && !f.ARP {
 		// No checksum, RFC 768: the generator is not to be what is measured.
 		binary.BigEndian.PutUint16(one[etherSize+s.ipSize+6:], 0)
 	}
 	for i := range s.frames {
 		s.frames[i] = one // the kernel copies it
-		if f.Flows > 1 || f.MACs > 1 || f.Stamp > 0 {
+		if f.Flows > 1 || f.MACs > 1 || f.Hops > 1 || f.Stamp > 0 || f.Echo || f.Fragment {
 			s.frames[i] = append([]byte(nil), one...)
 		}
 		s.iovs[i].Base = &s.frames[i][0]
@@ -85,7 +85,7 @@ func (s *stream) prepare(sent uint64, elapsed time.Duration) int {
 		count = int(min(uint64(count), s.spec.Frames-sent))
 	}
 	for i := range count {
-		s.vary(s.frames[i], sent+uint64(i))
+		s.vary(s.frames[i][s.spec.head():], sent+uint64(i))
 	}
 	if s.spec.Stamp > 0 {
 		s.stamp(s.frames[:count], elapsed)
@@ -95,6 +95,17 @@ func (s *stream) prepare(sent uint64, elapsed time.Duration) int {
 
 // vary makes frame the nth of its stream.
 func (s *stream) vary(frame []byte, n uint64) {
+	if s.spec.ARP {
+		s.spec.ask(frame, uint32(n%uint64(max(s.spec.Hops, 1))))
+		return
+	}
+	if s.spec.Echo || s.spec.Fragment {
+		s.spec.one(frame[etherSize:], uint16(n))
+		return
+	}
+	if s.spec.Hops > 1 {
+		s.setHop(frame[etherSize:], uint32(n%uint64(s.spec.Hops)))
+	}
 	if s.spec.Flows > 1 {
 		s.setFlow(frame[etherSize:], n%uint64(s.spec.Flows))
 	}
@@ -116,9 +127,30 @@ func (s *stream) setFlow(packet []byte, flow uint64) {
 	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+uint32(flow/flowsPerAddr))
 	if s.ipSize == 40 {
 		copy(packet[8:], from)
+	} else {
+		copy(packet[12:], from)
+		s.checkIP(packet)
+	}
+	if s.spec.SYN {
+		s.spec.check(packet[:s.ipSize], packet[s.ipSize:])
+	}
+}
+
+// setHop sends packet to one of the destinations.
+func (s *stream) setHop(packet []byte, hop uint32) {
+	to := s.spec.To.Addr().AsSlice()
+	low := to[len(to)-4:]
+	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+hop)
+	if s.ipSize == 40 {
+		copy(packet[24:], to)
 		return
 	}
-	copy(packet[12:], from)
+	copy(packet[16:], to)
+	s.checkIP(packet)
+}
+
+// checkIP writes the checksum of an IPv4 header.
+func (s *stream) checkIP(packet []byte) {
 	binary.BigEndian.PutUint16(packet[10:], 0)
 	binary.BigEndian.PutUint16(packet[10:], ^sum(0, packet[:s.ipSize]))
 }

@@ -41,6 +41,11 @@ func Fetch(ctx context.Context, ns Namespace, target netip.AddrPort, window time
 	return t, call(ctx, ns, Spec{Role: roleBulk, Target: target, Window: window, Streams: streams, Reverse: true}, &t)
 }
 
+// Paced is Bulk of one stream that sends rate bits per second.
+func Paced(ctx context.Context, ns Namespace, target netip.AddrPort, rate float64, window time.Duration) (t Transfer, err error) {
+	return t, call(ctx, ns, Spec{Role: roleBulk, Target: target, Window: window, Rate: rate}, &t)
+}
+
 func bulk(s Spec) (Transfer, error) {
 	return transfer(s, func(fd int, deadline time.Time) (Transfer, error) { return pour(fd, payload, deadline) })
 }
@@ -60,6 +65,12 @@ func transfer(s Spec, one func(fd int, deadline time.Time) (Transfer, error)) (T
 			return Transfer{}, err
 		}
 		defer unix.Close(fd)
+		if s.Rate > 0 {
+			// socket(7): TCP paces itself, in bytes per second.
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, int(s.Rate/8)); err != nil {
+				return Transfer{}, fmt.Errorf("bulk to %s: pace: %w", s.Target, err)
+			}
+		}
 		fds[i] = fd
 	}
 	receipts := make([]Transfer, len(fds))
@@ -153,6 +164,8 @@ type Exchanges struct {
 	P50     time.Duration `json:"p50"`
 	P99     time.Duration `json:"p99"`
 	P999    time.Duration `json:"p999"`
+	// Failed are those that came to nothing, of Endure only.
+	Failed int `json:"failed,omitempty"`
 }
 
 // PerSecond is the rate.
@@ -183,21 +196,50 @@ func Connect(ctx context.Context, ns Namespace, target netip.AddrPort, window ti
 	return e, call(ctx, ns, Spec{Role: roleConnect, Target: target, Window: window}, &e)
 }
 
+// Endure is Connect that goes on after one that fails, and counts it.
+func Endure(ctx context.Context, ns Namespace, target netip.AddrPort, window time.Duration) (e Exchanges, err error) {
+	return e, call(ctx, ns, Spec{Role: roleConnect, Target: target, Window: window, Endure: true}, &e)
+}
+
 func connects(s Spec) (Exchanges, error) {
 	sa := sockaddr(s.Target)
 	var b [1]byte
-	e, err := exchange(s.Window, func() error {
+	one := func() error {
 		fd, err := dial(s.Target, sa)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd)
 		return roundTrip(fd, b[:])
-	})
+	}
+	if s.Endure {
+		return endure(s.Window, one), nil
+	}
+	e, err := exchange(s.Window, one)
 	if err != nil {
 		return Exchanges{}, fmt.Errorf("connections to %s: %w", s.Target, err)
 	}
 	return e, nil
+}
+
+// endure is exchange that goes on after one that fails.
+func endure(window time.Duration, one func() error) Exchanges {
+	lockThread()
+	var times []time.Duration
+	failed, start := 0, time.Now()
+	for now := start; now.Sub(start) < window; {
+		err := one()
+		end := time.Now()
+		if err != nil {
+			failed++
+		} else {
+			times = append(times, end.Sub(now))
+		}
+		now = end
+	}
+	e := sorted(times, time.Since(start))
+	e.Failed = failed
+	return e
 }
 
 func roundTrip(fd int, b []byte) error {
@@ -233,7 +275,17 @@ func exchange(window time.Duration, one func() error) (Exchanges, error) {
 		times = append(times, end.Sub(now))
 		now = end
 	}
+	return sorted(times, now.Sub(start)), nil
+}
+
+// sorted sums exchanges up by the time that each took.
+func sorted(times []time.Duration, elapsed time.Duration) Exchanges {
+	e := Exchanges{Count: len(times), Elapsed: elapsed}
+	if len(times) == 0 {
+		return e
+	}
 	slices.Sort(times)
 	at := func(q float64) time.Duration { return times[int(q*float64(len(times)-1))] }
-	return Exchanges{Count: len(times), Elapsed: now.Sub(start), P50: at(0.5), P99: at(0.99), P999: at(0.999)}, nil
+	e.P50, e.P99, e.P999 = at(0.5), at(0.99), at(0.999)
+	return e
 }

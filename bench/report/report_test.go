@@ -138,6 +138,7 @@ func TestFormat(t *testing.T) {
 		{Bytes, 95.96e6, "96.0 MB"},
 		{Bytes, -512, "-512 B"},
 		{Cores, 0.0042, "0.42 % of a core"},
+		{Share, 0.9634, "96.3 %"},
 		{Cores, 0, "0 % of a core"},
 		{Unit("widgets"), 2, "2.00 widgets"},
 		{Seconds, math.NaN(), "-"},

@@ -20,6 +20,7 @@ const (
 	Bytes             Unit = "B"
 	Cores             Unit = "cores" // CPU seconds per second
 	Lost              Unit = "frames lost"
+	Share             Unit = "share" // of a whole, which is 1
 )
 
 // Format writes v for people, with three significant digits.
@@ -50,6 +51,8 @@ func (u Unit) Format(v float64) string {
 		return scale(v, "", "k", "M", "G") + "B"
 	case Cores:
 		return digits(v*100) + " % of a core"
+	case Share:
+		return digits(v*100) + " %"
 	}
 	return digits(v) + " " + string(u)
 }

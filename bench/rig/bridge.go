@@ -21,45 +21,47 @@ const (
 	bridgeGateway = "10.88.0.1"
 )
 
-// buildBridge joins two containers by a kernel bridge, on veth pairs with the
-// offloads they are born with.
+// buildBridge joins two containers by a kernel bridge.
 func (r *Rig) buildBridge() error {
-	host := r.World.Host
-	var ports []string
-	for i, c := range []**Container{&r.A, &r.B} {
-		addr := netip.MustParseAddr(bridgeGateway).Next()
-		if i == 1 {
-			addr = addr.Next()
-		}
-		name := fmt.Sprintf("veth%d", i)
-		ns, err := r.namespace(string(rune('a' + i)))
-		if err != nil {
-			return err
-		}
-		if err := netlab.Veth(host, name, ns, "eth0", 1500); err != nil {
-			return err
-		}
-		if err := ns.AddAddr("eth0", addr.String()+"/24"); err != nil {
-			return err
-		}
-		if err := ns.SetUp("eth0"); err != nil {
-			return err
-		}
-		if err := ns.AddRoute("default", bridgeGateway, "eth0"); err != nil {
-			return err
-		}
-		mac, err := ns.MAC("eth0")
-		if err != nil {
-			return err
-		}
-		*c = &Container{NS: ns, Ifname: "eth0", Addr: addr, MAC: mac}
-		ports = append(ports, name)
-	}
-	if err := host.Bridge(bridgeName, ports...); err != nil {
+	if err := r.World.Host.Bridge(bridgeName); err != nil {
 		return err
 	}
 	r.Gateway = netip.MustParseAddr(bridgeGateway)
-	return host.AddAddr(bridgeName, bridgeGateway+"/24")
+	if err := r.World.Host.AddAddr(bridgeName, bridgeGateway+"/24"); err != nil {
+		return err
+	}
+	var err error
+	if r.A, err = r.bridged("a"); err != nil {
+		return err
+	}
+	r.B, err = r.bridged("b")
+	return err
+}
+
+// bridged makes the next container of the bridge, on a veth pair with the offloads it is
+// born with.
+func (r *Rig) bridged(name string) (*Container, error) {
+	r.links++
+	addr, host := r.Gateway, fmt.Sprintf("veth%d", r.links-1)
+	for range r.links {
+		addr = addr.Next()
+	}
+	ns, err := r.namespace(name)
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(netlab.Veth(r.World.Host, host, ns, "eth0", 1500), ns.AddAddr("eth0", addr.String()+"/24"), ns.SetUp("eth0"))
+	if err != nil {
+		return nil, err
+	}
+	if err := ns.AddRoute("default", bridgeGateway, "eth0"); err != nil {
+		return nil, err
+	}
+	mac, err := ns.MAC("eth0")
+	if err != nil {
+		return nil, err
+	}
+	return &Container{NS: ns, Ifname: "eth0", Addr: addr, MAC: mac}, r.AddBridgePorts(host)
 }
 
 // AddBridgePorts puts links of the host under the bridge.

@@ -69,6 +69,8 @@ type Rig struct {
 
 	binary, runDir string                // of the daemon: the program, its run directory
 	further        map[string]*Container // of Further
+	links          int                   // of the kernel's bridge
+	visitor        *Visitor
 
 	// serveAny: connections come to B by its loopback as well.
 	serveAny bool

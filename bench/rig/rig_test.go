@@ -82,14 +82,20 @@ func TestLoads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A byte in the air at the end is counted by neither side's clock alone.
-		if b.Bytes < 1<<20 || b.Elapsed < window/2 || b.Elapsed > 20*window {
+		// On a busy machine a sender may begin late.
+		if b.Bytes < 1<<20 || b.Elapsed <= 0 || b.Elapsed > 20*window {
 			t.Errorf("%d streams: got %+v", streams, b)
 		}
 	}
 	back, err := gen.Fetch(t.Context(), r.A.NS, to(gen.SourcePort), window, 2)
-	if err != nil || back.Bytes < 1<<20 || back.Elapsed < window/2 || back.Elapsed > 20*window {
+	if err != nil || back.Bytes < 1<<20 || back.Elapsed <= 0 || back.Elapsed > 20*window {
 		t.Errorf("from the server: got %+v, %v", back, err)
+	}
+	// How fast TCP becomes depends on the machine; that it paces itself does not.
+	const rate = 80e6
+	paced, err := gen.Paced(t.Context(), r.A.NS, to(gen.BulkPort), rate, 5*window)
+	if err != nil || paced.BitsPerSecond() > 2*rate {
+		t.Errorf("paced: got %+v, %v", paced, err)
 	}
 	u, err := gen.UDPPing(t.Context(), r.A.NS, to(gen.PingPort), window)
 	if err != nil || u.Count == 0 || u.P50 <= 0 || u.P50 > u.P99 {
@@ -164,6 +170,36 @@ func TestOthersCarryTheirPaths(t *testing.T) {
 				from, addr, port := p(r)
 				if err := ping(t, from, addr, port); err != nil {
 					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+func TestVisitorComesAndGoes(t *testing.T) {
+	for _, system := range []string{rig.Bridge, rig.VSwitch} {
+		binary := ""
+		if system == rig.VSwitch {
+			binary = program(t)
+		}
+		t.Run(system, func(t *testing.T) {
+			r := build(t, system, binary)
+			v, err := r.Visitor()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := v.Attach(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := ping(t, v.NS, r.B.Addr.String(), gen.PingPort); err != nil {
+					t.Error(err)
+				}
+				if err := v.Detach(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if links, err := v.NS.Links(); err != nil || len(links) != 1 {
+					t.Errorf("links after it went: %v, %v", links, err)
 				}
 			}
 		})

@@ -90,7 +90,13 @@ func (r *Rig) Further(ctx context.Context, name string) (*Container, error) {
 	if c := r.further[name]; c != nil {
 		return c, nil
 	}
-	c, _, err := r.Attach(ctx, api.Attach{Name: name})
+	var c *Container
+	var err error
+	if IsOurs(r.System) {
+		c, _, err = r.Attach(ctx, api.Attach{Name: name})
+	} else {
+		c, err = r.bridged(name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +143,14 @@ func (r *Rig) startDaemon(ctx context.Context, opt Options) error {
 	if opt.MaxFlows > 0 {
 		args = append(args, "--max-flows", strconv.Itoa(opt.MaxFlows))
 	}
+	r.undo = append(r.undo, func() error {
+		// With cables there would be what outlives the daemon.
+		p, err := r.start(r.World.Host, opt.Binary, "down", "--all", "--run-dir", r.runDir, "--state-dir", filepath.Join(dir, "state"))
+		if err == nil {
+			<-p.ended
+		}
+		return err
+	})
 	p, err := r.start(r.World.Host, opt.Binary, args...)
 	if err != nil {
 		return err

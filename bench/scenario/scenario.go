@@ -108,7 +108,7 @@ func Bound(system string, m report.Measure) float64 {
 // Compared are the scenarios that baseline and subject both run, in the order
 // they are shown.
 func Compared() []Scenario {
-	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin()}, slices.Concat(guards(), observed())...)
+	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin(), changing()}, slices.Concat(guards(), observed())...)
 }
 
 // Extent is how far the scenarios of the daemon alone go.
@@ -148,5 +148,6 @@ func Alones() []Alone {
 		{Name: "by-published", Run: byPublished},
 		{Name: "by-ports", Run: byPorts},
 		{Name: "blocking", Run: blocking},
+		{Name: "carried", Run: carried},
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -30,8 +29,8 @@ func newCapture(c *cli) *cobra.Command {
 each with what the switch decided about it. It ends with Ctrl-C.
 
 A target is a container by name, network:NAME, uplink, uplink:INTERFACE or all.
-A filter is written as for tcpdump (pcap-filter(7)); containers and networks may
-stand in it by name. It runs in the switch. Points are what came in from a target
+A filter is written as for tcpdump (pcap-filter(7)); it may name containers
+and networks. It runs in the switch. Points are what came in from a target
 (rx), went out to it (tx) or was dropped (drop), and what is routed, before and
 after its addresses are translated (prenat, postnat).
 
@@ -95,14 +94,14 @@ func (c *cli) runCapture(cmd *cobra.Command, cfg client.CaptureConfig, out io.Wr
 			if cfg.Filter != "" {
 				what += ", " + cfg.Filter
 			}
-			fmt.Fprintf(c.stderr, "capturing %s, Ctrl-C ends\n", what)
+			sayf(c.stderr, "capturing %s, Ctrl-C ends\n", what)
 		}
 	}
 	w := &blockWriter{w: out, limit: limit, enough: enough}
 	err := c.client(cmd).Capture(ctx, cfg, w)
 	err = errors.Join(captureEnd(err), out.Close())
 	if err == nil {
-		fmt.Fprintf(c.stderr, "%s captured, %d dropped\n", plural(int(w.packets), "packet"), w.drops())
+		sayf(c.stderr, "%s captured, %d dropped\n", plural(int(w.packets), "packet"), w.drops())
 	}
 	return err
 }

@@ -66,8 +66,12 @@ func (s *fileSink) checked(err error) error {
 }
 
 func (s *fileSink) open() (err error) {
-	if s.f, err = os.Create(s.name()); err != nil {
-		return err
+	// Packets are nobody else's, whatever the umask says.
+	if s.f, err = os.OpenFile(s.name(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return fmt.Errorf("%w: name another file with -w", err)
+	}
+	if fi, err := s.f.Stat(); err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o077 != 0 {
+		_ = s.f.Chmod(0o600) // one that was there; not every file system has modes
 	}
 	s.w, s.at, s.safe = bufio.NewWriterSize(s.f, 64<<10), 0, 0
 	return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,5 +99,48 @@ func TestCaptureRefuses(t *testing.T) {
 		if full := fmt.Sprintf("vswitch: %s: see vswitch capture --help\n", want); code != exitUsage || stderr.String() != full {
 			t.Errorf("capture %s: exit code %d, %q, want %q", args, code, stderr.String(), full)
 		}
+	}
+}
+
+// Packets are for nobody else to read, whatever the umask, also in a file that was
+// there; a device keeps its mode.
+func TestS73CaptureFilesAreTheirOwners(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	dir := t.TempDir()
+	old := filepath.Join(dir, "old")
+	if err := os.WriteFile(old, []byte("older"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	whole := stream(t, 40, 0)
+	for _, s := range []*fileSink{{path: filepath.Join(dir, "new")}, {path: old}, {path: filepath.Join(dir, "ring"), size: 1000, files: 3}} {
+		if _, err := (&blockWriter{w: s}).Write(whole); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 5 {
+		t.Fatalf("got %v, %v; want five files", files, err)
+	}
+	for _, f := range files {
+		if fi, err := f.Info(); err != nil || fi.Mode() != 0o600 {
+			t.Errorf("%s has mode %v, %v; want 0600", f.Name(), fi.Mode(), err)
+		}
+	}
+	before, err := os.Stat(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	null := &fileSink{path: os.DevNull}
+	if err := null.open(); err != nil {
+		t.Fatal(err)
+	}
+	if err := null.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Stat(os.DevNull); err != nil || after.Mode() != before.Mode() {
+		t.Errorf("%s has mode %v now, %v; want %v", os.DevNull, after.Mode(), err, before.Mode())
 	}
 }

@@ -45,7 +45,7 @@ func printPackets(out io.Writer, r io.Reader, numeric bool) error {
 				break
 			}
 			// Someone watches: a line is out before the next one is awaited.
-			fmt.Fprintln(w, line)
+			sayf(w, "%s\n", line)
 			if err = w.Flush(); err != nil {
 				break
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // ipamName is the test binary as an IPAM plugin: it gives what its
@@ -134,17 +136,7 @@ func hello(t *testing.T, ns *netlab.NS, port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, ns.Name())
-			c.Close()
-		}
-	}()
+	labtest.Serve(t, l, func(c net.Conn) { _, _ = io.WriteString(c, ns.Name()) })
 }
 
 func wantHello(t *testing.T, from *netlab.NS, at, name string) {
@@ -155,7 +147,7 @@ func wantHello(t *testing.T, from *netlab.NS, at, name string) {
 		return
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(3 * time.Second))
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	if got, err := io.ReadAll(c); err != nil || string(got) != name {
 		t.Errorf("%s to %s: %q, %v, want %q", from.Name(), at, got, err, name)
 	}

@@ -19,7 +19,7 @@ import (
 
 // Every version of the specification gives and takes the whole life of an
 // attachment.
-func TestCNIVersions(t *testing.T) {
+func TestF11CNIVersions(t *testing.T) {
 	r := newCNIRig(t)
 	hello(t, r.world.Outside, 9000)
 	for _, version := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {

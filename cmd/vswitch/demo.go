@@ -91,7 +91,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer) (err error) {
 		{"One exchange, as \"vswitch capture web\" shows it", nil, d.printCapture},
 		{"The end", d.tearDown(), nil},
 	} {
-		fmt.Fprintf(out, "\n%s\n", part.title)
+		sayf(out, "\n%s\n", part.title)
 		if part.print != nil {
 			if err := part.print(ctx); err != nil {
 				return fmt.Errorf("demo: %w", err)
@@ -103,7 +103,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer) (err error) {
 			}
 		}
 	}
-	fmt.Fprintf(out, "\nAll of it took %.1f s.\n", time.Since(began).Seconds())
+	sayf(out, "\nAll of it took %.1f s.\n", time.Since(began).Seconds())
 	return nil
 }
 
@@ -115,10 +115,10 @@ func (d *demo) do(ctx context.Context, s step) error {
 	shown, err := s.show(ctx)
 	ms := float64(time.Since(begin).Microseconds()) / 1000
 	if err != nil {
-		fmt.Fprintf(d.out, "%9.1f ms  FAILED  %s: %v\n", ms, s.what, err)
+		sayf(d.out, "%9.1f ms  FAILED  %s: %v\n", ms, s.what, err)
 		return fmt.Errorf("demo: %s: %w", s.what, err)
 	}
-	fmt.Fprintf(d.out, "%9.1f ms  %-29s %s\n", ms, s.what, shown)
+	sayf(d.out, "%9.1f ms  %-29s %s\n", ms, s.what, shown)
 	return nil
 }
 

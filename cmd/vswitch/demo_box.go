@@ -28,12 +28,12 @@ const demoContainerName = "vswitch-demo-container"
 func demoContainer(_ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	l, err := net.Listen("tcp", ":"+sitePage)
 	if err != nil {
-		fmt.Fprintln(stderr, "vswitch:", err)
+		sayf(stderr, "vswitch: %v\n", err)
 		return exitFailure
 	}
 	c, err := net.ListenPacket("udp", ":"+siteEcho)
 	if err != nil {
-		fmt.Fprintln(stderr, "vswitch:", err)
+		sayf(stderr, "vswitch: %v\n", err)
 		return exitFailure
 	}
 	go servePage(l)

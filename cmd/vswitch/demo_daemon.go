@@ -18,8 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/control"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/daemon"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
 
@@ -56,7 +56,7 @@ func startDemoDaemon(ns *netlab.NS, dir string) (*demoDaemon, error) {
 	return d, nil
 }
 
-func (d *demoDaemon) socket() string { return filepath.Join(d.runDir, control.SocketName) }
+func (d *demoDaemon) socket() string { return filepath.Join(d.runDir, daemon.SocketName) }
 func (d *demoDaemon) pid() int       { return d.cmd.Process.Pid }
 
 // await returns when the daemon answers.
@@ -110,12 +110,13 @@ func (d *demoDaemon) stop() error {
 	}
 }
 
-// kill ends the daemon in any state, giving it the time to clean up.
+// kill ends the daemon in any state, giving it the time to clean up, and what it has left.
 func (d *demoDaemon) kill() {
 	if d.stop() != nil {
 		d.cmd.Process.Kill()
 	}
 	<-d.ended
+	_ = daemon.EndHolder(d.runDir)
 }
 
 // tail prints the last lines that the daemon logged.
@@ -126,7 +127,7 @@ func (d *demoDaemon) tail(w io.Writer) {
 	lines := strings.Split(strings.TrimSpace(d.log.String()), "\n")
 	for _, line := range lines[max(0, len(lines)-20):] {
 		if line != "" {
-			fmt.Fprintln(w, "daemon:", line)
+			sayf(w, "daemon: %s\n", line)
 		}
 	}
 }

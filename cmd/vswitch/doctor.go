@@ -2,14 +2,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vswitch/vswitch/control"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/daemon"
 	"github.com/vswitch/vswitch/control/doctor"
 )
 
@@ -48,7 +47,7 @@ The exit code is 1 when something does not work; a warning alone is none.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&stateDir, "state-dir", control.DefaultStateDir, "state directory of the daemon, when it does not run")
+	cmd.Flags().StringVar(&stateDir, "state-dir", daemon.DefaultStateDir, "state directory of the daemon, when it does not run")
 	c.addFormat(cmd)
 	return cmd
 }
@@ -68,9 +67,9 @@ func printChecks(w io.Writer, list []doctor.Check) error {
 			continue
 		}
 		if n++; n == 1 {
-			fmt.Fprintln(w)
+			sayf(w, "\n")
 		}
-		if _, err := fmt.Fprintf(w, "%s: %s\n  fix: %s\n", k.Name, k.Message, k.Fix); err != nil {
+		if err := sayf(w, "%s: %s\n  fix: %s\n", k.Name, k.Message, k.Fix); err != nil {
 			return err
 		}
 	}

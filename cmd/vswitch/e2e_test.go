@@ -19,6 +19,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/holder"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -41,6 +42,10 @@ func newRig(t testing.TB, args ...string) *rig {
 	r.start()
 	t.Cleanup(func() {
 		r.stop()
+		// With a cable left it would go on.
+		if _, err := holder.End(r.runDir()); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
 			t.Logf("daemon:\n%s", r.log.String())
 		}
@@ -60,7 +65,13 @@ func (r *rig) command(args ...string) *exec.Cmd {
 
 func (r *rig) start() {
 	r.t.Helper()
-	r.daemon = r.command(append([]string{"daemon", "--state-dir", filepath.Join(r.dir, "state"), "--uplink", "eth0"}, r.args...)...)
+	r.startAs(r.command(append([]string{"daemon", "--state-dir", filepath.Join(r.dir, "state"), "--uplink", "eth0"}, r.args...)...))
+}
+
+// startAs starts a daemon whose run directory is the rig's.
+func (r *rig) startAs(cmd *exec.Cmd) {
+	r.t.Helper()
+	r.daemon = cmd
 	r.daemon.Stdout, r.daemon.Stderr = &r.log, &r.log
 	if err := r.world.Host.Start(r.daemon); err != nil {
 		r.t.Fatal(err)

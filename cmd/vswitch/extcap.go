@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -40,8 +39,8 @@ func newExtcap(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "extcap",
 		Short: "Capture for Wireshark, in whose list of interfaces containers then are",
-		Long: `Capture for Wireshark and tshark, in whose list of interfaces containers then
-stand by name. A link to this program in Wireshark's extcap directory is all:
+		Long: `Capture for Wireshark and tshark, which then list containers by name among the
+interfaces. A link to this program in Wireshark's extcap directory is all:
 
     ln -s "$(command -v vswitch)" ~/.config/wireshark/extcap/
 
@@ -52,8 +51,7 @@ Wireshark calls it with the options below; nobody else needs them.`,
 			case x.interfaces:
 				return c.extcapInterfaces(cmd)
 			case x.dlts:
-				_, err := fmt.Fprintln(c.stdout, "dlt {number=1}{name=EN10MB}{display=Ethernet}")
-				return err
+				return sayf(c.stdout, "dlt {number=1}{name=EN10MB}{display=Ethernet}\n")
 			case x.config:
 				_, err := io.WriteString(c.stdout, extcapOptions)
 				return err
@@ -96,7 +94,7 @@ arg {number=2}{call=--snaplen}{display=Bytes of each packet}{tooltip=0 keeps all
 // extcapInterfaces lists what can be captured; without a daemon that is nothing,
 // which is no error to Wireshark.
 func (c *cli) extcapInterfaces(cmd *cobra.Command) error {
-	fmt.Fprintf(c.stdout, "extcap {version=%s}{display=vswitch}{help=https://github.com/vswitch/vswitch}\n", versionString())
+	sayf(c.stdout, "extcap {version=%s}{display=vswitch}{help=https://github.com/vswitch/vswitch}\n", versionString())
 	ctx, cancel := context.WithTimeout(cmd.Context(), extcapWait)
 	defer cancel()
 	cl := c.client(cmd)
@@ -110,7 +108,7 @@ func (c *cli) extcapInterfaces(cmd *cobra.Command) error {
 		return nil
 	}
 	say := func(target, display string) {
-		fmt.Fprintf(c.stdout, "interface {value=%s%s}{display=vswitch, %s}\n", extcapPrefix, target, display)
+		sayf(c.stdout, "interface {value=%s%s}{display=vswitch, %s}\n", extcapPrefix, target, display)
 	}
 	for _, ct := range list {
 		if len(ct.Endpoints) == 0 {
@@ -143,7 +141,7 @@ func (c *cli) extcapCheck(cmd *cobra.Command, cfg client.CaptureConfig) error {
 	cl := c.client(cmd)
 	defer cl.Close()
 	if err := cl.Capture(ctx, cfg, io.Discard); err != nil {
-		fmt.Fprintln(c.stdout, oneLine(err))
+		sayf(c.stdout, "%v\n", err)
 	}
 	return nil
 }

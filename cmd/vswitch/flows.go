@@ -105,8 +105,8 @@ func newEvents(c *cli) *cobra.Command {
 		Short: "Show what happens: containers come and go, ports, spoofing, limits",
 		Long: `Show what happens, one line for each event, until Ctrl-C: containers, networks and
 published ports that come and go, uplinks, spoofed and moved MAC addresses, loops,
-storms, full tables and limits. With --since those that the daemon still has (the
-last 1024) come first.`,
+storms, full tables and limits. With --since earlier ones come first, as far as the
+daemon still has them (the last 1024).`,
 		Example: `  vswitch events
   vswitch events --since 10m --follow=false
   vswitch events --format json`,
@@ -129,12 +129,11 @@ last 1024) come first.`,
 				if e.Lost > 0 {
 					kind = fmt.Sprintf("%s %d", e.Type, e.Lost)
 				}
-				_, err := fmt.Fprintf(c.stdout, "%s  %-15s %s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), kind, e.Message)
-				return err
+				return sayf(c.stdout, "%s  %-15s %s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), kind, e.Message)
 			}))
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "first those of the last so long (10m), from a time on (RFC 3339), or behind an event's number")
+	cmd.Flags().StringVar(&since, "since", "", "print earlier events first: of the last 10m, since a time (RFC 3339), or after an event's number")
 	cmd.Flags().BoolVar(&follow, "follow", true, "go on until Ctrl-C; false: print what there is")
 	c.addFormat(cmd)
 	return cmd

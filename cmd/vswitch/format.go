@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // Values of --format.
@@ -18,19 +22,52 @@ const (
 	formatJSON  = "json"
 )
 
-// printJSON writes v as the API sends it, indented.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+// What is for people goes out by sayf and table alone, what is for programs by
+// printJSON and printLine: in all of them the text of strangers cannot act on the
+// terminal.
+
+// sayf is fmt.Fprintf for people: texts and errors among the arguments stay on the
+// line, as package visible writes them.
+func sayf(w io.Writer, format string, a ...any) error {
+	for i, v := range a {
+		switch v := v.(type) {
+		case string:
+			a[i] = visible.Text(v)
+		case error:
+			a[i] = visible.Line(v.Error())
+		}
+	}
+	_, err := fmt.Fprintf(w, format, a...)
+	return err
 }
 
+// printJSON writes v as the API sends it, indented.
+func printJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
+
 // printLine writes v as one line of JSON.
-func printLine(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+func printLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }
+
+func encodeJSON(w io.Writer, v any, indent string) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	enc.SetIndent("", indent)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(visible.JSON(b.Bytes()))
+	return err
+}
+
+// jsonLines passes lines of JSON on, each written whole, as printLine would write them.
+type jsonLines struct{ w io.Writer }
+
+// Write implements io.Writer.
+func (j jsonLines) Write(line []byte) (int, error) {
+	if _, err := j.w.Write(visible.JSON(line)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 // listed makes an empty list of a missing one: a program that reads the JSON
@@ -58,9 +95,7 @@ func newTable(w io.Writer, header ...string) *table {
 
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		if c == "" {
-			cells[i] = "-"
-		}
+		cells[i] = cmp.Or(visible.Text(c), "-")
 	}
 	fmt.Fprintln(t.tw, strings.Join(cells, "\t"))
 }

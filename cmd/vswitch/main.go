@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/vswitch/vswitch/control/cni"
 )
@@ -55,15 +54,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "vswitch: %s: see %s --help\n", oneLine(usage.err), usage.command)
+		sayf(stderr, "vswitch: %v: see %s --help\n", usage.err, usage.command)
 		return exitUsage
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintf(stderr, "vswitch: %s\n", oneLine(exit.err))
+			sayf(stderr, "vswitch: %v\n", exit.err)
 		}
 		return exit.code
 	}
-	fmt.Fprintf(stderr, "vswitch: %s\n", oneLine(err))
+	sayf(stderr, "vswitch: %v\n", err)
 	return exitFailure
 }
 
@@ -89,9 +88,3 @@ func (e *exitError) Error() string {
 	return e.err.Error()
 }
 func (e *exitError) Unwrap() error { return e.err }
-
-// oneLine keeps several errors, or a message of many lines from a library, on
-// one line of the terminal.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
-}

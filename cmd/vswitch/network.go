@@ -169,7 +169,7 @@ func printNetwork(w io.Writer, n api.Network) error {
 	if err := t.flush(); err != nil || len(n.Containers) == 0 {
 		return err
 	}
-	fmt.Fprintln(w)
+	sayf(w, "\n")
 	t = newTable(w, "CONTAINER", "ADDRESS", "MAC")
 	for _, m := range n.Containers {
 		t.row(m.Name, strings.Join(m.Addresses, ","), m.MAC)
@@ -204,10 +204,9 @@ func newNetworkPrune(c *cli) *cobra.Command {
 			pruned.Networks = listed(pruned.Networks)
 			return c.printOr(pruned, func() error {
 				for _, name := range pruned.Networks {
-					fmt.Fprintln(c.stdout, name)
+					sayf(c.stdout, "%s\n", name)
 				}
-				_, err := fmt.Fprintf(c.stdout, "%s removed\n", plural(len(pruned.Networks), "network"))
-				return err
+				return sayf(c.stdout, "%s removed\n", plural(len(pruned.Networks), "network"))
 			})
 		},
 	}
@@ -222,7 +221,7 @@ func newNetworkConnect(c *cli) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "connect NETWORK CONTAINER [flags]",
-		Short: "Give a container an interface in a further network",
+		Short: "Give a container an interface in another network",
 		Args:  args("NETWORK", "CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.Network = args[0]

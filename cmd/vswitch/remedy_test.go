@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vswitch/vswitch/control"
+	"github.com/vswitch/vswitch/control/reasons"
 )
 
 var commandInText = regexp.MustCompile(`vswitch ([a-z]+(?: [a-z]+)?)[^;,]*`)
@@ -14,7 +14,7 @@ var commandInText = regexp.MustCompile(`vswitch ([a-z]+(?: [a-z]+)?)[^;,]*`)
 func TestRemediesNameCommands(t *testing.T) {
 	root := newRoot(&cli{})
 	named := 0
-	for reason, fix := range control.Remedies() {
+	for reason, fix := range reasons.Remedies() {
 		for _, m := range commandInText.FindAllString(fix, -1) {
 			words := strings.Fields(m)[1:]
 			cmd, rest, err := root.Find(words)

@@ -10,10 +10,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/control"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/daemon"
 )
 
 // version is set by the Makefile; builds without it take the module's.
@@ -41,7 +42,22 @@ func (c *cli) socket(cmd *cobra.Command) string {
 	return client.Socket(c.runDir)
 }
 
-func socketIn(runDir string) string { return strings.TrimRight(runDir, "/") + "/" + control.SocketName }
+func socketIn(runDir string) string { return strings.TrimRight(runDir, "/") + "/" + daemon.SocketName }
+
+// valuesOf says what a flag takes, in the words of a user, not the ones of the parser.
+func valuesOf(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false"
+	case "int":
+		return "a whole number"
+	case "uint", "uint64":
+		return "a whole number, 0 or more"
+	case "duration":
+		return "a time such as 30s"
+	}
+	return f.Usage
+}
 
 func newRoot(c *cli) *cobra.Command {
 	root := &cobra.Command{
@@ -56,19 +72,22 @@ place of the kernel's bridge, iptables and docker-proxy.`,
 	}
 	group(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			return usagef(cmd, "--%s %q: must be %s", bad.GetFlag().Name, bad.GetValue(), valuesOf(bad.GetFlag()))
+		}
 		return usagef(cmd, "%w", err)
 	})
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.runDir, "run-dir", control.DefaultRunDir,
+	flags.StringVar(&c.runDir, "run-dir", daemon.DefaultRunDir,
 		"directory of the daemon's socket; VSWITCH_SOCKET names the socket itself")
 
 	root.AddCommand(
-		newDaemon(c),
+		newDaemon(c), newDown(c),
 		newRun(c), newAttach(c), newDetach(c),
 		newPs(c), newInspect(c),
 		newNetwork(c), newPort(c),
 		newFDB(c), newNAT(c), newStats(c), newCapture(c), newExtcap(c),
-		newFlows(c), newEvents(c), newTop(c), newWhy(c), newDoctor(c),
+		newFlows(c), newEvents(c), newTop(c), newWhy(c), newDoctor(c), newPage(c),
 		newDemo(c),
 		newOCIHook(c),
 		newVersion(c), newCompletion(c),
@@ -86,8 +105,7 @@ func newVersion(c *cli) *cobra.Command {
 			if c.format == formatJSON {
 				return printJSON(c.stdout, map[string]string{"version": versionString()})
 			}
-			_, err := fmt.Fprintln(c.stdout, "vswitch", versionString())
-			return err
+			return sayf(c.stdout, "vswitch %s\n", versionString())
 		},
 	}
 	c.addFormat(cmd)

@@ -150,10 +150,10 @@ func TestRunWithoutDaemon(t *testing.T) {
 // with a code of its own.
 func TestRunForwardsSignals(t *testing.T) {
 	labtest.Need(t)
-	// Whoever runs the tests in the background has them ignore SIGINT, and so would
-	// all that they start.
+	// Whoever runs the tests in the background, or under nohup, has them ignore signals, and
+	// so would all that they start.
 	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, unix.SIGINT, unix.SIGQUIT)
+	signal.Notify(caught, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT)
 	defer signal.Stop(caught)
 	for _, sig := range []syscall.Signal{
 		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, 37,
@@ -298,13 +298,12 @@ func processEnded(pid int) bool {
 }
 
 func eventually(done func() bool) bool {
-	for range 200 {
-		if done() {
-			return true
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	return false
+	return true
 }
 
 func TestRandomName(t *testing.T) {

@@ -14,6 +14,9 @@ import (
 	"github.com/vswitch/vswitch/control/api"
 )
 
+// runtimes are the names that ps --runtime takes.
+var runtimes = []string{api.RuntimeDocker, api.RuntimeCNI, api.RuntimePodman, api.RuntimeOCI}
+
 func newPs(c *cli) *cobra.Command {
 	var filter api.ContainerFilter
 	cmd := &cobra.Command{
@@ -22,14 +25,25 @@ func newPs(c *cli) *cobra.Command {
 		Short:   "List attached containers",
 		Args:    args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cs, err := c.client(cmd).ContainersOf(cmd.Context(), filter)
+			if r := filter.Runtime; r != "" && !slices.Contains(runtimes, r) {
+				return usagef(cmd, "--runtime %q: must be %s or %s", r, strings.Join(runtimes[:len(runtimes)-1], ", "), runtimes[len(runtimes)-1])
+			}
+			cl := c.client(cmd)
+			if filter.Network != "" {
+				n, err := cl.Network(cmd.Context(), filter.Network)
+				if err != nil {
+					return err
+				}
+				filter.Network = n.Name
+			}
+			cs, err := cl.ContainersOf(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
 			return c.printOr(listed(cs), func() error { return printContainers(c.stdout, cs, time.Now()) })
 		},
 	}
-	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: docker, cni, podman, oci")
+	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: "+strings.Join(runtimes, ", "))
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only containers in this network")
 	c.addFormat(cmd)
 	return cmd
@@ -97,7 +111,7 @@ func printContainer(w io.Writer, ct api.Container) error {
 	if err := t.flush(); err != nil || len(ct.Endpoints)+len(ct.Ports) == 0 {
 		return err
 	}
-	fmt.Fprintln(w)
+	sayf(w, "\n")
 	return printEndpoints(w, ct)
 }
 
@@ -114,7 +128,7 @@ func printEndpoints(w io.Writer, ct api.Container) error {
 	if err := t.flush(); err != nil || len(ct.Ports) == 0 {
 		return err
 	}
-	fmt.Fprintln(w)
+	sayf(w, "\n")
 	return printPorts(w, []string{ct.Name}, [][]api.PortMapping{ct.Ports})
 }
 
@@ -236,8 +250,7 @@ func newNAT(c *cli) *cobra.Command {
 				return err
 			}
 			return c.printOr(n, func() error {
-				_, err := fmt.Fprintf(c.stdout, "%s forgotten\n", plural(n.Count, "connection"))
-				return err
+				return sayf(c.stdout, "%s forgotten\n", plural(n.Count, "connection"))
 			})
 		},
 	}
@@ -252,6 +265,9 @@ func newNAT(c *cli) *cobra.Command {
 func printNAT(w io.Writer, nat []api.NATEntry) error {
 	t := newTable(w, "KIND", "PROTO", "CONTAINER", "FROM", "TO", "FROM AFTER", "TO AFTER", "STATE", "PACKETS", "BYTES", "EXPIRES")
 	for _, e := range nat {
+		if e.Shared {
+			e.NATSource += " shared"
+		}
 		t.row(e.Kind, e.Proto, e.Container, e.Source, e.Dest, e.NATSource, e.NATDest, e.State,
 			count(e.Packets), count(e.Bytes), seconds(e.Expires))
 	}
@@ -317,8 +333,7 @@ func printStats(w io.Writer, st api.Stats, whole bool) error {
 	if err := printDrops(w, st); err != nil || !whole {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s tracked\n", plural(st.Connections, "connection"))
-	return err
+	return sayf(w, "\n%s tracked\n", plural(st.Connections, "connection"))
 }
 
 // printDrops lists the reasons that occurred, most frequent first, and the
@@ -330,7 +345,7 @@ func printDrops(w io.Writer, st api.Stats) error {
 		return nil
 	}
 	slices.SortStableFunc(reasons, func(a, b string) int { return cmp.Compare(st.Drops[b], st.Drops[a]) })
-	fmt.Fprintln(w)
+	sayf(w, "\n")
 	t := newTable(w, "DROP REASON", "FRAMES", "CAME IN AT")
 	for _, r := range reasons {
 		var from []string

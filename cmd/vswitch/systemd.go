@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/coreos/go-systemd/v22/daemon"
+	sd "github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/vswitch/vswitch/control"
+	"github.com/vswitch/vswitch/control/daemon"
 )
 
 // Names (FileDescriptorName=) of the sockets that a service manager may pass.
@@ -18,28 +18,30 @@ const (
 	dockerSocket = "docker" // for Docker's plugin protocol
 )
 
-// supervised connects a daemon with the service manager that started it, by
-// sd_listen_fds(3) and sd_notify(3). Without one it changes nothing.
-func supervised(cfg *control.DaemonConfig) error {
+// supervised returns what connects a daemon with the service manager that started this
+// process, by sd_listen_fds(3) and sd_notify(3). Without one that changes nothing.
+func supervised() (connect func(*daemon.Config), err error) {
 	sockets, err := inherited(apiSocket, dockerSocket)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cfg.Socket, cfg.Docker = sockets[apiSocket], sockets[dockerSocket]
-	notify := func(state ...string) {
-		if _, err := daemon.SdNotify(false, strings.Join(state, "\n")); err != nil {
-			cfg.Log.Warn("the service manager does not listen", "err", err)
-		}
-	}
-	cfg.Ready = func() { notify(daemon.SdNotifyReady, "STATUS=Switching") }
-	cfg.Stopping = func() { notify(daemon.SdNotifyStopping) }
-	timeout, err := daemon.SdWatchdogEnabled(false)
+	timeout, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
-		return fmt.Errorf("watchdog of the service manager: %w: set WatchdogSec= in the unit", err)
+		return nil, fmt.Errorf("watchdog of the service manager: %w: set WatchdogSec= in the unit", err)
 	}
-	// As sd_watchdog_enabled(3) recommends.
-	cfg.Watchdog, cfg.Alive = timeout/2, func() { notify(daemon.SdNotifyWatchdog) }
-	return nil
+	return func(cfg *daemon.Config) {
+		log := cfg.Log
+		notify := func(state ...string) {
+			if _, err := sd.SdNotify(false, strings.Join(state, "\n")); err != nil {
+				log.Warn("the service manager does not listen", "err", err)
+			}
+		}
+		cfg.Socket, cfg.Docker = sockets[apiSocket], sockets[dockerSocket]
+		cfg.Ready = func() { notify(sd.SdNotifyReady, "STATUS=Switching") }
+		cfg.Stopping = func() { notify(sd.SdNotifyStopping) }
+		// As sd_watchdog_enabled(3) recommends.
+		cfg.Watchdog, cfg.Alive = timeout/2, func() { notify(sd.SdNotifyWatchdog) }
+	}, nil
 }
 
 // inherited returns the sockets that were passed to this process, by name, of

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -156,6 +159,117 @@ func TestSocketActivationRefuses(t *testing.T) {
 				t.Errorf("exit code %d, want 1 and %q in\n%s", code, tc.want, r.log.String())
 			}
 		})
+	}
+}
+
+// unitKey is what the unit says under a key.
+func unitKey(t *testing.T, key string) string {
+	t.Helper()
+	b, err := os.ReadFile("../../packaging/systemd/vswitch.service.in")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			return v
+		}
+	}
+	t.Fatalf("the unit has no %s=", key)
+	return ""
+}
+
+// What the unit does on a reload has the daemon read its configuration again.
+func TestExecReload(t *testing.T) {
+	labtest.NeedBPF(t)
+	file := filepath.Join(t.TempDir(), "vswitch.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("log-level = \"info\"\n")
+	r := newRig(t, "--config", file)
+	reload := strings.ReplaceAll(unitKey(t, "ExecReload"), "$MAINPID", fmt.Sprint(r.daemon.Process.Pid))
+	for _, step := range []struct{ text, want string }{
+		{"log-level = \"debug\"\nworkers = 2\n", "configuration read again"},
+		{"log-level = 7\n", "the configuration is not taken"},
+	} {
+		write(step.text)
+		if out, err := exec.Command("sh", "-c", reload).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", reload, err, out)
+		}
+		if !eventually(func() bool { return strings.Contains(r.log.String(), step.want) }) {
+			t.Errorf("%q does not lead to %q:\n%s", step.text, step.want, r.log.String())
+		}
+	}
+	r.must("ps")
+}
+
+// What keeps the daemon's children when it ends, and how soon it is back, is the unit's to say.
+func TestUnitKeepsTheHolder(t *testing.T) {
+	if got := unitKey(t, "KillMode"); got != "process" {
+		t.Errorf("KillMode=%s ends the holder with the daemon", got)
+	}
+	if d, err := time.ParseDuration(unitKey(t, "RestartSec")); err != nil || d > 50*time.Millisecond {
+		t.Errorf("RestartSec=%v, %v, want at most 50ms", d, err)
+	}
+}
+
+// The reader of the log goes away: the daemon goes on, and ends as it is told to.
+func TestClosedStderr(t *testing.T) {
+	labtest.NeedBPF(t)
+	r := &rig{t: t, world: labtest.NewWorld(t), dir: t.TempDir()}
+	t.Setenv("VSWITCH_SOCKET", "")
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.daemon = r.command("daemon", "--state-dir", filepath.Join(r.dir, "state"), "--uplink", "eth0", "--log-level", "debug")
+	r.daemon.Stdout, r.daemon.Stderr = in, in
+	if err := r.world.Host.Start(r.daemon); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	defer r.stop()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	cl := client.New(filepath.Join(r.runDir(), "vswitch.sock"))
+	defer cl.Close()
+	if !eventually(func() bool { _, err := cl.Info(t.Context()); return err == nil }) {
+		t.Fatal("the daemon does not answer")
+	}
+	for range 3 { // each writes to the log
+		r.must("network", "create", "blue")
+		r.must("network", "rm", "blue")
+	}
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// A request that its client does not send to the end does not hold the daemon's end up for
+// long, while the one that is worked on is answered (TestF38SlowClientsHoldNoEndUp).
+func TestSlowRequestAtTheEnd(t *testing.T) {
+	r := newRig(t)
+	c, err := net.Dial("unix", filepath.Join(r.runDir(), "vswitch.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "POST /v1/containers HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r.must("ps") // it has been read by now
+	begin := time.Now()
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	// shutdownGrace is 5 s, and all else takes a fraction of one.
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

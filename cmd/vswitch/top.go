@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 func newTop(c *cli) *cobra.Command {
 	var every time.Duration
+	var shares bool
 	cmd := &cobra.Command{
 		Use:   "top [NAME]",
 		Short: "Watch ports, rates, connections and drops live",
@@ -29,6 +29,9 @@ printed once.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if every < minEvery {
 				return usagef(cmd, "--interval %s: must be at least %s", every, minEvery)
+			}
+			if shares {
+				return c.topShares(cmd, every, args)
 			}
 			v := &topView{client: c.client(cmd), every: every}
 			if len(args) == 1 {
@@ -43,6 +46,7 @@ printed once.`,
 		ValidArgsFunction: c.completeContainers,
 	}
 	cmd.Flags().DurationVar(&every, "interval", time.Second, "time between two looks")
+	cmd.Flags().BoolVar(&shares, "shares", false, "what each container has of the tables that all share, gave and was refused")
 	return cmd
 }
 
@@ -101,7 +105,7 @@ func (v *topView) draw(ctx context.Context, w io.Writer, rows int) error {
 		}
 	}
 	ports := portRates(before, v.before, took)
-	fmt.Fprintf(w, "%s tracked\n\n", plural(v.before.Connections, "connection"))
+	sayf(w, "%s tracked\n\n", plural(v.before.Connections, "connection"))
 	drops := dropRates(before, v.before, took)
 	if room := rows - 8 - len(list) - len(drops); rows < unbounded && len(ports) > max(room, 3) {
 		ports = ports[:max(room, 3)]
@@ -114,7 +118,7 @@ func (v *topView) draw(ctx context.Context, w io.Writer, rows int) error {
 		return err
 	}
 	if len(list) > 0 {
-		fmt.Fprintln(w)
+		sayf(w, "\n")
 		t := newTable(w, "CONTAINER", "DIR", "PEER", "PEER ADDRESS", "PROTO", "STATE", "RATE", "BYTES", "AGE")
 		for _, f := range list {
 			t.row(cmp.Or(f.Container, f.Address), f.Direction, f.Peer, f.PeerAddress, f.Proto, f.State, rate(f.Rate),
@@ -127,7 +131,7 @@ func (v *topView) draw(ctx context.Context, w io.Writer, rows int) error {
 	if len(drops) == 0 {
 		return nil
 	}
-	fmt.Fprintln(w)
+	sayf(w, "\n")
 	t = newTable(w, "DROP REASON", "FRAMES/S", "FRAMES")
 	for _, d := range drops {
 		t.row(d.reason, perSecond(d.rate), count(d.total))

@@ -21,8 +21,8 @@ step, down to the port it leaves by or the reason it is dropped for and what wou
 change that. No packet is sent and nothing changes: the switch's own stages decide
 about a made-up one, on copies of their tables.
 
-FROM is a container, outside:ADDRESS (or outside) or host. TO is an address or a
-container, then :PORT, then /tcp (the default), /udp or /icmp; without a port it is
+FROM is a container, outside:ADDRESS (or outside) or host. TO is an address, a
+container or host, then :PORT, then /tcp (the default), /udp or /icmp; without a port it is
 a ping. The exit code is 1 when the packet would not arrive.
 
 --last-drops explains the last frames that really were dropped instead.`,
@@ -69,12 +69,12 @@ a ping. The exit code is 1 when the packet would not arrive.
 }
 
 func printWhy(w io.Writer, why api.Why) error {
-	fmt.Fprintf(w, "%s -> %s\n", why.From, why.To)
+	sayf(w, "%s -> %s\n", why.From, why.To)
 	if why.Packet != "" {
-		fmt.Fprintf(w, "%s\n", why.Packet)
+		sayf(w, "%s\n", why.Packet)
 	}
 	if len(why.Steps) > 0 {
-		fmt.Fprintln(w)
+		sayf(w, "\n")
 		t := newTable(w)
 		for _, s := range why.Steps {
 			t.row("  "+s.Stage, s.Table, s.Text)
@@ -83,7 +83,7 @@ func printWhy(w io.Writer, why api.Why) error {
 			return err
 		}
 	}
-	fmt.Fprintln(w)
+	sayf(w, "\n")
 	line := why.Verdict
 	switch why.Verdict {
 	case api.VerdictSent, api.VerdictHost, api.VerdictFlooded, api.VerdictWaits:
@@ -98,8 +98,13 @@ func printWhy(w io.Writer, why api.Why) error {
 	case api.VerdictNotSent:
 		line = "not sent"
 	}
-	if _, err := fmt.Fprintln(w, line); err != nil {
+	if err := sayf(w, "%s\n", line); err != nil {
 		return err
+	}
+	if why.Rule != "" {
+		if err := sayf(w, "  rule: %s\n", why.Rule); err != nil {
+			return err
+		}
 	}
 	return printWhyOut(w, why.Explanation, why.Fix)
 }
@@ -107,18 +112,17 @@ func printWhy(w io.Writer, why api.Why) error {
 // printWhyOut prints what a verdict means and what to do about it.
 func printWhyOut(w io.Writer, explanation, fix string) (err error) {
 	if explanation != "" {
-		_, err = fmt.Fprintf(w, "  why: %s\n", explanation)
+		err = sayf(w, "  why: %s\n", explanation)
 	}
 	if fix != "" {
-		_, err = fmt.Fprintf(w, "  fix: %s\n", fix)
+		err = sayf(w, "  fix: %s\n", fix)
 	}
 	return err
 }
 
 func printDropped(w io.Writer, drops []api.Drop, now time.Time) error {
 	if len(drops) == 0 {
-		_, err := fmt.Fprintln(w, "nothing was dropped")
-		return err
+		return sayf(w, "no frame of a port that is there was dropped: vswitch stats counts for ports that are gone as well\n")
 	}
 	for _, d := range drops {
 		what := d.SourceMAC + " > " + d.DestMAC
@@ -135,7 +139,7 @@ func printDropped(w io.Writer, drops []api.Drop, now time.Time) error {
 		if d.Count > 1 {
 			times = fmt.Sprintf(", %d times", d.Count)
 		}
-		fmt.Fprintf(w, "%s ago at %s: %s%s: %s\n", seconds(max(0, now.Sub(d.Time).Seconds())), cmp.Or(d.Container, d.Interface), d.Reason, times, what)
+		sayf(w, "%s ago at %s: %s%s: %s\n", seconds(max(0, now.Sub(d.Time).Seconds())), cmp.Or(d.Container, d.Interface), d.Reason, times, what)
 		if err := printWhyOut(w, d.Explanation, d.Fix); err != nil {
 			return err
 		}

@@ -12,11 +12,12 @@ var (
 	ErrNotFound = errors.New("not found") // 404
 	ErrConflict = errors.New("conflict")  // 409
 	ErrFull     = errors.New("full")      // 507
+	ErrBusy     = errors.New("busy")      // 503: others, or the same reader, have what there is
 )
 
 // Kind is the kind of refusal that an HTTP status says, nil when it says none.
 func Kind(status int) error {
-	for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrFull} {
+	for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrFull, ErrBusy} {
 		if Status(kind) == status {
 			return kind
 		}
@@ -37,6 +38,8 @@ func Status(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, ErrFull):
 		return http.StatusInsufficientStorage
+	case errors.Is(err, ErrBusy):
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }

@@ -17,9 +17,10 @@ type Event struct {
 	Ports     []string `json:"ports,omitempty"` // published, as after -p
 	MAC       string   `json:"mac,omitempty"`
 	VLAN      int      `json:"vlan,omitempty"`
-	Owner     string   `json:"owner,omitempty"` // container or interface the MAC belongs to, or was at before
-	Count     uint64   `json:"count,omitempty"` // of what was refused
-	Lost      uint64   `json:"lost,omitempty"`  // events that a slow reader of this stream did not get
+	Owner     string   `json:"owner,omitempty"`  // container or interface the MAC belongs to, or was at before
+	Shared    string   `json:"shared,omitempty"` // of what table, see Share
+	Count     uint64   `json:"count,omitempty"`  // of what was refused
+	Lost      uint64   `json:"lost,omitempty"`   // events that a slow reader of this stream did not get
 }
 
 // Types of events.
@@ -35,20 +36,35 @@ const (
 	EventNetworkUpdate = "network-update"
 	EventUplinkChanged = "uplink-changed" // an uplink was opened or closed
 	EventMACSpoof      = "mac-spoof"      // a port used another station's MAC address
+	EventMACFlood      = "mac-flood"      // a port used more source addresses than it may
 	EventLoop          = "loop"           // what was flooded came back
+	EventBadSource     = "bad-source"     // a multicast or zero source MAC address
+	EventReservedGroup = "reserved-group" // STP, LLDP or 802.1X, which is not forwarded
+	EventNoIPv6        = "no-ipv6"        // IPv6 in a network without
+	EventNotFromHost   = "not-from-host"  // the host forwarded a packet of others into a network
+	EventIPSpoof       = "ip-spoof"       // a packet from an address that its container was not given
+	EventForgedSource  = "forged-source"  // a packet by an uplink from an address of a container or of the host
+	EventARPSpoof      = "arp-spoof"      // ARP that speaks for such an address
+	EventNDSpoof       = "nd-spoof"       // neighbour discovery that speaks for such an address
+	EventRogueRouter   = "rogue-router"   // a router advertisement or redirect of a container
+	EventRogueDHCP     = "rogue-dhcp"     // a DHCP server's message of a container
+	EventUnreadable    = "unreadable"     // headers that hide what a packet is
 	EventMACFlap       = "mac-flap"       // a station moved too often and was frozen
 	EventPortMoved     = "port-moved"     // a station moved to another port
 	EventStorm         = "storm"          // a port floods more than it may
 	EventTableFull     = "table-full"     // conntrack or the MAC table had no room
+	EventShare         = "share-reached"  // a container holds its share of a table: what it holds gives way, or more is refused
 	EventLimitHit      = "limit-hit"      // a quota, or the masquerade ports, are used up
+	EventCableProgram  = "cable-program"  // a program of others sees what goes into a container
 	EventPortTaken     = "port-taken"     // a program of the host bound a published port
+	EventStateDamaged  = "state-damaged"  // what is stored was damaged: the message says what became of it
 	EventLost          = "lost"           // the reader was too slow: Lost events are missing here
 )
 
 // EventQuery says which events to send.
 type EventQuery struct {
-	// Since is the last one that the reader knows; those behind it that the
-	// daemon still holds (1024) come first. Missing: only what happens from now on.
+	// Since is the last one that the reader knows: later ones come first, as far as the
+	// daemon still has them (the last 1024). Missing: only what happens from now on.
 	Since *uint64
 	// SinceTime is the same by time.
 	SinceTime time.Time

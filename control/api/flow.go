@@ -46,12 +46,12 @@ const (
 // NATQuery selects translated connections.
 type NATQuery struct {
 	Container string // only its
-	Limit     int    // how many at most, the oldest; 0: all
+	Limit     int    // how many at most, the oldest if up to 16,384; 0: all
 }
 
 // FlowQuery selects flows.
 type FlowQuery struct {
 	Container string // only those that it has a part in, seen from it
-	// Limit is how many at most, those with the highest rate; 0: all.
+	// Limit is how many at most, those with the highest rate if up to 16,384; 0: all.
 	Limit int
 }

@@ -1,7 +1,7 @@
 package api
 
 // SubnetRequest is the body of POST /v1/subnets/free: which subnet a new network
-// could have. Nothing is kept; making the network is what takes it.
+// could have. Nothing is reserved until the network is made.
 type SubnetRequest struct {
 	// Subnet is checked when it is given, else one is chosen.
 	Subnet string `json:"subnet,omitempty"`

@@ -22,6 +22,11 @@ type Info struct {
 	// CaptureRing is whose newest frames the daemon keeps, as a capture names them;
 	// empty: it keeps none.
 	CaptureRing string `json:"capture_ring,omitempty"`
+	// MasqueradePorts are the ports of the host that containers' connections leave from.
+	MasqueradePorts []string `json:"masquerade_ports"`
+	// NoBindHooks is why a UDP port that a program of the host binds is its own within a
+	// second and not at once; empty: at once.
+	NoBindHooks string `json:"no_bind_hooks,omitempty"`
 }
 
 // Uplink is an interface of the host through which containers go out.
@@ -43,8 +48,8 @@ type NetworkCreate struct {
 	Subnets  []string `json:"subnets,omitempty"`   // CIDR
 	Gateways []string `json:"gateways,omitempty"`  // addresses
 	IPRanges []string `json:"ip_ranges,omitempty"` // CIDR, each inside a subnet
-	// IPv4 and IPv6 say which families the network has. Missing: those of the
-	// subnets that are given, IPv4 when there are none or when IPv6 is asked for.
+	// IPv4 and IPv6 say which families the network has. Missing: the families
+	// of the given subnets, or IPv4 when there are none or when IPv6 is asked for.
 	IPv4     *bool             `json:"ipv4,omitempty"`
 	IPv6     *bool             `json:"ipv6,omitempty"`
 	Reserved map[string]string `json:"reserved,omitempty"` // name -> address never handed out
@@ -74,8 +79,8 @@ type NetworkCreate struct {
 }
 
 // UsedBy begins the keys of labels by which a runtime says that it relies on a
-// network: prune leaves such a network alone. Behind it stand the runtime's word,
-// a dot and what the runtime calls the network.
+// network: prune leaves such a network alone. The rest of the key is the runtime's
+// word, a dot and the runtime's name of the network.
 const UsedBy = "org.vswitch.used-by."
 
 // Modes of a network's gateway, as Docker has them.
@@ -256,8 +261,8 @@ type PortMapping struct {
 	HostPortEnd uint16 `json:"host_port_end"`      // last, equal to HostPort for one port
 	Port        uint16 `json:"container_port"`     // first
 	PortEnd     uint16 `json:"container_port_end"` // last
-	// Addresses are those of the container that the outside reaches by it, IPv4
-	// first; Address is the first.
+	// Addresses of the container that the outside reaches by it, IPv4 first;
+	// Address is the first.
 	Address   string   `json:"address,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
 }
@@ -278,6 +283,17 @@ type FDBEntry struct {
 	Age       float64 `json:"age"` // seconds since last seen, 0 for static
 }
 
+// Share is a row of GET /v1/shares: what a container has of a table that all share.
+type Share struct {
+	Container string   `json:"container"` // or the interface where that is no container's
+	Networks  []string `json:"networks"`
+	Shared    string   `json:"shared"` // flows, flows-received, nat-ports, stations, kernel-flows, waiting-bytes, next-hops, fragments, fragment-bytes, worker-time, hop-questions
+	Held      int      `json:"held"`
+	Room      int      `json:"room,omitempty"` // for all containers together
+	Gave      uint64   `json:"gave"`           // entries that gave way since the start
+	Refused   uint64   `json:"refused"`        // entries that it did not get
+}
+
 // NATEntry is a row of GET /v1/nat: one translated connection.
 type NATEntry struct {
 	Proto     string  `json:"proto"`
@@ -288,6 +304,7 @@ type NATEntry struct {
 	Dest      string  `json:"destination"` // as the first packet came
 	NATSource string  `json:"nat_source"`  // as it left
 	NATDest   string  `json:"nat_destination"`
+	Shared    bool    `json:"shared_port,omitempty"` // its port serves flows of others to other peers
 	Packets   uint64  `json:"packets"`
 	Bytes     uint64  `json:"bytes"`
 	Age       float64 `json:"age"`     // seconds
@@ -297,7 +314,7 @@ type NATEntry struct {
 // NATFlush is the body of POST /v1/nat/flush. An empty one selects every
 // translated connection.
 type NATFlush struct {
-	Container string `json:"container,omitempty"` // only those of this container
+	Container string `json:"container,omitempty"` // only of this container
 	Proto     string `json:"proto,omitempty"`     // only this protocol: tcp, udp, icmp, sctp
 }
 
@@ -335,5 +352,6 @@ type PortStats struct {
 	TxFrames    uint64            `json:"tx_frames"`
 	TxBytes     uint64            `json:"tx_bytes"`
 	KernelDrops uint64            `json:"kernel_drops"`
-	Drops       map[string]uint64 `json:"drops"` // by reason, frames that came in here
+	CostNS      uint64            `json:"cost_ns"` // of the worker's time, as the scheduler counts it
+	Drops       map[string]uint64 `json:"drops"`   // by reason, frames that came in here
 }

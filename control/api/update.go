@@ -1,8 +1,7 @@
 package api
 
-// NetworkUpdate is the body of PATCH /v1/networks/{name}: what is to be changed
-// of a network that stands, its containers included. A missing field stays as it
-// is.
+// NetworkUpdate is the body of PATCH /v1/networks/{name}: changes to an
+// existing network and its containers. A missing field stays as it is.
 type NetworkUpdate struct {
 	ICC        *bool   `json:"icc,omitempty"`
 	HostAccess *bool   `json:"host_access,omitempty"`
@@ -20,8 +19,8 @@ const (
 	FilterEIF  = "eif"  // everybody, 120 s after the start of the daemon
 )
 
-// ContainerUpdate is the body of PATCH /v1/containers/{name}: what is to be changed
-// of a container that stands.
+// ContainerUpdate is the body of PATCH /v1/containers/{name}: changes to an
+// existing container.
 type ContainerUpdate struct {
 	Name string `json:"name,omitempty"` // another one; "": as it is
 	// Labels are set one by one; an empty value takes the label away.

@@ -23,6 +23,7 @@ type Why struct {
 	// Reason is the drop reason as in stats, Explanation what that means here, Fix
 	// what changes it, with the command where there is one.
 	Reason      string `json:"reason,omitempty"`
+	Rule        string `json:"rule,omitempty"` // that lets it pass or not, in words
 	Explanation string `json:"explanation,omitempty"`
 	Fix         string `json:"fix,omitempty"`
 }

@@ -15,8 +15,8 @@ type CaptureConfig struct {
 	// Targets are containers by name, "container:NAME", "network:NAME", "uplink",
 	// "uplink:IF" or "all"; none is all.
 	Targets []string
-	// Filter is an expression of pcap-filter(7), in which containers and networks
-	// may stand by name; "" takes all.
+	// Filter is an expression of pcap-filter(7), which may name containers and
+	// networks; "" takes all.
 	Filter string
 	// Points are rx, tx, drop, prenat, postnat; none is rx and tx.
 	Points []string

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -32,7 +34,7 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 
 // Unwrap is the kind of refusal, one of the errors of package api, so that it is
-// recognised as those of the controller are.
+// recognised as the controller's are.
 func (e *Error) Unwrap() error { return api.Kind(e.Status) }
 
 // IsNotFound reports whether err says that the named object does not exist.
@@ -83,7 +85,12 @@ func (c *Client) Info(ctx context.Context) (out api.Info, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/info", nil, &out)
 }
 
-// CreateNetwork makes a network and returns it as it stands.
+// Page says where the daemon's page is and what opens it.
+func (c *Client) Page(ctx context.Context) (out api.Page, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/page", nil, &out)
+}
+
+// CreateNetwork makes a network and returns it.
 func (c *Client) CreateNetwork(ctx context.Context, in api.NetworkCreate) (out api.Network, err error) {
 	return out, c.call(ctx, http.MethodPost, "/v1/networks", in, &out)
 }
@@ -110,7 +117,7 @@ func (c *Client) PruneNetworks(ctx context.Context) (out api.Pruned, err error) 
 }
 
 // Attach registers a container and wires it. Repeated with the same request it
-// returns what stands.
+// returns what exists.
 func (c *Client) Attach(ctx context.Context, in api.Attach) (out api.Container, err error) {
 	return out, c.call(ctx, http.MethodPost, "/v1/containers", in, &out)
 }
@@ -125,7 +132,7 @@ func (c *Client) Container(ctx context.Context, name string) (out api.Container,
 	return out, c.call(ctx, http.MethodGet, "/v1/containers/"+url.PathEscape(name), nil, &out)
 }
 
-// Connect joins an attached container to a further network.
+// Connect joins an attached container to another network.
 func (c *Client) Connect(ctx context.Context, name string, in api.Connect) (out api.Container, err error) {
 	return out, c.call(ctx, http.MethodPost, "/v1/containers/"+url.PathEscape(name)+"/networks", in, &out)
 }
@@ -154,14 +161,22 @@ func (c *Client) Unpublish(ctx context.Context, name string, ports []string) err
 		api.Publish{Ports: ports}, nil)
 }
 
+// Shares lists what each container has of the tables that all share.
+func (c *Client) Shares(ctx context.Context) (out []api.Share, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/shares", nil, &out)
+}
+
 // FDB lists the MAC tables of all networks.
 func (c *Client) FDB(ctx context.Context) (out []api.FDBEntry, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/fdb", nil, &out)
 }
 
-// NAT lists the translated connections.
+// NAT lists the translated connections, oldest first.
 func (c *Client) NAT(ctx context.Context, q api.NATQuery) (out []api.NATEntry, err error) {
-	return out, c.call(ctx, http.MethodGet, "/v1/nat"+selection(q.Container, q.Limit), nil, &out)
+	err = c.call(ctx, http.MethodGet, "/v1/nat"+selection(q.Container, q.Limit), nil, &out)
+	// The daemon sorts some thousands and no more.
+	slices.SortStableFunc(out, func(a, b api.NATEntry) int { return cmp.Compare(b.Age, a.Age) })
+	return out, err
 }
 
 // FlushNAT forgets translated connections: those that in selects, all of them

@@ -10,7 +10,7 @@
 //
 // A request that changes something is done whole or not at all, and to its end
 // even when ctx ends first; the call then returns early. Attach, Detach and
-// Release may be repeated: what stands is returned, and what is gone is no error.
+// Release may be repeated: what exists is returned, and what is gone is no error.
 //
 // An error is one line for people. IsNotFound and IsConflict tell the two kinds
 // that programs act upon, [ErrNoDaemon] that nobody answered; [Error] has the HTTP

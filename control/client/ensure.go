@@ -11,7 +11,7 @@ import (
 )
 
 // EnsureNetwork returns the network that in names, made as in says when there is
-// none. One that stands must have the subnets, gateways and MTU of in, as far as
+// none. An existing one must have the subnets, gateways and MTU of in, as far as
 // in names them; everything else of it is its maker's affair.
 func (c *Client) EnsureNetwork(ctx context.Context, in api.NetworkCreate) (api.Network, error) {
 	n, err := c.Network(ctx, in.Name)

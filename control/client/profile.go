@@ -10,7 +10,7 @@ import (
 
 // Profile writes a profile of the daemon to w, in the format of go tool pprof: "cpu",
 // "mutex" and "block" of so many seconds from now, 0 being ten, "goroutine", "heap" and
-// "allocs" as it stands; "trace" is for go tool trace.
+// "allocs" as it is now; "trace" is for go tool trace.
 func (c *Client) Profile(ctx context.Context, profile string, seconds int, w io.Writer) error {
 	q := ""
 	if seconds > 0 {

@@ -28,7 +28,7 @@ func serve() (socket string, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	srv := server.New(&ledger{networks: map[string]bool{"bridge": true}}, slog.New(slog.DiscardHandler))
+	srv := server.New(server.Handler(&ledger{networks: map[string]bool{"bridge": true}}, nil, slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
 	go srv.Serve(l)
 	return socket, func() {
 		srv.Close()
@@ -187,3 +187,4 @@ func (silence) Interfaces() []pcapng.Interface                   { return []pcap
 func (silence) Names() []server.Name                             { return nil }
 func (silence) Counts(int) (taken, lost uint64)                  { return 0, 0 }
 func (silence) Close()                                           {}
+func (silence) Release()                                         {}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,7 +18,12 @@ import (
 
 // Flows lists the flows that q selects, those with the highest rate first.
 func (c *Client) Flows(ctx context.Context, q api.FlowQuery) (out []api.Flow, err error) {
-	return out, c.call(ctx, http.MethodGet, "/v1/flows"+selection(q.Container, q.Limit), nil, &out)
+	err = c.call(ctx, http.MethodGet, "/v1/flows"+selection(q.Container, q.Limit), nil, &out)
+	// The daemon sorts some thousands and no more.
+	slices.SortStableFunc(out, func(a, b api.Flow) int {
+		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.SentBytes+b.ReceivedBytes, a.SentBytes+a.ReceivedBytes), cmp.Compare(a.Age, b.Age))
+	})
+	return out, err
 }
 
 // selection is the query of so many rows of a container.

@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // add gives a container an interface and prints the result. The same call again
@@ -127,7 +128,7 @@ func (c *call) print(ct api.Container, given *types100.Result) error {
 		return refusal(err)
 	}
 	if err := types.PrintResult(r, c.CNIVersion); err != nil {
-		return types.NewError(types.ErrIOFailure, oneLine(err.Error()), "")
+		return types.NewError(types.ErrIOFailure, visible.Line(err.Error()), "")
 	}
 	return nil
 }

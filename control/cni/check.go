@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // check holds what ADD said against the daemon's records, and lets the daemon
@@ -52,11 +53,11 @@ func (c *call) comparePrev(name string, e *api.Endpoint) error {
 		c.PrevResult, err = version.NewResult(c.CNIVersion, raw)
 	}
 	if err != nil {
-		return types.NewError(types.ErrDecodingFailure, oneLine("prevResult: "+err.Error()), "")
+		return types.NewError(types.ErrDecodingFailure, visible.Line("prevResult: "+err.Error()), "")
 	}
 	prev, err := types100.NewResultFromResult(c.PrevResult)
 	if err != nil {
-		return types.NewError(types.ErrDecodingFailure, oneLine("prevResult: "+err.Error()), "")
+		return types.NewError(types.ErrDecodingFailure, visible.Line("prevResult: "+err.Error()), "")
 	}
 	at := slices.IndexFunc(prev.Interfaces, func(i *types100.Interface) bool { return i.Name == e.Interface && i.Sandbox != "" })
 	if at < 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // defaultRunDir is where the daemon's socket is unless "socket" says otherwise.
@@ -81,13 +82,13 @@ func parseConfig(args *skel.CmdArgs) (*config, error) {
 		if errors.As(err, &wrong) {
 			return nil, badConfig("%s is a %s: want %s", strings.TrimPrefix(wrong.Field, "networkConfig."), wrong.Value, wrong.Type)
 		}
-		return nil, types.NewError(types.ErrDecodingFailure, oneLine(fmt.Sprintf("network configuration: %v", err)), "")
+		return nil, types.NewError(types.ErrDecodingFailure, visible.Line(fmt.Sprintf("network configuration: %v", err)), "")
 	}
 	if !strings.Contains(args.Args, "IgnoreUnknown") { // K8S_POD_INFRA_CONTAINER_ID and whatever comes
 		c.env.IgnoreUnknown = true
 	}
 	if err := types.LoadArgs(args.Args, &c.env); err != nil {
-		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, oneLine(fmt.Sprintf("CNI_ARGS: %v", err)), "")
+		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, visible.Line(fmt.Sprintf("CNI_ARGS: %v", err)), "")
 	}
 	return c, nil
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // self is the name by which a configuration says that addresses come from the
@@ -70,7 +72,7 @@ func (c *call) ipamErr(err error) error {
 	}
 	var e *types.Error
 	if errors.As(err, &e) {
-		return types.NewError(e.Code, oneLine("ipam "+c.IPAM.Type+": "+e.Error()), "")
+		return types.NewError(e.Code, visible.Line("ipam "+c.IPAM.Type+": "+e.Error()), "")
 	}
-	return types.NewError(types.ErrInternal, oneLine("ipam "+c.IPAM.Type+": "+err.Error()), "")
+	return types.NewError(types.ErrInternal, visible.Line("ipam "+c.IPAM.Type+": "+err.Error()), "")
 }

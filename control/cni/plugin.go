@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // deadline bounds one call: runtimes wait minutes, and a daemon that does not
@@ -33,9 +33,9 @@ func Main(log io.Writer) int {
 	if err.Details != "" {
 		err.Msg, err.Details = err.Msg+": "+err.Details, ""
 	}
-	err.Msg = oneLine(err.Msg)
+	err.Msg = visible.Line(err.Msg)
 	if perr := err.Print(); perr != nil {
-		fmt.Fprintln(log, "vswitch:", perr)
+		fmt.Fprintln(log, "vswitch:", visible.Line(perr.Error()))
 	}
 	return 1
 }
@@ -43,7 +43,7 @@ func Main(log io.Writer) int {
 type plugin struct{ log io.Writer }
 
 func (p *plugin) logf(format string, a ...any) {
-	fmt.Fprintf(p.log, "vswitch: "+format+"\n", a...)
+	fmt.Fprintln(p.log, "vswitch:", visible.Line(fmt.Sprintf(format, a...)))
 }
 
 // call is one call: what the runtime said, and the daemon that is to hear it.
@@ -77,11 +77,11 @@ func refusal(err error) error {
 	case errors.As(err, &done):
 		return done
 	case errors.Is(err, client.ErrNoDaemon), errors.Is(err, context.DeadlineExceeded):
-		return types.NewError(types.ErrTryAgainLater, oneLine(err.Error()), "")
+		return types.NewError(types.ErrTryAgainLater, visible.Line(err.Error()), "")
 	case errors.As(err, &answer) && answer.Status == 400:
-		return types.NewError(types.ErrInvalidNetworkConfig, oneLine(err.Error()), "")
+		return types.NewError(types.ErrInvalidNetworkConfig, visible.Line(err.Error()), "")
 	}
-	return types.NewError(errDaemon, oneLine(err.Error()), "")
+	return types.NewError(errDaemon, visible.Line(err.Error()), "")
 }
 
 // errDaemon is the plugin's own code, from 100 as the specification wants it: the
@@ -89,11 +89,7 @@ func refusal(err error) error {
 const errDaemon = 100
 
 func badConfig(format string, a ...any) error {
-	return types.NewError(types.ErrInvalidNetworkConfig, oneLine(fmt.Sprintf(format, a...)), "")
-}
-
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return types.NewError(types.ErrInvalidNetworkConfig, visible.Line(fmt.Sprintf(format, a...)), "")
 }
 
 // status answers whether ADD would be served.
@@ -104,7 +100,7 @@ func (p *plugin) status(args *skel.CmdArgs) error {
 		return err
 	}
 	if _, err := c.daemon.Info(c); err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, oneLine(err.Error()), "")
+		return types.NewError(types.ErrPluginNotAvailable, visible.Line(err.Error()), "")
 	}
 	return c.delegate("STATUS")
 }

@@ -66,7 +66,7 @@ func (d *driver) createEndpoint(ctx context.Context, in createEndpoint) (any, er
 	}
 	e := endpointIn(ct, in.NetworkID)
 	if e == nil {
-		return nil, fmt.Errorf("endpoint %s stands already, in another network", short(in.EndpointID))
+		return nil, fmt.Errorf("endpoint %s exists already, in another network", short(in.EndpointID))
 	}
 	// dockerd refuses to be told what it has fixed itself.
 	var got endpointInterface

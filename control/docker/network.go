@@ -27,7 +27,7 @@ type ipamData struct {
 	AuxAddresses map[string]string // CIDR
 }
 
-// gwAllocCheck says whether Docker's IPAM shall keep an address for the gateway: a
+// gwAllocCheck says whether Docker's IPAM keeps an address for the gateway: a
 // network in mode isolated has none.
 func (d *driver) gwAllocCheck(_ context.Context, in struct{ Options map[string]any }) (any, error) {
 	n, _, err := readNetworkOptions(in.Options)
@@ -45,7 +45,7 @@ func (d *driver) createNetwork(ctx context.Context, in createNetwork) (any, erro
 		return nil, err
 	}
 	if n, _, err := d.network(ctx, in.NetworkID); err == nil {
-		d.log.Debug("docker: network stands already", "network", n.Name, "id", short(in.NetworkID))
+		d.log.Debug("docker: network exists already", "network", n.Name, "id", short(in.NetworkID))
 		return struct{}{}, nil
 	} else if !isNotFound(err) {
 		return nil, err
@@ -145,7 +145,7 @@ func (d *driver) lodge(ctx context.Context, n api.Network, in createNetwork, wan
 	if want.MTU != 0 && want.MTU != n.MTU || want.Interface != "" && want.Interface != n.Interface || len(want.Reserved) > 0 ||
 		want.Mode != "" || want.ModeIPv4 != "" || want.ModeIPv6 != "" || want.ICC != nil && *want.ICC != n.ICC ||
 		want.HostAccess != nil && *want.HostAccess != n.HostAccess || want.Filter != "" && want.Filter != n.Filter {
-		return fmt.Errorf("network %s stands already, with other options: leave them out, or see vswitch network update", n.Name)
+		return fmt.Errorf("network %s exists already, with other options: leave them out, or see vswitch network update", n.Name)
 	}
 	s.Guest, s.NoGateway = true, want.Internal && !n.Internal
 	_, err := d.UpdateNetwork(ctx, n.Name, api.NetworkUpdate{Labels: map[string]string{label(in.NetworkID): s.text()}})

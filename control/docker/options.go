@@ -107,7 +107,7 @@ var networkOptions = map[string]option{
 
 	ownPrefix + "network": func(in *api.NetworkCreate, _ *settings, v string) error {
 		if v == "" {
-			return fmt.Errorf("no name: give that of a network of the switch, or the one that this shall have")
+			return fmt.Errorf("no name: give the name of a network of the switch, or a name for this one")
 		}
 		in.Name = v
 		return nil

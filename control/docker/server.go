@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // Backend is the part of the daemon's interface that the protocol is made of;
@@ -123,7 +124,7 @@ type refusal struct {
 }
 
 func refuse(method, message string) refusal {
-	r := refusal{Err: "vswitch: " + oneLine(message)}
+	r := refusal{Err: "vswitch: " + visible.Line(message)}
 	if strings.HasPrefix(method, "IpamDriver.") {
 		r.Error = r.Err
 	}
@@ -200,16 +201,6 @@ func write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", mediaType)
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v) // a client that has gone away is no concern
-}
-
-// oneLine keeps messages to a line, whatever was joined into them.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // maxID bounds what Docker calls networks and endpoints; they are 64 hex digits.

@@ -122,7 +122,7 @@ func TestBackendFails(t *testing.T) {
 	post(t, h, "NetworkDriver.CreateNetwork", `{"NetworkID":"1","IPv4Data":[{"Pool":"10.9.0.0/24","Gateway":"10.9.0.1/24"}]}`)
 	b.err = errors.New("no space left\non device")
 	endpoint := `{"NetworkID":"1","EndpointID":"e","Interface":{"Address":"10.9.0.2/24"},"Options":{}}`
-	if status, out := post(t, h, "NetworkDriver.CreateEndpoint", endpoint); status != 200 || out["Err"] != "vswitch: no space left on device" {
+	if status, out := post(t, h, "NetworkDriver.CreateEndpoint", endpoint); status != 200 || out["Err"] != "vswitch: no space left; on device" {
 		t.Errorf("status %d, %v", status, out)
 	}
 	post(t, h, "NetworkDriver.CreateEndpoint", endpoint)
@@ -311,7 +311,7 @@ func TestNames(t *testing.T) {
 	cancel()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("Names does not end")
 	}
 }

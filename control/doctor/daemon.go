@@ -8,11 +8,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/relay"
 )
 
 const (
 	leastSpace = 16 << 20 // bytes: the state file grows in steps of that order
 	leastFiles = 4096
+	// enoughFiles let the relay have all that it may have, and others theirs.
+	enoughFiles = 49152
 )
 
 // daemon says whether one runs, and the same program.
@@ -23,7 +27,9 @@ func (x *exam) daemon() {
 	case x.Daemon != nil:
 		x.add(OK, "daemon", "", "version %s, pid %d", x.Daemon.Info.Version, x.Daemon.Info.PID)
 	case x.DaemonErr != nil:
-		x.add(Fail, "daemon", "", "%v", x.DaemonErr)
+		x.add(Fail, "daemon", "run as root: sudo vswitch doctor; if that fails as well, restart the daemon: attached containers stay", "%v", x.DaemonErr)
+	case len(x.running()) > 0:
+		x.add(Warn, "daemon", "name its directory: vswitch doctor --run-dir DIR", "a daemon runs here, but nobody answers at this socket: only what does not need one is checked")
 	default:
 		x.add(Warn, "daemon", "sudo vswitch daemon", "no daemon answers: only what does not need one is checked")
 	}
@@ -79,7 +85,11 @@ func (x *exam) files(path string) {
 	if _, err := fmt.Sscan(text, &soft); err != nil { // "unlimited"
 		return
 	}
-	if soft < leastFiles {
+	switch conns, sessions := relay.Limits(soft); {
+	case soft < leastFiles:
 		x.add(Warn, "limits", "start the daemon with ulimit -n 65536, or LimitNOFILE=65536 in its unit", "the daemon may have %d open files; each container takes two and each published port one", soft)
+	case soft < enoughFiles:
+		x.add(Note, "limits", "start the daemon with ulimit -n 65536, or LimitNOFILE=65536 in its unit",
+			"the daemon may have %d open files: users of this host may have %d connections and %d UDP sessions to published ports together", soft, conns, sessions)
 	}
 }

@@ -73,6 +73,8 @@ type exam struct {
 	host  *host.Host
 	links []host.Link
 	list  []Check
+
+	carries bool // the kernel can hold the flow table; of features
 }
 
 func (x *exam) add(s Status, name, fix, format string, a ...any) {
@@ -89,11 +91,14 @@ var checks = []struct {
 	{"kernel", (*exam).kernel},
 	{"rights", (*exam).rights},
 	{"features", (*exam).features},
+	{"checksums", (*exam).checksums},
 	{"uplink", (*exam).uplink},
 	{"network", (*exam).networks},
 	{"mtu", (*exam).mtu},
 	{"container", (*exam).containers},
 	{"ports", (*exam).ports},
+	{"masquerade", (*exam).masquerade},
+	{"bind", (*exam).binds},
 	{"programs", (*exam).programs},
 	{"leftovers", (*exam).leftovers},
 	{"reserved", (*exam).reserved},

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
@@ -54,6 +55,17 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+// Doctor says who looks where a checksum is written, with a flow table and without.
+func TestChecksums(t *testing.T) {
+	for carries, want := range map[bool]string{true: "is proved in flows of every container", false: "the daemon itself finishes"} {
+		x := &exam{carries: carries}
+		x.checksums()
+		if len(x.list) != 1 || x.list[0].Status != OK || !strings.Contains(x.list[0].Message, want) {
+			t.Errorf("flow table %v: %+v", carries, x.list)
+		}
+	}
+}
+
 func TestDaemonCheck(t *testing.T) {
 	for _, c := range []struct {
 		cfg  Config
@@ -71,6 +83,39 @@ func TestDaemonCheck(t *testing.T) {
 	}
 }
 
+// Who forgot to name the daemon's socket, or may not open it, is not told to remove what
+// that daemon works with.
+func TestLinksOfADaemonThatWasNotAsked(t *testing.T) {
+	tap := func(carrier bool) host.Link {
+		return host.Link{Name: "vs-1", Alias: "vswitch:one:net", Kind: "tun", Carrier: carrier}
+	}
+	cable := host.Link{Name: "veth1", Alias: "vswitch:one:web", Kind: "veth", Carrier: true}
+	for _, tc := range []struct {
+		links  []host.Link
+		status Status
+		daemon string
+	}{
+		{[]host.Link{tap(true), cable}, Note, "runs here"},
+		{[]host.Link{tap(false), cable}, Warn, "no daemon"},
+		{[]host.Link{cable}, Warn, "no daemon"},
+	} {
+		x := exam{links: tc.links}
+		if x.daemon(); !strings.Contains(last(&x).Message, tc.daemon) {
+			t.Errorf("%+v: %+v, want %s", tc.links, last(&x), tc.daemon)
+		}
+		x.list = nil
+		x.leftovers()
+		for _, c := range x.list {
+			if c.Status != tc.status || (c.Fix == "") != (tc.status == Note) {
+				t.Errorf("%+v: %+v, want %s", tc.links, c, tc.status)
+			}
+		}
+		if len(x.list) != len(tc.links) {
+			t.Errorf("%d lines of %d links", len(x.list), len(tc.links))
+		}
+	}
+}
+
 func TestCaptureRing(t *testing.T) {
 	for of, want := range map[string]Status{"": OK, "all": Note, "web,all": Note, "web,network:all-of-it": OK} {
 		x := exam{Config: Config{Daemon: &Daemon{Info: api.Info{CaptureRing: of}}}}
@@ -82,14 +127,14 @@ func TestCaptureRing(t *testing.T) {
 
 func TestOpenFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits")
-	for soft, warns := range map[string]bool{"1024": true, "4096": false, "unlimited": false} {
+	for soft, want := range map[string]Status{"1024": Warn, "4096": Note, "49151": Note, "49152": "", "524288": "", "unlimited": ""} {
 		text := "Limit                     Soft Limit           Hard Limit           Units     \nMax open files            " + soft + "                 1048576              files     \n"
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var x exam
-		if x.files(path); (len(x.list) == 1) != warns {
-			t.Errorf("%s: %+v", soft, x.list)
+		if x.files(path); (len(x.list) == 1) != (want != "") || want != "" && last(&x).Status != want {
+			t.Errorf("%s: %+v, want %q", soft, x.list, want)
 		}
 	}
 }

@@ -147,16 +147,16 @@ func (x *exam) ports() {
 		return
 	}
 	before, count := len(x.list), 0
-	own := fmt.Sprintf("(pid %d)", x.Daemon.Info.PID)
+	own := socketsOf(x.Daemon.Info.PID)
 	for _, c := range x.Daemon.Containers {
 		for _, m := range c.Ports {
 			count++
 			for _, s := range sockets {
-				if protoName(s.Proto) != m.Proto || s.Port < m.HostPort || s.Port > m.HostPortEnd || !meets(m.HostIP, s.Addr) {
+				if protoName(s.Proto) != m.Proto || s.Port < m.HostPort || s.Port > m.HostPortEnd || !meets(m.HostIP, s.Addr) || own[s.Inode] {
 					continue
 				}
 				owner := host.Owner(s.Inode)
-				if owner == "" || strings.HasSuffix(owner, own) {
+				if owner == "" {
 					continue
 				}
 				x.add(Fail, "ports", fmt.Sprintf("stop it, or vswitch port rm %s %d", c.Name, m.Port),
@@ -165,6 +165,21 @@ func (x *exam) ports() {
 		}
 	}
 	x.fine(before, "ports", "%d mappings, none held by another program", count)
+}
+
+// socketsOf are the inodes of a process's sockets.
+func socketsOf(pid int) map[uint32]bool {
+	own := make(map[uint32]bool)
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	list, _ := os.ReadDir(dir) // it may have ended
+	for _, fd := range list {
+		var inode uint32
+		link, _ := os.Readlink(filepath.Join(dir, fd.Name()))
+		if _, err := fmt.Sscanf(link, "socket:[%d]", &inode); err == nil {
+			own[inode] = true
+		}
+	}
+	return own
 }
 
 func protoName(p uint8) string {
@@ -177,9 +192,31 @@ func meets(hostIP string, a netip.Addr) bool {
 	return err != nil || ip.IsUnspecified() || !a.IsValid() || a.IsUnspecified() || a == ip
 }
 
+// onTheWayIn looks for programs that see what goes into a container.
+func (x *exam) onTheWayIn(l host.Link, onCables map[int]host.Program) {
+	if l.Kind != "veth" || !strings.HasPrefix(l.Alias, "vswitch:") {
+		return
+	}
+	name := onCables[l.Index].Name
+	if tcx, err := kernel.FirstTCXEgress(l.Index); name == "" && err == nil && tcx != "" {
+		name = "BPF program " + tcx
+	}
+	way := "are carried by way of it, which is slower"
+	if onCables[l.Index].Misses {
+		way = "are not carried by the kernel, which would pass it by"
+	}
+	if name != "" {
+		x.add(Note, "programs", "remove it if it is not meant", "%s sees what goes into the container at %s: flows to it %s", name, l.Name, way)
+	}
+}
+
 // programs looks for other software that sees packets before the switch does.
 func (x *exam) programs() {
 	before, seen := len(x.list), 0
+	onCables, err := x.host.Programs(func(int) bool { return true })
+	if err != nil {
+		x.add(Note, "programs", "", "what sees frames on their way into containers is not known: %v", err)
+	}
 	look := func(name string) {
 		l, ok := x.link(name)
 		if !ok {
@@ -191,8 +228,9 @@ func (x *exam) programs() {
 		}
 		first, err := kernel.FirstTCX(l.Index)
 		if err == nil && first != "" && !strings.HasPrefix(first, "vsw_") {
-			x.add(Warn, "programs", "look who attached it: bpftool net show dev "+name, "BPF program %s is first at the ingress of %s: what it decides the guard does not hear of", first, name)
+			x.add(Warn, "programs", "look who attached it: bpftool net show dev "+name, "BPF program %s is first at the ingress of %s: what it decides the shield does not hear of", first, name)
 		}
+		x.onTheWayIn(l, onCables)
 		foreign, err := x.host.ForeignFilters(l.Index)
 		if err != nil {
 			x.add(Note, "programs", "", "%s: %v", name, err)
@@ -222,7 +260,10 @@ func (x *exam) programs() {
 func (x *exam) leftovers() {
 	before := len(x.list)
 	known, own := make(map[string]bool), ""
-	if x.Daemon != nil {
+	var running map[string]bool
+	if x.Daemon == nil {
+		running = x.running()
+	} else {
 		for _, n := range x.Daemon.Networks {
 			known[n.Interface] = true
 			if l, ok := x.link(n.Interface); ok {
@@ -239,8 +280,10 @@ func (x *exam) leftovers() {
 		id := identity(l.Alias)
 		switch {
 		case id == "" || known[l.Name]:
+		case running[id]:
+			x.add(Note, "leftovers", "", "%s belongs to a daemon that runs and was not asked (state %s)", l.Name, id)
 		case x.Daemon == nil:
-			x.add(Warn, "leftovers", "start the daemon again with its --state-dir, or ip link del "+l.Name,
+			x.add(Warn, "leftovers", "start the daemon again with its --state-dir, or vswitch down --all",
 				"%s belongs to a daemon that does not run here (state %s)", l.Name, id)
 		case id == own:
 			x.add(Warn, "leftovers", "restart the daemon, which removes it, or ip link del "+l.Name, "%s was made by this daemon, which does not know it", l.Name)
@@ -249,6 +292,18 @@ func (x *exam) leftovers() {
 		}
 	}
 	x.fine(before, "leftovers", "no link without a daemon")
+}
+
+// running has the identities of daemons that run: the device of a network has a carrier for
+// as long as a process has it open, the daemon or the holder that it has left.
+func (x *exam) running() map[string]bool {
+	ids, held := make(map[string]bool), held()
+	for _, l := range x.links {
+		if id := identity(l.Alias); id != "" && l.Kind == "tun" && l.Carrier && !held[l.Name] {
+			ids[id] = true
+		}
+	}
+	return ids
 }
 
 // identity is that of the state directory a link was made for.
@@ -284,8 +339,8 @@ func (x *exam) reserved() {
 	}
 	for _, r := range c.Reserved {
 		if overlaps(string(now), r.First, r.Last) {
-			x.add(Warn, "reserved", "start the daemon again, which takes them out, or edit them: sysctl net.ipv4.ip_local_reserved_ports",
-				"ports %d-%d were reserved by a daemon that was killed, and still are", r.First, r.Last)
+			x.add(Warn, "reserved", "start the daemon again, or take them out: vswitch down",
+				"ports %d-%d are reserved by a daemon that has ended", r.First, r.Last)
 		}
 	}
 	x.fine(before, "reserved", "nothing is left in net.ipv4.ip_local_reserved_ports")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,8 +31,16 @@ var (
 type Host struct {
 	route  *conn // orders and dumps
 	diag   *conn // sock_diag
+	raw    []*os.File
 	ns     *Netns
 	doomed *doomed
+
+	families *os.File // of netlink, see serves
+
+	xfrmMu sync.Mutex // guards xfrm
+	xfrm   *conn      // security associations; nil: nobody used them so far
+
+	chains chainsAsked
 
 	// Requests to turn offloads off; nil: the kernel names no features.
 	undescribable, undescribableUDP *ethtoolFeatures
@@ -52,6 +61,12 @@ func New() (*Host, error) {
 			return nil, errors.Join(err, h.Close())
 		}
 	}
+	if h.raw, err = openRaw(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	if h.families, err = os.Open("/proc/thread-self/net/netlink"); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	// Without an answer AddVeth does without, as describable says.
 	h.undescribable, _ = h.route.featureBits("lo", undescribable)
 	h.undescribableUDP, _ = h.route.featureBits("lo", append(slices.Clone(undescribable), udpSegmentation))
@@ -60,11 +75,15 @@ func New() (*Host, error) {
 
 // Close closes the sockets. A Watch that runs goes on until its context ends.
 func (h *Host) Close() error {
-	for _, c := range []*conn{h.route, h.diag, h.doomed.conn} {
+	for _, c := range []*conn{h.route, h.diag, h.xfrm, h.doomed.conn} {
 		if c != nil {
 			c.close()
 		}
 	}
+	for _, f := range h.raw {
+		f.Close()
+	}
+	h.families.Close()
 	return h.ns.Close()
 }
 

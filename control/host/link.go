@@ -21,11 +21,13 @@ type Link struct {
 	MAC      net.HardwareAddr
 	MTU      int
 	Up       bool // set up by its administrator
-	Running  bool // and has a carrier
+	Running  bool // and has a carrier, which shows here up to a second later
+	Carrier  bool // has one now
 	XDP      bool // an XDP program is attached
 	Ethernet bool // speaks Ethernet (ARPHRD_ETHER); lo does not
 
-	peer int // IFLA_LINK: the other end of a veth, in the other end's namespace
+	peer    int // IFLA_LINK: the other end of a veth, in the other end's namespace
+	mostMTU int // IFLA_MAX_MTU, 0: unlimited
 }
 
 // Links returns the host's interfaces by rising index.
@@ -99,8 +101,12 @@ func parseLink(m []byte) (Link, bool) {
 			l.MAC = slices.Clone(v)
 		case unix.IFLA_MTU:
 			l.MTU = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_MAX_MTU:
+			l.mostMTU = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_LINK:
 			l.peer = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_CARRIER:
+			l.Carrier = len(v) > 0 && v[0] != 0
 		case unix.IFLA_XDP:
 			_ = attrs(v, 0, func(typ uint16, v []byte) {
 				if typ == nl.IFLA_XDP_ATTACHED && len(v) > 0 {
@@ -138,6 +144,14 @@ func (c *conn) setLink(index int, flags, mask uint32, parts ...nl.NetlinkRequest
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index, msg.Flags, msg.Change = int32(index), flags, mask
 	return c.do(unix.RTM_SETLINK, 0, append([]nl.NetlinkRequestData{msg}, parts...)...)
+}
+
+// SetAlias gives an interface another alias.
+func (h *Host) SetAlias(index int, alias string) error {
+	if err := h.route.setLink(index, 0, 0, attr(unix.IFLA_IFALIAS, []byte(alias))); err != nil {
+		return fmt.Errorf("alias of interface %d: %w", index, err)
+	}
+	return nil
 }
 
 // noIPv6 keeps the kernel from making up IPv6 addresses for an interface

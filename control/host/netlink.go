@@ -1,11 +1,15 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink/nl"
@@ -58,6 +62,24 @@ func dialAt(fd, family int) (c *conn, err error) {
 	})
 	wg.Wait()
 	return c, err
+}
+
+// serves reports whether the kernel itself has a socket of a netlink family. To open one
+// of a family that it does not serve makes it look for a module.
+func (h *Host) serves(family int) bool {
+	b, err := io.ReadAll(io.NewSectionReader(h.families, 0, 1<<20))
+	return err == nil && servesFamily(b, family)
+}
+
+// servesFamily reads what netlink_seq_show writes: a pointer, the family, the port ID, which
+// is 0 of the kernel's own, and more.
+func servesFamily(b []byte, family int) bool {
+	for line := range bytes.Lines(b) {
+		if f := strings.Fields(string(line)); len(f) > 2 && f[1] == strconv.Itoa(family) && f[2] == "0" {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *conn) close() {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -192,31 +193,30 @@ func newContainers(t testing.TB) (pair [2]*netlab.NS) {
 		s.Addrs = []netip.Prefix{
 			netip.MustParsePrefix(fmt.Sprintf("10.1.0.%d/24", 10+i)), netip.MustParsePrefix(fmt.Sprintf("fd00:1::%d/64", 10+i)),
 		}
-		var p *port.Packet
+		var k *port.Socket
 		inHost(t, host, func(h *Host) {
 			index, err := h.AddVeth(openNS(t, pair[i]), s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err = port.OpenPacket(port.PacketConfig{Ifindex: index, Name: s.Name, FilterFD: -1})
+			k, err = port.OpenSocket(port.PacketConfig{Ifindex: index, Name: s.Name, FilterFD: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
 		})
-		id, err := sw.AddPort(p)
-		if err != nil {
+		id := frame.PortID(i)
+		if err := errors.Join(sw.AddPort(id, k.Descriptor()), k.Close()); err != nil {
 			t.Fatal(err)
 		}
 		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: id, Network: 1, MAC: header.MAC(s.MAC)})
 		for _, a := range s.Addrs {
-			cfg.Hosts = append(cfg.Hosts, dataplane.HostConfig{Addr: a.Addr(), Network: 1, MAC: header.MAC(s.MAC), Port: id})
+			cfg.Stations = append(cfg.Stations, dataplane.StationConfig{Addr: a.Addr(), Network: 1, MAC: header.MAC(s.MAC), Port: id})
 		}
 	}
-	snapshot, err := dataplane.NewSnapshot(cfg)
-	if err != nil {
+	cfg.Rules = policy.Compile(&cfg, nil)
+	if err := sw.Install(cfg); err != nil {
 		t.Fatal(err)
 	}
-	sw.Install(snapshot)
 	sw.Start()
 	return pair
 }

@@ -187,6 +187,18 @@ func (h *Host) Overlaps(p netip.Prefix) (string, bool) {
 	if err != nil {
 		return err.Error(), true
 	}
+	return Overlapping(routes, p, func(index int) string {
+		l, err := h.route.link("", index)
+		if err != nil {
+			return ""
+		}
+		return l.Name
+	})
+}
+
+// Overlapping is Overlaps for routes that were read; name is that of a link, "" when it
+// has gone.
+func Overlapping(routes []Route, p netip.Prefix, name func(index int) string) (string, bool) {
 	found := -1
 	for i, r := range routes {
 		if r.Prefix.Bits() == 0 || r.Kind == Broadcast || !r.Prefix.Overlaps(p) {
@@ -200,11 +212,11 @@ func (h *Host) Overlaps(p netip.Prefix) (string, bool) {
 	if found < 0 {
 		return "", false
 	}
-	return h.describe(routes[found]), true
+	return routes[found].describe(name), true
 }
 
 // describe names a route as ip route does.
-func (h *Host) describe(r Route) string {
+func (r Route) describe(name func(index int) string) string {
 	s := r.Prefix.Masked().String()
 	switch r.Kind {
 	case Unreachable:
@@ -217,8 +229,8 @@ func (h *Host) describe(r Route) string {
 	if r.Via.IsValid() {
 		s += " via " + r.Via.String()
 	}
-	if l, err := h.route.link("", r.Ifindex); err == nil {
-		s += " dev " + l.Name
+	if dev := name(r.Ifindex); dev != "" {
+		s += " dev " + dev
 	}
 	return s
 }

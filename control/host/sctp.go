@@ -10,14 +10,25 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vswitch/vswitch/dataplane/header"
 )
+
+const sctpFile = "/proc/thread-self/net/sctp/eps"
+
+// HasSCTP reports whether anybody has used SCTP in the namespace of the calling thread, which
+// loads it. It is asked five times a second, in vain on most hosts.
+func HasSCTP() bool { return unix.Access(sctpFile, unix.F_OK) == nil }
 
 // sctpEndpoints are the SCTP sockets of the host, from /proc: sock_diag would
 // load the kernel's SCTP where nobody uses it. The file is there once somebody
 // does.
 func sctpEndpoints() ([]Socket, error) {
-	b, err := os.ReadFile("/proc/thread-self/net/sctp/eps")
+	if !HasSCTP() {
+		return nil, nil
+	}
+	b, err := os.ReadFile(sctpFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -64,3 +64,12 @@ func (s FilterSeal) find(index int) ([]filter, error) {
 	// A dump also has a line for the priority as such.
 	return slices.DeleteFunc(list, func(f filter) bool { return f.kind != "bpf" || f.name != sealName || f.handle == 0 }), nil
 }
+
+// Seals are the numbers of the programs of the seals by a filter at an interface.
+func (h *Host) Seals(index int) (programs []uint32, err error) {
+	list, err := h.FilterSeal(-1).find(index)
+	for _, f := range list {
+		programs = append(programs, f.prog)
+	}
+	return programs, err
+}

@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shaping is what queueing disciplines that others have put on the host end of a cable,
-// with tc or as CNI's bandwidth plugin, mean for it.
+// Shaping is what queueing disciplines that others have put on a cable, with tc or as CNI's
+// bandwidth plugin, mean for it.
 type Shaping struct {
-	// Queued: the end has a root qdisc. What goes into the container must pass it.
+	// Queued: the host end has a root qdisc, or is down. What goes into the container must pass
+	// it.
 	Queued bool
 	// Limit is of what comes out of the container. It stands where the ingress qdisc
 	// redirects to, at the root of an ifb device; zero: none.
@@ -37,7 +38,17 @@ func (h *Host) Shapings(ours func(index int) bool) (map[int]Shaping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the qdiscs: %w", err)
 	}
+	links, err := h.Links()
+	if err != nil {
+		return nil, err
+	}
 	found := make(map[int]Shaping)
+	for i := range links {
+		// The queue of an interface that is down lets nothing through.
+		if !links[i].Up && ours(links[i].Index) {
+			found[links[i].Index] = Shaping{Queued: true}
+		}
+	}
 	for _, q := range list {
 		if !ours(q.index) {
 			continue
@@ -51,7 +62,44 @@ func (h *Host) Shapings(ours func(index int) bool) (map[int]Shaping, error) {
 				return nil, fmt.Errorf("interface %d: %w", q.index, err)
 			}
 		}
-		found[q.index] = s
+		if s != (Shaping{}) {
+			found[q.index] = s
+		}
+	}
+	return found, nil
+}
+
+// Programs returns, by index, what sees frames on their way out of an interface or into the
+// namespace of its peer, other than qdiscs. It asks for each interface by itself.
+func (h *Host) Programs(ours func(index int) bool) (map[int]Program, error) {
+	list, err := h.route.qdiscs(0)
+	if err != nil {
+		return nil, fmt.Errorf("read the qdiscs: %w", err)
+	}
+	found, clsact := make(map[int]Program), make(map[int]bool)
+	for _, q := range list {
+		clsact[q.index] = clsact[q.index] || q.kind == "clsact"
+	}
+	chains, err := h.egressChains()
+	if err != nil {
+		return nil, err
+	}
+	links, err := h.Links()
+	if err != nil {
+		return nil, err
+	}
+	for i := range links {
+		l := &links[i]
+		if !ours(l.Index) {
+			continue
+		}
+		p, err := h.route.program(l, clsact[l.Index], chains)
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: %w", l.Name, err)
+		}
+		if p.Name != "" {
+			found[l.Index] = p
+		}
 	}
 	return found, nil
 }

@@ -12,7 +12,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // Socket is a TCP socket that listens or holds a port, or a bound UDP or SCTP one.
@@ -25,6 +28,7 @@ type Socket struct {
 	// DualStack: an IPv6 wildcard socket that holds the port for IPv4 as well.
 	DualStack bool
 	Ifindex   int    // bound to this interface (SO_BINDTODEVICE), or 0
+	Listens   bool   // of TCP
 	Inode     uint32 // 0: the kernel's own, or a connection whose program has left it
 }
 
@@ -60,10 +64,31 @@ func (h *Host) Sockets() ([]Socket, error) {
 // a program that does not ask for SO_REUSEADDR. There may be very many.
 func (h *Host) Connections() ([]Socket, error) { return h.sockets(unix.IPPROTO_TCP, stateAll) }
 
-func (h *Host) sockets(proto uint8, states uint32) ([]Socket, error) {
+// ConnectionsFrom is Connections whose local port is one of first to last, both included;
+// the kernel chooses them.
+func (h *Host) ConnectionsFrom(first, last uint16) ([]Socket, error) {
+	return h.sockets(unix.IPPROTO_TCP, stateAll, attr(diagReqBytecode, localPorts(first, last)))
+}
+
+// localPorts is the program of sock_diag that takes sockets by their local port
+// (linux/inet_diag.h): operations with how far they lead when they hold and when not, one
+// past the end to refuse.
+func localPorts(first, last uint16) (program []byte) {
+	const portAtLeast, portAtMost = 2, 3
+	for i, port := range []uint16{first, last} {
+		op := []byte{portAtLeast + byte(i)*(portAtMost-portAtLeast), 8, 0, 0, 0, 0, 0, 0}
+		binary.NativeEndian.PutUint16(op[2:], uint16(20-8*i))
+		binary.NativeEndian.PutUint16(op[6:], port)
+		program = append(program, op...)
+	}
+	return program
+}
+
+func (h *Host) sockets(proto uint8, states uint32, which ...nl.NetlinkRequestData) ([]Socket, error) {
 	var list []Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		msgs, err := h.diag.dump(sockDiagByFamily, sockDiagByFamily, diagRequest(family, proto, states))
+		data := append([]nl.NetlinkRequestData{diagRequest(family, proto, states)}, which...)
+		msgs, err := h.diag.dump(sockDiagByFamily, sockDiagByFamily, data...)
 		if errors.Is(err, unix.ENOENT) { // no handler: the kernel lacks this family
 			continue
 		}
@@ -84,6 +109,7 @@ const (
 	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
 	sizeofDiagMsg    = 72 // struct inet_diag_msg
 	diagSKV6Only     = 11 // INET_DIAG_SKV6ONLY
+	diagReqBytecode  = 1  // INET_DIAG_REQ_BYTECODE
 )
 
 // diagRequest is a struct inet_diag_req_v2 without a socket id.
@@ -99,6 +125,7 @@ func parseSocket(m []byte) (s Socket, ok bool) {
 	if len(m) < sizeofDiagMsg {
 		return s, false
 	}
+	s.Listens = 1<<m[1] == stateListen
 	s.Port = binary.BigEndian.Uint16(m[4:])
 	s.Ifindex = int(binary.NativeEndian.Uint32(m[40:]))
 	s.Inode = binary.NativeEndian.Uint32(m[68:])
@@ -152,5 +179,7 @@ func process(dir string) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), filepath.Base(dir))
+	// A program calls itself what it likes (prctl(2) PR_SET_NAME), line breaks included,
+	// and the name goes into messages, events and logs.
+	return fmt.Sprintf("%s (pid %s)", visible.Text(strings.TrimSuffix(string(comm), "\n")), filepath.Base(dir))
 }

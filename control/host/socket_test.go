@@ -3,10 +3,12 @@ package host
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +53,10 @@ func TestSockets(t *testing.T) {
 					}
 					found = true
 					inode := s.Inode
-					s.Port, s.Inode = 0, 0
+					if s.Listens != (s.Proto == unix.IPPROTO_TCP) {
+						t.Errorf("%s %s: listens: %v", tt.network, tt.addr, s.Listens)
+					}
+					s.Port, s.Inode, s.Listens = 0, 0, false
 					if s != tt.want || inode == 0 {
 						t.Errorf("%s %s (MPTCP %v): got %+v inode %d, want %+v", tt.network, tt.addr, mptcp, s, inode, tt.want)
 					}
@@ -95,4 +100,55 @@ func open(t testing.TB, network, addr string, mptcp bool) (port uint16, closer f
 		t.Fatal(err)
 	}
 	return uint16(l.Addr().(*net.TCPAddr).Port), func() { l.Close() }
+}
+
+// A program calls itself what it likes; in a message it is one word on one line.
+func TestS72OwnerIsText(t *testing.T) {
+	const self = "/proc/self/comm"
+	was, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(self, []byte("\x1b]0;pwn\a\n\u009b3"), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile(self, was, 0)
+	if got, want := process("/proc/self"), `\x1b]0;pwn\x07\n\u009b3 (pid self)`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestConnectionsFrom: the kernel chooses connections by their local port, the borders
+// included.
+func TestConnectionsFrom(t *testing.T) {
+	labtest.NeedRoot(t)
+	ns := labtest.New(t, "host")
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		l, err := ns.Listen("tcp", net.JoinHostPort(address, "7000"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for _, port := range []string{"511", "512", "700", "1023", "1024"} {
+			c, err := ns.DialFrom("tcp", net.JoinHostPort(address, port), net.JoinHostPort(address, "7000"), 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+	}
+	inHost(t, ns, func(h *Host) {
+		list, err := h.ConnectionsFrom(512, 1023)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]int)
+		for _, s := range list {
+			got[fmt.Sprint(s.Addr, " ", s.Port)]++
+		}
+		want := map[string]int{"127.0.0.1 512": 1, "127.0.0.1 700": 1, "127.0.0.1 1023": 1, "::1 512": 1, "::1 700": 1, "::1 1023": 1}
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/vishvananda/netlink/nl"
@@ -26,6 +27,7 @@ type filter struct {
 	info   uint32 // tcInfo
 	kind   string // "bpf", "flower", ...
 	name   string // of a bpf filter, up to 255 bytes
+	prog   uint32 // its program's number, as the kernel tells it
 }
 
 // tcInfo is tcm_info of a filter for all protocols: priority in the upper half,
@@ -111,8 +113,11 @@ func (c *conn) filters(index int, parent uint32) ([]filter, error) {
 		})
 		if err == nil && f.kind == "bpf" {
 			err = attrs(options, 0, func(typ uint16, v []byte) {
-				if typ == nl.TCA_BPF_NAME {
+				switch {
+				case typ == nl.TCA_BPF_NAME:
 					f.name = text(v)
+				case typ == nl.TCA_BPF_ID && len(v) == 4:
+					f.prog = binary.NativeEndian.Uint32(v)
 				}
 			})
 		}

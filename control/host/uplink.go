@@ -15,8 +15,21 @@ func (h *Host) Uplinks(names []string) ([]Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(names) == 0 || len(names) == 1 && names[0] == "auto" {
-		return h.defaultLinks(links)
+	var routes []Route
+	if isAuto(names) {
+		if routes, err = h.allRoutes(); err != nil {
+			return nil, err
+		}
+	}
+	return ChooseUplinks(links, routes, names)
+}
+
+func isAuto(names []string) bool { return len(names) == 0 || len(names) == 1 && names[0] == "auto" }
+
+// ChooseUplinks is Uplinks for links and routes that were read; only "auto" needs routes.
+func ChooseUplinks(links []Link, routes []Route, names []string) ([]Link, error) {
+	if isAuto(names) {
+		return defaultLinks(links, routes), nil
 	}
 	var up []Link
 	for _, name := range names {
@@ -36,12 +49,8 @@ func (h *Host) Uplinks(names []string) ([]Link, error) {
 	return up, nil
 }
 
-// defaultLinks returns those of links that hold a default route and can serve.
-func (h *Host) defaultLinks(links []Link) ([]Link, error) {
-	routes, err := h.allRoutes()
-	if err != nil {
-		return nil, err
-	}
+// defaultLinks returns the links that hold a default route and can serve.
+func defaultLinks(links []Link, routes []Route) []Link {
 	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(a.Metric, b.Metric) })
 	var up []Link
 	for _, r := range routes {
@@ -54,5 +63,5 @@ func (h *Host) defaultLinks(links []Link) ([]Link, error) {
 			}
 		}
 	}
-	return up, nil
+	return up
 }

@@ -56,16 +56,34 @@ const watchBuffer = 8 << 20
 // applies the events that follow misses nothing; some changes may be seen twice.
 // When the kernel's queue overran (ENOBUFS) there is one Resync again.
 func (h *Host) Watch(ctx context.Context, fn func(Event)) error {
-	return h.watch(ctx, watchBuffer, fn)
+	return h.watch(ctx, watchBuffer, fn, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_TC)
 }
 
-func (h *Host) watch(ctx context.Context, buffer int, fn func(Event)) error {
-	// One socket for all groups: the kernel's order between them is kept.
-	s, err := nl.SubscribeAt(netns.NsHandle(h.ns.fd), netns.None(), unix.NETLINK_ROUTE,
-		unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_TC)
-	if err != nil {
+// WatchLinks is Watch for links alone.
+func (h *Host) WatchLinks(ctx context.Context, fn func(Event)) error {
+	return h.watch(ctx, watchBuffer, fn, unix.RTNLGRP_LINK)
+}
+
+func (h *Host) watch(ctx context.Context, buffer int, fn func(Event), groups ...uint) error {
+	err := h.follow(ctx, buffer, func() { fn(Event{Kind: Resync}) }, func(m syscall.NetlinkMessage) {
+		if e, ok := parseEvent(m); ok {
+			fn(e)
+		}
+	}, unix.NETLINK_ROUTE, groups...)
+	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("watch the network: %w", err)
+	}
+	return err
+}
+
+// follow calls fn for what the kernel says to groups of a netlink family, and missed first and
+// after each loss, until ctx ends.
+func (h *Host) follow(ctx context.Context, buffer int, missed func(), fn func(syscall.NetlinkMessage), family int, groups ...uint) error {
+	// One socket for all groups: the kernel's order between them is kept.
+	s, err := nl.SubscribeAt(netns.NsHandle(h.ns.fd), netns.None(), family, groups...)
+	if err != nil {
+		return err
 	}
 	defer s.Close()
 	// SO_RCVBUFFORCE goes past net.core.rmem_max, but takes CAP_NET_ADMIN.
@@ -74,27 +92,27 @@ func (h *Host) watch(ctx context.Context, buffer int, fn func(Event)) error {
 	}
 	stop := context.AfterFunc(ctx, s.Close)
 	defer stop()
-	fn(Event{Kind: Resync})
+	missed()
 	for {
 		msgs, from, err := s.Receive()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, unix.ENOBUFS):
-			fn(Event{Kind: Resync})
+			missed()
 			continue
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, os.ErrClosed):
 			return ctx.Err()
 		case err != nil:
-			return fmt.Errorf("watch the network: %w", err)
+			return err
 		case from.Pid != nl.PidKernel: // anybody in the namespace can send to a netlink socket
 			continue
 		}
 		for _, m := range msgs {
-			if e, ok := parseEvent(m); ok && ctx.Err() == nil {
-				fn(e)
+			if ctx.Err() == nil {
+				fn(m)
 			}
 		}
 	}

@@ -2,83 +2,92 @@ package kernel
 
 import (
 	"fmt"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"sync"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 )
 
-// maxFlows is the number of rows of the flow table, 128 bytes each and as much
-// again in the hash.
-const maxFlows = 16384
-
-// flows are the maps of the flow table (dataplane.FlowMaps):
+// flows are the maps of the flow table:
 //
-//	keys   hash: dataplane.FlowKey -> number of a row
-//	slots  array: number -> dataplane.FlowSlot, mapped into memory
-//	ports  hash: ifindex -> number of a port's account
-//	accounts array: number -> dataplane.FlowAccount, mapped into memory
+//	keys    hash: flowmap.Key -> number of a row
+//	entries array: number -> flowmap.Entry, mapped into memory
+//	ports   hash: ifindex -> number of a port's tally
+//	tallies array: number -> flowmap.Tally, mapped into memory
+//	said    a place for each CPU, where a filter says to the program after it whose
+//	        frame it has seen
+//	askers  hash: ifindex -> flowmap.Asker
+//	stations hash: flowmap.StationKey -> flowmap.Station
+//
+// The data path has keys, the memory of entries, askers and stations (Kernel.Flows), and with a
+// port its tally.
 type flows struct {
-	keys, slots, ports, accounts *ebpf.Map
-	// stamp tells a decision of ours in skb->cb from what the sender left there.
-	stamp uint64
+	keys, entries, ports, tallies, said *ebpf.Map
+	askers, stations                    *ebpf.Map
 
-	rows   []dataplane.FlowSlot
-	accts  []dataplane.FlowAccount
+	wait   *waiter
+	clock  *ebpf.Program
+	rows   []flowmap.Entry
+	shared []flowmap.Tally
 	memory [][]byte
+	goesOn bool // with the maps of a process before
 
-	mu   sync.Mutex        // guards what follows
-	used map[uint32]uint32 // number by ifindex
-	free []uint32
+	mu    sync.Mutex        // guards what follows
+	used  map[uint32]uint32 // number by ifindex
+	owner map[uint32]uint32 // ifindex by number
 }
 
-func newFlows() (*flows, error) {
-	f := &flows{stamp: rand.Uint64(), used: make(map[uint32]uint32)}
-	if err := f.open(); err != nil {
+func newFlows(s *ebpf.CollectionSpec, before left) (*flows, error) {
+	f := &flows{used: make(map[uint32]uint32), owner: make(map[uint32]uint32)}
+	if err := f.open(s, before); err != nil {
 		f.close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func (f *flows) open() (err error) {
-	for _, m := range []struct {
-		to   **ebpf.Map
-		spec ebpf.MapSpec
-	}{
-		{&f.keys, ebpf.MapSpec{Name: "vsw_flow_keys", Type: ebpf.Hash, KeySize: uint32(unsafe.Sizeof(dataplane.FlowKey{})), ValueSize: 4, MaxEntries: maxFlows}},
-		{&f.slots, ebpf.MapSpec{
-			Name: "vsw_flow_slots", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(dataplane.FlowSlot{})),
-			MaxEntries: maxFlows, Flags: unix.BPF_F_MMAPABLE,
-		}},
-		{&f.ports, ebpf.MapSpec{Name: "vsw_flow_ports", Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: dataplane.MaxPorts}},
-		{&f.accounts, ebpf.MapSpec{
-			Name: "vsw_flow_acct", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(dataplane.FlowAccount{})),
-			MaxEntries: dataplane.MaxPorts, Flags: unix.BPF_F_MMAPABLE,
-		}},
-	} {
-		if *m.to, err = ebpf.NewMap(&m.spec); err != nil {
-			return fmt.Errorf("map %s: %w", m.spec.Name, err)
+func (f *flows) open(s *ebpf.CollectionSpec, before left) (err error) {
+	// A process of a version before may have told nobody of stations: then its rows go on all the same.
+	f.goesOn = before.whole(s, slices.Collect(maps.Keys(f.rowsBy())))
+	for name, m := range f.all() {
+		if *m, err = before.open(s, name); err != nil {
+			return err
 		}
 	}
-	if f.rows, err = mapMemory[dataplane.FlowSlot](f, f.slots); err != nil {
+	if f.wait, err = newWaiter(); err != nil {
 		return err
 	}
-	if f.accts, err = mapMemory[dataplane.FlowAccount](f, f.accounts); err != nil {
+	if f.clock, err = newProgram(s, programsProgVswClock); err != nil {
 		return err
 	}
-	for i := range f.accts {
-		f.free = append(f.free, uint32(len(f.accts)-1-i))
+	if f.rows, err = mapMemory[flowmap.Entry](f, f.entries); err != nil {
+		return err
 	}
-	return nil
+	f.shared, err = mapMemory[flowmap.Tally](f, f.tallies)
+	return err
 }
 
-// stampWords is the stamp in the words of skb->cb.
-func (f *flows) stampWords() [2]uint32 { return [2]uint32{uint32(f.stamp), uint32(f.stamp >> 32)} }
+// all are the maps by their names.
+func (f *flows) all() map[string]**ebpf.Map {
+	list := f.rowsBy()
+	list[programsMapVswAskers], list[programsMapVswStations] = &f.askers, &f.stations
+	return list
+}
+
+// rowsBy are the maps by which a row is found and counted.
+func (f *flows) rowsBy() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		programsMapVswFlowKeys: &f.keys, programsMapVswFlowEntries: &f.entries,
+		programsMapVswFlowPorts: &f.ports, programsMapVswFlowTally: &f.tallies,
+		programsMapVswSaid: &f.said,
+	}
+}
 
 func mapMemory[T any](f *flows, m *ebpf.Map) ([]T, error) {
 	n := int(m.MaxEntries())
@@ -91,64 +100,44 @@ func mapMemory[T any](f *flows, m *ebpf.Map) ([]T, error) {
 }
 
 func (f *flows) close() {
-	for _, m := range []*ebpf.Map{f.keys, f.slots, f.ports, f.accounts} {
-		m.Close() // a nil map is allowed
+	for _, m := range f.all() {
+		(*m).Close() // a nil map is allowed
 	}
+	f.wait.close()
+	f.clock.Close()
 	for _, mem := range f.memory {
 		_ = unix.Munmap(mem)
 	}
-	f.memory, f.rows, f.accts = nil, nil, nil
+	f.memory, f.rows, f.shared = nil, nil, nil
 }
 
-// Slots implements dataplane.FlowMaps.
-func (f *flows) Slots() []dataplane.FlowSlot { return f.rows }
-
-// Port implements dataplane.FlowMaps.
-func (f *flows) Port(ifindex uint32) *dataplane.FlowAccount {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if n, ok := f.used[ifindex]; ok {
-		return &f.accts[n]
-	}
-	return nil
-}
-
-// Insert implements dataplane.FlowMaps.
-func (f *flows) Insert(k dataplane.FlowKey, slot uint32) error {
-	return f.keys.Put(unsafe.Slice((*byte)(unsafe.Pointer(&k)), unsafe.Sizeof(k)), slot)
-}
-
-// Delete implements dataplane.FlowMaps.
-func (f *flows) Delete(k dataplane.FlowKey) error {
-	return f.keys.Delete(unsafe.Slice((*byte)(unsafe.Pointer(&k)), unsafe.Sizeof(k)))
-}
-
-// AddFlowPort begins to count the frames of an interface, from zero. It comes
+// AddFlowPort begins to count the frames of an interface, from zero, on the tally of
+// a number, 0 to flowmap.MaxPorts-1; one that is in use otherwise is an error. It comes
 // before DecideFD or FilterFD is attached to the interface's socket, which then keeps
-// the account. Without a flow table there is none, and no error.
-func (k *Kernel) AddFlowPort(ifindex int) (*dataplane.FlowAccount, error) {
+// the tally. Without a flow table there is none, and no error.
+func (k *Kernel) AddFlowPort(ifindex, number int) (*flowmap.Tally, error) {
 	f := k.flows
 	if f == nil {
 		return nil, nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, ok := f.used[uint32(ifindex)]
-	if !ok {
-		if len(f.free) == 0 {
-			return nil, fmt.Errorf("flow table: %d ports are in use", len(f.used))
-		}
-		n = f.free[len(f.free)-1]
+	if number < 0 || number >= len(f.shared) {
+		return nil, fmt.Errorf("flow table: tally %d: numbers end at %d", number, len(f.shared)-1)
 	}
-	f.accts[n] = dataplane.FlowAccount{}
-	if err := f.ports.Put(uint32(ifindex), n); err != nil {
-		return nil, fmt.Errorf("flow table: %w", err)
+	index, n := uint32(ifindex), uint32(number)
+	if other, ok := f.owner[n]; ok && other != index {
+		return nil, fmt.Errorf("flow table: tally %d is kept for interface %d: remove it first", n, other)
 	}
-	if !ok {
-		f.free = f.free[:len(f.free)-1]
-		f.used[uint32(ifindex)] = n
+	if other, ok := f.used[index]; ok && other != n {
+		return nil, fmt.Errorf("flow table: interface %d has tally %d: remove it first", index, other)
 	}
-	return &f.accts[n], nil
+	f.shared[n] = flowmap.Tally{}
+	if err := f.ports.Put(index, n); err != nil {
+		return nil, fmt.Errorf("flow table: interface %d: %w", index, err)
+	}
+	f.used[index], f.owner[n] = n, index
+	return &f.shared[n], nil
 }
 
 // RemoveFlowPort ends the counting. The port is closed by then.
@@ -162,16 +151,20 @@ func (k *Kernel) RemoveFlowPort(ifindex int) {
 	if n, ok := f.used[uint32(ifindex)]; ok {
 		_ = f.ports.Delete(uint32(ifindex))
 		delete(f.used, uint32(ifindex))
-		f.free = append(f.free, n)
+		delete(f.owner, n)
 	}
 }
 
-// Flows is the kernel's side of the flow table, borrowed until Close; nil without one.
-func (k *Kernel) Flows() dataplane.FlowMaps {
-	if k.flows == nil {
-		return nil
+// Flows is the kernel's side of the flow table, borrowed until Close; zero without one.
+func (k *Kernel) Flows() bpfmap.FlowDescriptor {
+	f := k.flows
+	if f == nil {
+		return bpfmap.FlowDescriptor{}
 	}
-	return k.flows
+	return bpfmap.FlowDescriptor{
+		Kind: bpfmap.KindKernel, Entries: f.rows, Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
+		Askers: f.askers.FD(), Stations: f.stations.FD(),
+	}
 }
 
 // DecideFD is the socket filter for a container's port: it keeps frames of the

@@ -1,80 +1,52 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 )
 
-// hostProgram looks every frame that the host sends into a network up in the flow
-// table, and sends what it finds into the container's cable: decided and carried out
-// in one. The rows of a TAP change nothing of a frame. What is not in the table goes
-// on into the TAP's queue, counted.
-//
-// With a deadline, a map of one word, everything goes on once CLOCK_MONOTONIC has
-// passed that.
-func hostProgram(f *flows, deadline *ebpf.Map) *ebpf.ProgramSpec {
-	var c code
-	c.emit(asm.Mov.Reg(asm.R6, asm.R1))
-	if deadline != nil {
-		c.alive(deadline, "uncounted")
+// CarryHost takes the source MAC address from what the host forwards by a TAP, an
+// interface of the calling thread's network namespace, and with a flow table lets the
+// kernel carry what the host itself sends, on the interface's tally (AddFlowPort). The
+// programs take over from a process before, and go with the device. The error
+// wraps ErrNoTCX where the kernel cannot: attach HostFDs there.
+func (k *Kernel) CarryHost(ifindex int) error {
+	h := hook{ifindex, ebpf.AttachTCXEgress}
+	for _, p := range []struct {
+		program *ebpf.Program
+		name    string
+		at      link.Anchor
+	}{
+		// First in line: the verdict of another program must not let what is forwarded pass
+		// as the host's own.
+		{k.forwarded, programsProgVswForwarded, link.Head()},
+		// Last in line: whatever else the host's owner has hung up there decides first.
+		{k.host, programsProgVswHost, link.Tail()},
+	} {
+		old, err := h.ours(p.name, nil)
+		if err == nil {
+			if p.program == nil {
+				err = h.remove(old) // a process before had a flow table
+			} else {
+				err = h.put(p.program, old, p.at)
+			}
+			closeAll(old)
+		}
+		if err != nil {
+			return fmt.Errorf("egress of the host: %w", err)
+		}
 	}
-	c.decide(f, verdicts{toSwitch: tcUnspec, drop: tcShot, carry: func(c *code) {
-		c.emit(
-			asm.LoadMem(asm.R1, asm.R9, slotOut, asm.Word),
-			asm.Mov.Imm(asm.R2, 0),
-			asm.FnRedirect.Call(),
-			asm.Return(),
-		)
-	}}, "switch")
-	c.at("switch")
-	c.account(f, "uncounted")
-	c.count()
-	c.at("uncounted")
-	c.ret(tcUnspec)
-	return spec("vsw_host", ebpf.SchedCLS, c.ins)
+	return nil
 }
 
-// alive jumps to dead once the deadline has passed. It uses R7.
-func (c *code) alive(deadline *ebpf.Map, dead string) {
-	c.emit(asm.StoreImm(asm.R10, stackWord, 0, asm.Word))
-	c.lookup(deadline.FD(), stackWord, dead)
-	c.emit(
-		asm.LoadMem(asm.R7, asm.R0, 0, asm.DWord),
-		asm.FnKtimeGetNs.Call(),
-		asm.JGT.Reg(asm.R0, asm.R7, dead),
-	)
-}
-
-// CarryHost lets the kernel carry what the host sends by a TAP, an interface of the
-// calling thread's network namespace with an account (AddFlowPort), until the result
-// is closed, the device is deleted or the process ends. The error wraps ErrNoTCX where
-// the kernel cannot: attach HostFD there. Only with a flow table.
-func (k *Kernel) CarryHost(ifindex int) (io.Closer, error) {
-	// Last in line: whatever else the host's owner has hung up there decides first.
-	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: ifindex, Program: k.host, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail(),
-	})
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		return nil, fmt.Errorf("flow table: %w: %w", ErrNoTCX, err)
+// HostFDs are the same programs for cls_bpf (direct action) on the egress of clsact, where
+// CarryHost is not supported: forwarded goes before all others and host after them. host
+// is -1 without a flow table. They are borrowed until Close.
+func (k *Kernel) HostFDs() (forwarded, host int) {
+	if k.host == nil {
+		return k.forwarded.FD(), -1
 	}
-	if err != nil {
-		return nil, fmt.Errorf("flow table: %w", err)
-	}
-	return l, nil
-}
-
-// HostFD is the same program for cls_bpf (direct action) on the egress of clsact,
-// where CarryHost is not supported. Like GuardFD it works while the process says that
-// it lives. It is borrowed until Close.
-func (k *Kernel) HostFD() (int, error) {
-	b, err := k.lives()
-	if err != nil {
-		return -1, fmt.Errorf("flow table: %w", err)
-	}
-	return b.host.FD(), nil
+	return k.forwarded.FD(), k.host.FD()
 }

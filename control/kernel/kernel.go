@@ -3,31 +3,49 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // Kernel is the set of loaded programs and maps of one switch. All methods are
 // safe for concurrent use.
 type Kernel struct {
-	planes              *planes
-	masquerade, publish dataplane.ClaimPlane
-	memory              [][]byte
-	flows               *flows // nil: no flow table
-	flowTableError      error
-	seal, filter, guard *ebpf.Program
-	decide, host        *ebpf.Program // nil without a flow table
+	spec                 *ebpf.CollectionSpec
+	planes               *planes
+	opened, publish      flowmap.ClaimPlane
+	memory               [][]byte
+	flows                *flows // nil: no flow table
+	flowTableError       error
+	seal, filter, shield *ebpf.Program
+	enter                *enter
+	forwarded            *ebpf.Program
+	decide, host         *ebpf.Program // nil without a flow table
+	living               *living       // likewise
+	owner                string        // of the shields
+	bound                *boundPorts   // in the memory of the programs
+
+	recounting sync.Mutex // guards what follows
+	differ     map[udpPort]recount
+	unused     map[uint16]uint32 // notes of TCP ports that nobody had last
+
+	goesOn bool // see GoesOn
 
 	mu    sync.Mutex // guards what follows
 	slots map[header.Addr]int
-	beat  *heartbeat // nil until GuardFD or HostFD
+	// Of a process before, until somebody claims them again or Settle.
+	leftSlots   map[header.Addr]int
+	leftSubnets map[flowmap.SubnetKey]bool
+	binds       *binds // nil: nobody hears of ports when they are bound
 }
 
 // errNotPermitted hides the library's advice about RLIMIT_MEMLOCK, which is raised
@@ -46,6 +64,12 @@ func (notPermitted) Unwrap() error { return os.ErrPermission }
 type Config struct {
 	// NoFlowTable leaves the flow table out: every frame is the daemon's.
 	NoFlowTable bool
+	// MaxFlows is how many flows may hold claims at a time, 0: flowmap.MaxPeers.
+	MaxFlows int
+	// Left are the numbers of programs that a process before may have left. The maps of the
+	// first that is a seal of Owner are used on, as far as they are of this layout. See SetOwner.
+	Left  []uint32
+	Owner string
 }
 
 // Open loads maps and programs. The flow table is left out where the kernel cannot
@@ -55,15 +79,15 @@ func Open(cfg Config) (*Kernel, error) {
 	// Before Linux 5.11 maps count as locked memory. A failure shows below.
 	_ = rlimit.RemoveMemlock()
 	k := &Kernel{slots: make(map[header.Addr]int)}
-	err := k.load(!cfg.NoFlowTable)
-	if err != nil && !cfg.NoFlowTable && !errors.Is(err, os.ErrPermission) {
+	err := k.load(cfg, !cfg.NoFlowTable)
+	if err != nil && !cfg.NoFlowTable && !forbidden(err) {
 		_ = k.Close()
 		k = &Kernel{slots: make(map[header.Addr]int), flowTableError: err}
-		err = k.load(false)
+		err = k.load(cfg, false)
 	}
 	if err != nil {
 		_ = k.Close()
-		if errors.Is(err, os.ErrPermission) {
+		if forbidden(err) {
 			return nil, errNotPermitted
 		}
 		return nil, fmt.Errorf("bpf: %w", err)
@@ -71,39 +95,105 @@ func Open(cfg Config) (*Kernel, error) {
 	return k, nil
 }
 
-func (k *Kernel) load(withFlows bool) (err error) {
+// Allowed is an error that is os.ErrPermission where Open would return one.
+func Allowed() error {
+	_ = rlimit.RemoveMemlock()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil && forbidden(err) {
+		return errNotPermitted
+	}
+	p.Close() // a nil program is allowed
+	return nil
+}
+
+// forbidden says whether an error is for want of rights. The verifier refuses programs with
+// EACCES, too, and says why.
+func forbidden(err error) bool {
+	var refused *ebpf.VerifierError
+	return errors.Is(err, os.ErrPermission) && (!errors.As(err, &refused) || len(refused.Log) == 0)
+}
+
+func (k *Kernel) load(cfg Config, withFlows bool) (err error) {
+	stamp := rand.Uint64()
+	if k.spec, err = spec([2]uint32{uint32(stamp), uint32(stamp >> 32)}); err != nil {
+		return err
+	}
+	before, err := openLeft(k.spec, cfg.Left, cfg.Owner)
+	if err != nil {
+		return err
+	}
+	defer before.close()
 	// The seal first: unlike maps and socket filters, tc programs need
 	// privileges everywhere, so a lack of them shows as such.
 	if withFlows {
-		if k.flows, err = newFlows(); err != nil {
+		if k.flows, err = newFlows(k.spec, before); err != nil {
 			return err
 		}
 	}
-	if k.seal, err = ebpf.NewProgram(sealProgram(k.flows)); err != nil {
+	if k.seal, err = k.program(k.variant(programsProgVswSeal)); err != nil {
 		return err
 	}
 	if k.flows != nil {
-		if k.decide, err = ebpf.NewProgram(decideProgram(k.flows)); err != nil {
+		if k.decide, err = k.program(programsProgVswDecide); err != nil {
 			return err
 		}
-		if k.host, err = ebpf.NewProgram(hostProgram(k.flows, nil)); err != nil {
+		if k.living, err = newLiving(k.spec); err != nil {
+			return err
+		}
+		if k.host, err = k.program(programsProgVswHost, k.living.maps()); err != nil {
 			return err
 		}
 	}
-	if k.planes, err = newPlanes(); err != nil {
+	if k.forwarded, err = k.program(k.variant(programsProgVswForwarded)); err != nil {
 		return err
 	}
-	if k.masquerade, err = k.mapWords(k.planes.masquerade); err != nil {
+	if k.planes, err = newPlanes(k.spec, cfg.MaxFlows, before); err != nil {
+		return err
+	}
+	k.goesOn = before != nil && (k.flows == nil || k.flows.goesOn)
+	if before != nil {
+		if err = k.readLeft(); err != nil {
+			return err
+		}
+	}
+	if k.opened, err = k.mapWords(k.planes.opened); err != nil {
 		return err
 	}
 	if k.publish, err = k.mapWords(k.planes.published); err != nil {
 		return err
 	}
-	if k.filter, err = ebpf.NewProgram(filterProgram(k.planes, k.flows)); err != nil {
+	if err = k.mapBound(); err != nil {
 		return err
 	}
-	k.guard, err = ebpf.NewProgram(guardProgram(k.planes, k.flows, nil))
+	if k.filter, err = k.program(k.variant(programsProgVswFilter)); err != nil {
+		return err
+	}
+	if k.enter, err = newEnter(k.spec, k.filter); err != nil {
+		return err
+	}
+	k.shield, err = k.program(k.variant(programsProgVswShield))
 	return err
+}
+
+// variant is the name of a program that does with or without a flow table.
+func (k *Kernel) variant(name string) string {
+	if k.flows == nil {
+		return name + bare
+	}
+	return name
+}
+
+// program loads a program with the maps that there are, and one that only it has.
+func (k *Kernel) program(name string, own ...map[string]**ebpf.Map) (*ebpf.Program, error) {
+	if k.flows != nil {
+		own = append(own, k.flows.all())
+	}
+	if k.planes != nil {
+		own = append(own, k.planes.all())
+	}
+	return newProgram(k.spec, name, own...)
 }
 
 func (k *Kernel) mapWords(m *ebpf.Map) ([]uint64, error) {
@@ -114,19 +204,23 @@ func (k *Kernel) mapWords(m *ebpf.Map) ([]uint64, error) {
 	return words, err
 }
 
-// Close frees the programs and maps. What still holds one of them, an attached
-// guard or a socket with the filter, keeps it until it is closed itself. The
-// planes must not be touched afterwards.
+// Close frees the programs and maps. What is attached to an interface keeps its own; a
+// socket with the filter accepts nothing any more. The planes must not be touched
+// afterwards.
 func (k *Kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.beat != nil {
-		k.beat.close()
-		k.beat = nil
+	if k.binds != nil {
+		k.binds.close()
+		k.binds = nil
 	}
-	for _, p := range []*ebpf.Program{k.seal, k.decide, k.host, k.filter, k.guard} {
+	for _, p := range []*ebpf.Program{k.seal, k.decide, k.host, k.forwarded, k.filter, k.shield} {
 		p.Close() // a nil program is allowed
 	}
+	if k.enter != nil {
+		k.enter.close()
+	}
+	k.living.close()
 	if k.planes != nil {
 		k.planes.close()
 	}
@@ -137,7 +231,7 @@ func (k *Kernel) Close() error {
 	for _, mem := range k.memory {
 		err = errors.Join(err, unix.Munmap(mem))
 	}
-	k.memory, k.masquerade, k.publish = nil, nil, nil
+	k.memory, k.opened, k.publish, k.bound = nil, nil, nil, nil
 	return err
 }
 
@@ -152,12 +246,17 @@ func (k *Kernel) SealFD() int { return k.seal.FD() }
 // FilterFD is the socket filter (SO_ATTACH_BPF) that accepts what is ours and
 // every later fragment of a packet to an address with a slot. Frames must start
 // with an Ethernet header (SOCK_RAW). It is borrowed until Close.
-func (k *Kernel) FilterFD() int { return k.filter.FD() }
+func (k *Kernel) FilterFD() int { return k.enter.program.FD() }
 
-// Masquerade is the plane of live masquerade mappings, in the memory the
-// programs read. It is borrowed until Close.
-func (k *Kernel) Masquerade() dataplane.ClaimPlane { return k.masquerade }
+// Opened is the plane of masquerade mappings that are open to strangers, in the memory
+// the programs read. It is borrowed until Close.
+func (k *Kernel) Opened() flowmap.ClaimPlane { return k.opened }
+
+// Peers is the maps of claimed peers and of strangers, borrowed until Close.
+func (k *Kernel) Peers() bpfmap.PeerDescriptor {
+	return bpfmap.PeerDescriptor{Kind: bpfmap.KindKernel, Claimed: k.planes.peers.FD(), Strangers: k.planes.strangers.FD()}
+}
 
 // Published is the plane of published ports, in the memory the programs read.
 // It is borrowed until Close.
-func (k *Kernel) Published() dataplane.ClaimPlane { return k.publish }
+func (k *Kernel) Published() flowmap.ClaimPlane { return k.publish }

@@ -65,12 +65,14 @@ func ext(proto uint8, words int, s segment) segment {
 }
 
 // frag6 puts an IPv6 fragment header before a segment; the offset counts 8 bytes.
-func frag6(offset int, more bool, s segment) segment {
+func frag6(offset int, more bool, s segment) segment { return frag6id(7, offset, more, s) }
+
+func frag6id(id byte, offset int, more bool, s segment) segment {
 	v := uint16(offset) << 3
 	if more {
 		v |= 1
 	}
-	return segment{44, append([]byte{s.proto, 0, byte(v >> 8), byte(v), 0, 0, 0, 7}, s.bytes...)}
+	return segment{44, append([]byte{s.proto, 0, byte(v >> 8), byte(v), 0, 0, 0, id}, s.bytes...)}
 }
 
 type opt4 func(*layers.IPv4)
@@ -83,6 +85,9 @@ func frag4(offset int, more bool) opt4 {
 		}
 	}
 }
+
+// id4 gives the datagram a number.
+func id4(id uint16) opt4 { return func(ip *layers.IPv4) { ip.Id = id } }
 
 // options4 adds n bytes of IPv4 options, a multiple of 4.
 func options4(n int) opt4 {
@@ -128,9 +133,11 @@ func patch(b []byte, at int, v ...byte) []byte {
 
 func mustSlot(t testing.TB, k *Kernel, addr string) int {
 	t.Helper()
-	slot, err := k.Slot(netip.MustParseAddr(addr))
-	if err != nil {
-		t.Fatal(err)
+	for slot := 1; slot < 31; slot++ {
+		if k.ClaimSlot(netip.MustParseAddr(addr), slot) == nil {
+			return slot
+		}
 	}
-	return slot
+	t.Fatalf("no claim slot is left for %s", addr)
+	return 0
 }

@@ -7,57 +7,59 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 )
 
 // planes are the maps the programs look packets up in.
 type planes struct {
-	masquerade, published *ebpf.Map // array: dataplane.ClaimWord -> word, mapped into memory
-	addrs                 *ebpf.Map // hash: header.Addr -> claim slot
-	subnets               *ebpf.Map // longest prefix: subnetKey -> 1
-	peers                 *ebpf.Map // hash: peerKey -> 1
+	opened, published *ebpf.Map // array: flowmap.ClaimWord -> word, mapped into memory
+	addrs             *ebpf.Map // hash: header.Addr -> claim slot
+	subnets           *ebpf.Map // longest prefix: subnetKey -> flowmap.Subnet
+	peers             *ebpf.Map // hash: peerKey -> 1
+	strangers         *ebpf.Map // least recently used hash: peerKey -> ns
+	fragments         *ebpf.Map // least recently used hash: datagram -> whose
+	sockets           *ebpf.Map // least recently used hash: peerKey -> 1
+	socketsAt         *ebpf.Map // array of one: ns
+	bound             *ebpf.Map // array of one: sockets of each UDP port
 }
 
-func newPlanes() (p *planes, err error) {
+// newPlanes has room for so many flows, 0 is the default.
+func newPlanes(s *ebpf.CollectionSpec, flows int, before left) (p *planes, err error) {
+	if flows > 0 {
+		s.Maps[programsMapVswPeers].MaxEntries = uint32(flows)
+	}
 	p = &planes{}
-	defer func() {
-		if err != nil {
+	peers := before[programsMapVswPeers]
+	for name, m := range p.all() {
+		if *m, err = before.open(s, name); err != nil {
 			p.close()
+			return nil, err
 		}
-	}()
-	for _, m := range []struct {
-		to   **ebpf.Map
-		spec ebpf.MapSpec
-	}{
-		{&p.masquerade, claimSpec("vsw_masquerade")},
-		{&p.published, claimSpec("vsw_published")},
-		{&p.addrs, ebpf.MapSpec{Name: "vsw_addrs", Type: ebpf.Hash, KeySize: 16, ValueSize: 4, MaxEntries: dataplane.ClaimSlots}},
-		{&p.subnets, ebpf.MapSpec{
-			Name: "vsw_subnets", Type: ebpf.LPMTrie, KeySize: 20, ValueSize: 1, MaxEntries: maxSubnets, Flags: unix.BPF_F_NO_PREALLOC,
-		}},
-		{&p.peers, peerSpec()},
-	} {
-		if *m.to, err = ebpf.NewMap(&m.spec); err != nil {
-			return nil, fmt.Errorf("map %s: %w", m.spec.Name, err)
+	}
+	if peers != nil && p.peers != peers { // there is room for another number of them
+		var key flowmap.PeerKey
+		var one uint8
+		for it := peers.Iterate(); it.Next(&key, &one); {
+			_ = p.peers.Put(key, one) // as many as fit
 		}
 	}
 	return p, nil
 }
 
-func claimSpec(name string) ebpf.MapSpec {
-	return ebpf.MapSpec{
-		Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: 8,
-		MaxEntries: dataplane.ClaimWords, Flags: unix.BPF_F_MMAPABLE,
+// all are the maps by their names.
+func (p *planes) all() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		programsMapVswOpened: &p.opened, programsMapVswPublished: &p.published,
+		programsMapVswAddrs: &p.addrs, programsMapVswSubnets: &p.subnets, programsMapVswPeers: &p.peers,
+		programsMapVswStrangers: &p.strangers, programsMapVswFragments: &p.fragments,
+		programsMapVswSockets: &p.sockets, programsMapVswSocketsAt: &p.socketsAt, programsMapVswBoundPorts: &p.bound,
 	}
 }
 
 func (p *planes) close() {
-	// Closing a nil map is allowed.
-	p.masquerade.Close()
-	p.published.Close()
-	p.addrs.Close()
-	p.subnets.Close()
-	p.peers.Close()
+	for _, m := range p.all() {
+		(*m).Close() // a nil map is allowed
+	}
 }
 
 // mapWords maps an array of 64-bit words into memory.

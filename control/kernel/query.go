@@ -5,34 +5,35 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
 // FirstTCX is the name of the program that is first at the ingress of an interface
 // of the calling thread's network namespace, "" when there is none or the kernel
 // has no TCX.
-func FirstTCX(ifindex int) (string, error) {
-	r, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: ebpf.AttachTCXIngress})
-	if errors.Is(err, ebpf.ErrNotSupported) {
+func FirstTCX(ifindex int) (string, error) { return firstTCX(ifindex, ebpf.AttachTCXIngress) }
+
+// FirstTCXEgress is the same for the egress.
+func FirstTCXEgress(ifindex int) (string, error) { return firstTCX(ifindex, ebpf.AttachTCXEgress) }
+
+func firstTCX(ifindex int, at ebpf.AttachType) (string, error) {
+	list, err := hook{ifindex, at}.programs()
+	if errors.Is(err, ErrNoTCX) {
 		return "", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("programs of interface %d: %w", ifindex, err)
+	if err != nil || len(list) == 0 {
+		return "", err
 	}
-	if len(r.Programs) == 0 {
-		return "", nil
-	}
-	p, err := ebpf.NewProgramFromID(r.Programs[0].ID)
+	p, err := ebpf.NewProgramFromID(list[0].ID)
 	if err != nil {
-		return "", fmt.Errorf("program %d: %w", r.Programs[0].ID, err)
+		return "", fmt.Errorf("program %d: %w", list[0].ID, err)
 	}
 	defer p.Close()
 	info, err := p.Info()
 	if err != nil {
-		return "", fmt.Errorf("program %d: %w", r.Programs[0].ID, err)
+		return "", fmt.Errorf("program %d: %w", list[0].ID, err)
 	}
 	if info.Name == "" {
-		return fmt.Sprintf("number %d", r.Programs[0].ID), nil
+		return fmt.Sprintf("number %d", list[0].ID), nil
 	}
 	return info.Name, nil
 }

@@ -8,42 +8,33 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 )
 
-// maxSubnets is the number of subnets that can be claimed at a time.
-const maxSubnets = 4096
-
-// subnetKey is struct bpf_lpm_trie_key: IPv4 as ::ffff:a.b.c.d, as everywhere.
-type subnetKey struct {
-	Bits uint32 // of Addr
-	Addr header.Addr
-}
-
-func keyOf(p netip.Prefix) subnetKey {
-	bits := p.Bits()
-	if p.Addr().Is4() {
-		bits += 96
+// ClaimSubnet says that p is a network's: what comes by an uplink from its addresses is forged.
+// Of a routed network, whose addresses nobody but the switch has, every packet to it is ours
+// as well, whatever its protocol.
+func (k *Kernel) ClaimSubnet(p netip.Prefix, routed bool) error {
+	is := flowmap.SubnetOurs
+	if routed {
+		is = flowmap.SubnetRouted
 	}
-	return subnetKey{uint32(bits), header.AddrFrom(p.Masked().Addr())}
-}
-
-// ClaimSubnet makes every packet to an address of p ours, whatever its protocol:
-// for a routed network, whose addresses nobody but the switch has.
-func (k *Kernel) ClaimSubnet(p netip.Prefix) error {
-	err := k.planes.subnets.Put(keyOf(p), uint8(1))
+	err := k.planes.subnets.Put(flowmap.SubnetKeyOf(p), is)
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("claim subnet %s: %d routed subnets are claimed already", p, maxSubnets)
+		return fmt.Errorf("claim subnet %s: %d subnets are claimed already", p, flowmap.MaxSubnets)
 	case err != nil:
 		return fmt.Errorf("claim subnet %s: %w", p, err)
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.leftSubnets, flowmap.SubnetKeyOf(p))
 	return nil
 }
 
 // DropSubnet undoes ClaimSubnet. A subnet without a claim is no error.
 func (k *Kernel) DropSubnet(p netip.Prefix) error {
-	if err := k.planes.subnets.Delete(keyOf(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := k.planes.subnets.Delete(flowmap.SubnetKeyOf(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("drop claim of subnet %s: %w", p, err)
 	}
 	return nil

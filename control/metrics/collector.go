@@ -28,6 +28,7 @@ var (
 	portTxBytes     = desc("port_transmit_bytes_total", "Bytes that a port's device took from the switch.", portLabels...)
 	portKernelDrops = desc("port_kernel_dropped_frames_total", "Frames that the kernel lost before the switch could read them.", portLabels...)
 	portDrops       = desc("port_dropped_frames_total", "Frames of a port that the switch dropped, by reason. Reasons that never happened there are left out.", append(portLabels, "reason")...)
+	portCost        = desc("port_cost_seconds_total", "Time of a forwarding thread that a port's frames cost, as the scheduler of turns counts it.", portLabels...)
 	drops           = desc("dropped_frames_total", "Frames that the switch dropped, by reason, ports that are gone included.", "reason")
 
 	fdbEntries = desc("fdb_entries", "Stations in the MAC tables.", "type")
@@ -38,7 +39,7 @@ var (
 	flowLimit = desc("conntrack_entries_limit", "Flows that conntrack has room for.")
 	halfOpen  = desc("conntrack_half_open_entries", "Tracked flows that only one side wants so far.")
 	tableFull = desc("conntrack_refused_total", "Flows that were refused because conntrack was full.")
-	evicted   = desc("conntrack_evicted_total", "Half-open and closed flows that made room for others.")
+	evicted   = desc("conntrack_evicted_total", "Flows that made room for others.")
 
 	flowRows   = desc("flow_table_flows", "Flows in the kernel's flow table: carried by the kernel now, or waiting.", "state")
 	flowFrames = desc("flow_table_frames_total", "Frames that the kernel carried by its flow table. A super-frame counts once.")
@@ -47,6 +48,10 @@ var (
 	natFree      = desc("nat_ports_free", "Masquerade ports that a new flow may take, by address of the host.", "address", "proto")
 	natExhausted = desc("nat_ports_exhausted_total", "Flows that were refused because no masquerade port was free.")
 	published    = desc("published_ports", "Published ports of a container.", "container", "proto")
+
+	shareHeld    = desc("share_held", "Entries of a table that all containers share, which a container holds.", "container", "shared")
+	shareGave    = desc("share_gave_total", "Entries of a shared table that a container held and that gave way.", "container", "shared")
+	shareRefused = desc("share_refused_total", "Entries of a shared table that a container did not get.", "container", "shared")
 
 	captures    = desc("captures_running", "Captures that are running.")
 	captureLost = desc("capture_lost_frames_total", "Frames that captures lost because their readers were slow.")
@@ -57,16 +62,22 @@ var (
 	workerSleeps = desc("worker_sleeps_total", "Times that a forwarding thread went to sleep.", "worker")
 	workerBatch  = desc("worker_batch_frames", "Frames in a turn.", "worker")
 
-	relays     = desc("relay_sessions", "Connections of the host itself to published ports that the relay carries.", "proto")
-	relayLimit = desc("relay_sessions_limit", "Sessions that the relay carries at most.", "proto")
+	relays         = desc("relay_sessions", "Connections of the host itself to published ports that the relay carries.", "proto")
+	relayLimit     = desc("relay_sessions_limit", "Sessions that the relay carries at most, of one user half as many.", "proto")
+	readersHeld    = desc("readers_held", "What the readers of the API and the page hold now.", "kind")
+	readersLimit   = desc("readers_limit", "What all readers together may hold.", "kind")
+	readersRefused = desc("readers_refused_total", "Requests that were refused because their reader, the page or all readers together held what they may.", "kind")
+
+	relayGave = desc("relay_sessions_evicted_total", "Sessions that ended because another took their place: their user had the most, and they were the idlest.", "proto")
+	relayLost = desc("relay_dropped_datagrams_total", "Datagrams that found no room: their user had as many waiting as the others leave, or what their session sent before had not left its socket.")
 )
 
 var all = []*prometheus.Desc{
 	networks, containers,
-	portRxFrames, portRxBytes, portTxFrames, portTxBytes, portKernelDrops, portDrops, drops,
+	portRxFrames, portRxBytes, portTxFrames, portTxBytes, portKernelDrops, portDrops, portCost, drops,
 	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted, flowRows, flowFrames,
-	natUsed, natFree, natExhausted, published, captures, captureLost,
-	workerTime, workerTurns, workerSpins, workerSleeps, workerBatch, relays, relayLimit,
+	natUsed, natFree, natExhausted, published, shareHeld, shareGave, shareRefused, captures, captureLost,
+	workerTime, workerTurns, workerSpins, workerSleeps, workerBatch, relays, relayLimit, relayGave, relayLost, readersHeld, readersLimit, readersRefused,
 }
 
 // Describe implements prometheus.Collector.
@@ -95,6 +106,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		count(portTxFrames, p.TxFrames, l...)
 		count(portTxBytes, p.TxBytes, l...)
 		count(portKernelDrops, p.KernelDrops, l...)
+		ch <- prometheus.MustNewConstMetric(portCost, prometheus.CounterValue, float64(p.CostNS)/1e9, l...)
 		for reason, n := range p.Drops {
 			count(portDrops, n, append(l[:len(l):len(l)], reason)...)
 		}
@@ -124,15 +136,28 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range r.Published {
 		gauge(published, p.Ports, p.Container, p.Proto)
 	}
+	for _, s := range r.Shares {
+		gauge(shareHeld, s.Held, s.Container, s.Shared)
+		count(shareGave, s.Gave, s.Container, s.Shared)
+		count(shareRefused, s.Refused, s.Container, s.Shared)
+	}
 	gauge(captures, r.Captures)
 	count(captureLost, r.CaptureLost)
 	for i := range r.Workers {
 		collectWorker(ch, strconv.Itoa(i), &r.Workers[i], r.BatchSizes)
 	}
-	gauge(relays, r.RelayTCP, "tcp")
-	gauge(relays, r.RelayUDP, "udp")
-	gauge(relayLimit, r.RelayMaxTCP, "tcp")
-	gauge(relayLimit, r.RelayMaxUDP, "udp")
+	gauge(relays, r.Relay.TCP, "tcp")
+	gauge(relays, r.Relay.UDP, "udp")
+	gauge(relayLimit, r.Relay.MaxTCP, "tcp")
+	gauge(relayLimit, r.Relay.MaxUDP, "udp")
+	count(relayGave, r.Relay.GaveTCP, "tcp")
+	count(relayGave, r.Relay.GaveUDP, "udp")
+	count(relayLost, r.Relay.Dropped)
+	for _, u := range r.Readers {
+		gauge(readersHeld, u.Held, u.Kind)
+		gauge(readersLimit, u.Bound, u.Kind)
+		count(readersRefused, u.Refused, u.Kind)
+	}
 }
 
 // labelsOf names a port. A container has one port in a network, so that the name

@@ -13,8 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// maxScrapes is how many scrapes are answered at a time; more are refused with 503.
-const maxScrapes = 4
+// maxScrapes is how many scrapes are answered at a time; more are refused with 503. One
+// reader has fewer, see package readers.
+const maxScrapes = 16
 
 // Metrics is the registry of one daemon. Its methods are safe for concurrent use.
 type Metrics struct {

@@ -40,9 +40,11 @@ func sample() Reading {
 		FlowRows: 39, FlowActive: 9, FlowFrames: 390,
 		NAT:       []NATPorts{{"198.51.100.1", "tcp", 40, 41}, {"2001:db8::1", "tcp", 42, 43}},
 		Published: []Published{{"web", "tcp", 50}},
+		Shares:    []api.Share{{Container: "web", Shared: "flows", Held: 86, Room: 1000, Gave: 87, Refused: 88}},
 		Captures:  60, CaptureLost: 61,
 		Workers:    []Worker{{Turns: 6, Frames: 70, Spins: 71, Sleeps: 72, Batches: []uint64{3, 2, 1}, Busy: 73 * time.Second, Polling: 74 * time.Second, Asleep: 75 * time.Second}},
-		BatchSizes: []int{1, 2, 64}, RelayTCP: 80, RelayUDP: 81, RelayMaxTCP: 82, RelayMaxUDP: 83,
+		BatchSizes: []int{1, 2, 64}, Relay: Relay{TCP: 80, UDP: 81, MaxTCP: 82, MaxUDP: 83, GaveTCP: 84, GaveUDP: 85, Dropped: 89},
+		Readers: []ReaderUse{{Kind: "capture_bytes", Held: 86, Bound: 87, Refused: 88}},
 	}
 }
 
@@ -88,6 +90,10 @@ func TestScrape(t *testing.T) {
 		`vswitch_worker_batch_frames_bucket{worker="0",le="+Inf"} 6`,
 		`vswitch_worker_batch_frames_sum{worker="0"} 70`,
 		`vswitch_relay_sessions{proto="udp"} 81`,
+		`vswitch_relay_sessions_evicted_total{proto="tcp"} 84`,
+		`vswitch_relay_dropped_datagrams_total 89`,
+		`vswitch_readers_held{kind="capture_bytes"} 86`,
+		`vswitch_readers_refused_total{kind="capture_bytes"} 88`,
 		`vswitch_api_request_duration_seconds_count{code="200",method="GET",path="/v1/info"} 1`,
 		`vswitch_build_info{goversion="`,
 		`process_start_time_seconds `,

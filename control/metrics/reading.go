@@ -23,7 +23,7 @@ type Reading struct {
 	MaxFlows int
 	HalfOpen int
 	// What limits cost: flows refused for a full table or for want of a port, and
-	// half-open or closed ones that made room.
+	// ones that made room.
 	TableFull, PortsExhausted, Evicted uint64
 
 	// The kernel's flow table: flows in it, those whose frames the kernel carries
@@ -33,6 +33,7 @@ type Reading struct {
 
 	NAT       []NATPorts
 	Published []Published
+	Shares    []api.Share
 
 	Captures    int    // running
 	CaptureLost uint64 // frames that a capture wanted and had no room for
@@ -40,8 +41,25 @@ type Reading struct {
 	Workers    []Worker
 	BatchSizes []int // upper bounds of Worker.Batches
 
-	RelayTCP, RelayUDP       int // sessions now
-	RelayMaxTCP, RelayMaxUDP int
+	Relay Relay
+
+	Readers []ReaderUse
+}
+
+// ReaderUse is what the readers of the daemon hold of a kind, what they may, and how often
+// one was refused.
+type ReaderUse struct {
+	Kind        string
+	Held, Bound int
+	Refused     uint64
+}
+
+// Relay counts the host's own connections to published ports: now, at most, and those that
+// ended because another took their place.
+type Relay struct {
+	TCP, UDP, MaxTCP, MaxUDP int
+	GaveTCP, GaveUDP         uint64
+	Dropped                  uint64 // datagrams
 }
 
 // NATPorts are the ports of one address of the host that masquerade may use, for

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // deadline bounds one call.
@@ -74,10 +74,9 @@ func Run(ctx context.Context, verb, netns, socket, version string, in io.Reader,
 	return answer(out, st)
 }
 
-// Fail writes an error as netavark reads it.
+// Fail writes an error as netavark reads it, which prints the text as it is.
 func Fail(out io.Writer, err error) {
-	msg := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
-	_ = answer(out, map[string]string{"error": "vswitch: " + msg})
+	_ = answer(out, map[string]string{"error": "vswitch: " + visible.Line(err.Error())})
 }
 
 func answer(out io.Writer, v any) error {

@@ -43,7 +43,7 @@ func (p *parser) relation() node {
 	case "<=":
 		n.cond, negate = bpf.JumpGreaterThan, true
 	default:
-		p.fail(op, "stands where a comparison is expected: = != < > <= >=")
+		p.fail(op, "was found where a comparison is expected: = != < > <= >=")
 	}
 	b = p.sum(0)
 	switch {
@@ -176,7 +176,7 @@ func (p *parser) factor() value {
 	if v, ok := constants[t.text]; ok && t.kind == word {
 		return literal(v, t)
 	}
-	p.fail(t, "stands where a number is expected")
+	p.fail(t, "was found where a number is expected")
 	return value{}
 }
 

@@ -55,6 +55,9 @@ func (n constant) code(c *coder, yes, no label) {
 	c.jump(bpf.Jump{}, no, no)
 }
 
+// maxSteps is when to give up: a name may have any number of addresses.
+const maxSteps = 4 * maxProgram
+
 // allOf and oneOf join conditions; nil ones are left out.
 func allOf(list ...node) node {
 	return fold(list, func(a, b node) node { return both{a, b} })
@@ -97,8 +100,13 @@ func (c *coder) label() label {
 	return label(len(c.places) - 1)
 }
 
-func (c *coder) place(l label)          { c.places[l] = len(c.steps) }
-func (c *coder) emit(i bpf.Instruction) { c.steps = append(c.steps, step{ins: i}) }
+func (c *coder) place(l label) { c.places[l] = len(c.steps) }
+func (c *coder) emit(i bpf.Instruction) {
+	if len(c.steps) > maxSteps {
+		panic(wrong(0, "", "is too far away: an expression has at most %d instructions", maxProgram))
+	}
+	c.steps = append(c.steps, step{ins: i})
+}
 func (c *coder) jump(i bpf.Instruction, yes, no label) {
 	c.steps = append(c.steps, step{i, true, yes, no})
 }
@@ -189,7 +197,7 @@ func (h *held) meet(o held) {
 	}
 }
 
-// loaded marks the instructions that are needed: those that can be reached, but
+// loaded marks the instructions that are needed: those that can be reached, except
 // for loads of what A holds.
 func (c *coder) loaded() []bool {
 	keep := make([]bool, len(c.steps))

@@ -10,11 +10,11 @@ func (p *parser) id(q quals) node {
 	t := p.next()
 	switch {
 	case t.kind == end:
-		p.fail(t, "comes where a condition is expected")
+		p.fail(t, "was found where a condition is expected")
 	case t.kind == sign:
-		p.fail(t, "stands where a condition is expected")
+		p.fail(t, "was found where a condition is expected")
 	case !q.set:
-		p.fail(t, "says not what it is: %s", p.guess(t))
+		p.fail(t, "does not say what it is: %s", p.guess(t))
 	}
 	switch q.what {
 	case "port", "portrange":
@@ -185,13 +185,13 @@ func (p *parser) prefix4(t *token, v uint32, q quals) node {
 	case m.kind == ipv4:
 		mask = p.next().num
 	default:
-		p.fail(m, "stands where a mask like 255.255.0.0 is expected")
+		p.fail(m, "was found where a mask like 255.255.0.0 is expected")
 	}
 	if q.what == "host" {
 		p.fail(sep, "makes a network: write net")
 	}
 	if v&^mask != 0 {
-		p.fail(t, "has bits behind its prefix: the network's own address is expected")
+		p.fail(t, "has bits set after its prefix: the network's own address is expected")
 	}
 	return p.net4(t, v, mask, q)
 }
@@ -224,7 +224,7 @@ func (p *parser) net6(t *token, pre netip.Prefix, q quals) node {
 		p.fail(t, "is an IPv6 address, which %s does not carry", q.proto)
 	}
 	if pre.Masked().Addr() != pre.Addr() {
-		p.fail(t, "has bits behind its prefix: the network's own address is expected")
+		p.fail(t, "has bits set after its prefix: the network's own address is expected")
 	}
 	a, l := pre.Addr().As16(), &p.at
 	at := func(off uint32) node {
@@ -257,7 +257,7 @@ func (p *parser) ports(t *token, q quals) node {
 	if q.proto != "" {
 		ip, ok := ipProtocols[q.proto]
 		if !ok || !ip.ports {
-			p.fail(t, "is a port, which %s has not: only tcp, udp and sctp", q.proto)
+			p.fail(t, "is a port, which %s does not have: only tcp, udp and sctp", q.proto)
 		}
 		proto = ip.num
 	}

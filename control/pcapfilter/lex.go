@@ -77,7 +77,7 @@ func next(text string, at int) (token, error) {
 	if rest[0] == '\\' {
 		name := rest[1 : 1+run(rest[1:], isName)]
 		if name == "" {
-			return token{}, wrong(at, `\`, "has to stand before a name")
+			return token{}, wrong(at, `\`, "must come before a name")
 		}
 		return token{kind: escape, text: name, at: at}, nil
 	}

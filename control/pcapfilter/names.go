@@ -1,6 +1,6 @@
 package pcapfilter
 
-// EtherTypes and SAPs that a word stands for.
+// EtherTypes and SAPs that a word means.
 const (
 	etherIP    = 0x0800
 	etherARP   = 0x0806

@@ -24,7 +24,7 @@ type quals struct {
 }
 
 // layout is where the headers are. "vlan", "mpls" and "pppoes" move what comes
-// behind them in the expression, wherever they stand in it.
+// after them in the expression, wherever they are in it.
 type layout struct {
 	linkType int // of the EtherType
 	payload  int // of what follows the link header
@@ -73,7 +73,7 @@ func (p *parser) accept(texts ...string) bool {
 
 func (p *parser) expect(text string) {
 	if t := p.peek(); !p.accept(text) {
-		p.fail(t, "stands where %q is expected", text)
+		p.fail(t, "was found where %q is expected", text)
 	}
 }
 
@@ -131,7 +131,7 @@ func (p *parser) beginsArithmetic() bool {
 		if t.text != "(" {
 			return false
 		}
-		// What stands behind the parenthesis tells numbers from conditions.
+		// The token after the parenthesis tells numbers from conditions.
 		return operates(&p.tokens[t.pair+1])
 	case number:
 		return operates(next) && next.text != "/" || next.text == "/" && (p.ahead(2).kind != number || operates(p.ahead(3)))
@@ -147,7 +147,7 @@ func (p *parser) beginsArithmetic() bool {
 	return false
 }
 
-// operates reports whether a token stands between numbers.
+// operates reports whether a token joins or compares numbers.
 func operates(t *token) bool {
 	switch t.text {
 	case "+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "<", ">", "<=", ">=", "=", "==", "!=":
@@ -185,7 +185,7 @@ func isWhat(s string) bool {
 	return false
 }
 
-// primitive is qualifiers and what they qualify, or a word that stands alone.
+// primitive is qualifiers and what they qualify, or a word by itself.
 func (p *parser) primitive(depth int) (node, quals) {
 	first := p.peek()
 	if n := p.alone(); n != nil {
@@ -214,7 +214,7 @@ func (p *parser) primitive(depth int) (node, quals) {
 			case p.accept("and", "&&"):
 				q.dir = srcAndDst
 			default:
-				p.fail(t, "stands between src and dst: write src or dst, src and dst")
+				p.fail(t, "does not join src and dst: write src or dst, or src and dst")
 			}
 			p.pos++
 		}
@@ -225,7 +225,7 @@ func (p *parser) primitive(depth int) (node, quals) {
 	}
 	if !q.set {
 		if q.proto == "ether" {
-			p.fail(p.peek(), "stands behind %s, where host, src, dst, proto, broadcast, multicast or [ is expected", first.text)
+			p.fail(p.peek(), "does not belong after %s: host, src, dst, proto, broadcast, multicast or [ is expected", first.text)
 		}
 		return p.at.protocol(q.proto), quals{}
 	}
@@ -245,7 +245,7 @@ func (p *parser) number(what string) uint32 {
 	if v, ok := constants[t.text]; ok && t.kind == word {
 		return v
 	}
-	p.fail(t, "stands where %s is expected", what)
+	p.fail(t, "was found where %s is expected", what)
 	return 0
 }
 

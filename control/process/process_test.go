@@ -29,7 +29,7 @@ func TestDoneWhenProcessEnds(t *testing.T) {
 	// Not reaped yet: a zombie counts as ended.
 	select {
 	case <-p.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("not done 5 s after the kill")
 	}
 	if !p.Ended() {
@@ -53,7 +53,7 @@ func TestCloseEndsWatch(t *testing.T) {
 	p.Close()
 	select {
 	case <-p.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("Done is open after Close")
 	}
 	if p.Ended() {
@@ -70,7 +70,7 @@ func TestPollStat(t *testing.T) {
 	p.pollStat()
 	select {
 	case <-p.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("a process with another start time counts as the same")
 	}
 }

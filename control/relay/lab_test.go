@@ -17,7 +17,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/relay"
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -48,7 +48,11 @@ type lab struct {
 	resolve func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool)
 }
 
-func newLab(t testing.TB, cfg relay.Config) *lab {
+func newLab(t testing.TB, cfg relay.Config) *lab { return newLabWith(t, cfg, nil) }
+
+// newLabWith is newLab; change, unless nil, is called in the host's namespace before the relay
+// is made.
+func newLabWith(t testing.TB, cfg relay.Config, change func(*relay.Config) error) *lab {
 	labtest.NeedBPF(t)
 	l := &lab{t: t, World: labtest.NewWorld(t), container: labtest.New(t, "container")}
 	for _, err := range []error{
@@ -70,7 +74,7 @@ func newLab(t testing.TB, cfg relay.Config) *lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.k.Close() })
-	cfg.Steer = l.k.Steer
+	cfg.Steer = func(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) { return l.k.Steer(-1, tcp4, tcp6, udp4, udp6) }
 	cfg.Resolve = func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -87,6 +91,11 @@ func newLab(t testing.TB, cfg relay.Config) *lab {
 	}
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	err = l.Host.Do(func() (err error) {
+		if change != nil {
+			if err := change(&cfg); err != nil {
+				return err
+			}
+		}
 		l.relay, err = relay.New(cfg)
 		return err
 	})
@@ -120,8 +129,8 @@ func (l *lab) await(addr string) {
 // publish leads a port on every address of the host to a port of the container.
 func (l *lab) publish(proto uint8, port, target uint16) {
 	l.leadTo(target)
-	l.k.Published().Set(dataplane.WildcardSlot, proto, port)
-	l.k.Published().Set(dataplane.WildcardSlot6, proto, port)
+	l.k.Published().Set(flowmap.WildcardSlot, proto, port)
+	l.k.Published().Set(flowmap.WildcardSlot6, proto, port)
 }
 
 // leadTo leads every published port to one of the container, in the family of
@@ -135,6 +144,15 @@ func (l *lab) leadTo(target uint16) {
 			addr = container6
 		}
 		return netip.AddrPortFrom(netip.MustParseAddr(addr), target), true
+	}
+}
+
+// resolveTo leads every published port to one address.
+func (l *lab) resolveTo(addr string, port uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resolve = func(uint8, netip.AddrPort) (netip.AddrPort, bool) {
+		return netip.AddrPortFrom(netip.MustParseAddr(addr), port), true
 	}
 }
 

@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/places"
 )
 
 // Config is what a relay needs. Resolve and Steer are required.
@@ -25,16 +29,35 @@ type Config struct {
 	// Steer puts the relay's sockets where traffic to published ports goes;
 	// kernel.Kernel.Steer. A descriptor is -1 when the host lacks the family.
 	Steer func(tcp4, tcp6, udp4, udp6 int) (io.Closer, error)
+	// Holder keeps the sockets for the relay of the next process, so that who connects meanwhile
+	// is accepted by that; nil: they end with the process. Of what a process before has left
+	// the datagrams are thrown away when they are Stale.
+	Holder Holder
+	Stale  bool
 	// Dial reaches a container, network being "tcp" or "udp"; the result is a
 	// *net.TCPConn or *net.UDPConn. nil means a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	MaxConns    int           // TCP connections at a time, more are reset; 0 means 4096
-	MaxSessions int           // UDP sessions at a time, the idlest gives way; 0 means 4096
-	DialTimeout time.Duration // to reach the container; 0 means 5 s
-	IdleTimeout time.Duration // of a UDP session; 0 means 60 s
+	// Whose finds the user of a client's socket: proto is header.ProtoTCP or ProtoUDP, from
+	// the client's address, to the one that it asked for; host.SocketUsers. nil: all are one.
+	Whose func(proto uint8, from, to netip.AddrPort) (uid uint32, ok bool)
+	// Reached is called when a user has all that one may have, at most once a minute for
+	// each protocol. It must not block. It may be nil.
+	Reached func(Reached)
+	// How many TCP connections and UDP sessions there may be at a time, of one user half as
+	// many: the idlest gives its place. 0: see Limits.
+	MaxConns, MaxSessions int
+	DialTimeout           time.Duration // to reach the container; 0 means 5 s
+	IdleTimeout           time.Duration // of a UDP session; 0 means 60 s
 
 	Log *slog.Logger // nil means slog.Default
+}
+
+// Holder keeps descriptors by name (control/holder).
+type Holder interface {
+	Take(name string) (fd int, value string, ok bool)
+	Put(name string, fd int, value string) error
+	Drop(name string)
 }
 
 func (c *Config) setDefaults() {
@@ -43,11 +66,18 @@ func (c *Config) setDefaults() {
 		d.SetMultipathTCP(false)
 		c.Dial = d.DialContext
 	}
+	conns, sessions := Limits(openFiles())
 	if c.MaxConns == 0 {
-		c.MaxConns = 4096
+		c.MaxConns = conns
 	}
 	if c.MaxSessions == 0 {
-		c.MaxSessions = 4096
+		c.MaxSessions = sessions
+	}
+	if c.Whose == nil {
+		c.Whose = func(uint8, netip.AddrPort, netip.AddrPort) (uint32, bool) { return 0, false }
+	}
+	if c.Reached == nil {
+		c.Reached = func(Reached) {}
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = 5 * time.Second
@@ -68,22 +98,25 @@ type Relay struct {
 	steering io.Closer
 	sockets  []io.Closer // listeners and UDP sockets, from New on
 	sessions *sessions
+	backlog  *backlog
+	openings *openings
+	full     atomic.Uint64 // datagrams that the socket of their session had no room for
 	running  sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	closed bool
-	conns  map[*net.TCPConn]struct{} // of clients and to containers
-	active int                       // clients
-	full   bool                      // said so
+	conns  *places.Places[User] // of *conn
+	told   map[uint8]time.Time  // when Reached was called, by protocol
 }
 
 // New opens the sockets in the network namespace of the calling thread and
 // serves.
 func New(cfg Config) (_ *Relay, err error) {
 	cfg.setDefaults()
-	r := &Relay{cfg: cfg, conns: make(map[*net.TCPConn]struct{})}
+	r := &Relay{cfg: cfg, conns: places.New[User](cfg.MaxConns), told: make(map[uint8]time.Time)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.sessions = newSessions(cfg.MaxSessions)
+	r.sessions, r.backlog = newSessions(cfg.MaxSessions), newBacklog(backlogBytes)
+	r.openings = newOpenings()
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("relay: %w", errors.Join(err, r.Close()))
@@ -126,6 +159,7 @@ func New(cfg Config) (_ *Relay, err error) {
 			r.running.Go(func() { r.receive(s) })
 		}
 	}
+	r.running.Go(r.carry)
 	r.running.Go(r.expire)
 	return r, nil
 }
@@ -139,9 +173,7 @@ func (r *Relay) Close() error {
 		return nil
 	}
 	r.closed = true
-	for c := range r.conns {
-		reset(c)
-	}
+	r.conns.All(func(c places.Guest) { c.(*conn).end() })
 	r.mu.Unlock()
 
 	r.cancel()
@@ -152,9 +184,43 @@ func (r *Relay) Close() error {
 	for _, s := range r.sockets {
 		err = errors.Join(err, s.Close())
 	}
+	r.backlog.close()
 	r.sessions.close()
 	r.running.Wait()
 	return err
+}
+
+// heldAs is the name of a socket with the holder.
+func heldAs(network string) string { return "relay " + network }
+
+// left is a socket that a process before has left.
+func (r *Relay) left(network string) *os.File {
+	if r.cfg.Holder == nil {
+		return nil
+	}
+	fd, _, ok := r.cfg.Holder.Take(heldAs(network))
+	if !ok {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), heldAs(network))
+}
+
+// keep gives a socket to the holder.
+func (r *Relay) keep(network string, fd int) error {
+	if r.cfg.Holder == nil {
+		return nil
+	}
+	return r.cfg.Holder.Put(heldAs(network), fd, "")
+}
+
+// Forget has the holder let go of the sockets.
+func (r *Relay) Forget() {
+	if r.cfg.Holder == nil {
+		return
+	}
+	for _, network := range []string{"tcp4", "tcp6", "udp4", "udp6"} {
+		r.cfg.Holder.Drop(heldAs(network))
+	}
 }
 
 // fdOf is the descriptor of a socket, valid while that is open.

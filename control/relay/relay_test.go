@@ -9,7 +9,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/relay"
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -26,13 +26,13 @@ func TestWithoutIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	k.Published().Set(dataplane.WildcardSlot, header.ProtoTCP, 8080)
-	k.Published().Set(dataplane.WildcardSlot6, header.ProtoTCP, 8080)
+	k.Published().Set(flowmap.WildcardSlot, header.ProtoTCP, 8080)
+	k.Published().Set(flowmap.WildcardSlot6, header.ProtoTCP, 8080)
 	var asked netip.AddrPort
 	var r *relay.Relay
 	err = host.Do(func() (err error) {
 		r, err = relay.New(relay.Config{
-			Steer: k.Steer,
+			Steer: func(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) { return k.Steer(-1, tcp4, tcp6, udp4, udp6) },
 			Resolve: func(_ uint8, local netip.AddrPort) (netip.AddrPort, bool) {
 				asked = local
 				return netip.AddrPort{}, false
@@ -43,9 +43,9 @@ func TestWithoutIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := host.Dial("tcp", "127.0.0.1:8080", time.Second)
+	c, err := host.Dial("tcp", "127.0.0.1:8080", 10*time.Second)
 	if err == nil {
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(20 * time.Second))
 		io.ReadAll(c)
 		c.Close()
 	}
@@ -87,7 +87,7 @@ func BenchmarkTCPBulk(b *testing.B) {
 			}
 		}
 	}))
-	c, err := l.Host.Dial("tcp", "127.0.0.1:8080", time.Second)
+	c, err := l.Host.Dial("tcp", "127.0.0.1:8080", 10*time.Second)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func BenchmarkTCPRequest(b *testing.B) {
 	l.publish(header.ProtoTCP, 8080, l.serveTCP(echo))
 	buf := make([]byte, 1)
 	for b.Loop() {
-		c, err := l.Host.Dial("tcp", "127.0.0.1:8080", time.Second)
+		c, err := l.Host.Dial("tcp", "127.0.0.1:8080", 10*time.Second)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func BenchmarkUDPPingPong(b *testing.B) {
 	buf := make([]byte, 64)
 	for b.Loop() {
 		c.Write(buf)
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(20 * time.Second))
 		if _, err := c.Read(buf); err != nil {
 			b.Fatal(err)
 		}

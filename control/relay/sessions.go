@@ -2,10 +2,16 @@ package relay
 
 import (
 	"container/list"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/places"
 )
 
 // flow names a UDP session: who asked which published port.
@@ -14,28 +20,49 @@ type flow struct{ client, local netip.AddrPort }
 // session is a flow and the socket that speaks to the container for it.
 type session struct {
 	flow flow
-	conn *net.UDPConn // connected to the container
-	used time.Time    // guarded by sessions.mu
+	who  User
+	conn socket    // connected to the container
+	at   uint32    // its place
+	last time.Time // when it was used; guarded by sessions.mu
 }
+
+type socket interface {
+	net.Conn
+	syscall.Conn
+}
+
+// send gives the container a datagram, or fails at once: net.Conn's Write waits without end
+// while the socket's buffer is full, and every session with it.
+func (s *session) send(payload []byte) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		// The first attempt may only report that an earlier one was refused.
+		if _, failed = unix.Write(int(fd), payload); failed != nil && failed != unix.EAGAIN {
+			_, failed = unix.Write(int(fd), payload)
+		}
+		return true
+	})
+	return errors.Join(err, failed)
+}
+
+// Used implements places.Guest, in microseconds.
+func (s *session) Used() uint32 { return uint32(s.last.Sub(began).Microseconds()) }
 
 // sessions holds the live sessions. Its methods are safe for concurrent use.
 type sessions struct {
-	max int
-
 	mu     sync.Mutex // guards what follows
 	closed bool
+	places *places.Places[User] // of *session
 	byFlow map[flow]*list.Element
 	order  list.List // of *session, last used first
 }
 
 func newSessions(limit int) *sessions {
-	return &sessions{max: limit, byFlow: make(map[flow]*list.Element)}
-}
-
-func (t *sessions) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.order.Len()
+	return &sessions{places: places.New[User](limit), byFlow: make(map[flow]*list.Element)}
 }
 
 // get returns the session of a flow, nil if there is none.
@@ -60,25 +87,29 @@ func (t *sessions) touch(s *session, now time.Time) {
 
 func (t *sessions) touchLocked(e *list.Element, now time.Time) *session {
 	s := e.Value.(*session)
-	s.used = now
+	s.last = now
 	t.order.MoveToFront(e)
 	return s
 }
 
-// add enters a session, in place of the idlest when there are too many. It
-// reports false, and does nothing, after close.
-func (t *sessions) add(s *session, now time.Time) bool {
+// add enters a session, in the place of another when there are too many, and says whether its
+// user had all that one may have. It reports false for ok, and does nothing,
+// after close.
+func (t *sessions) add(s *session, now time.Time) (full, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return false
+		return false, false
 	}
-	if t.order.Len() >= t.max {
-		t.removeLocked(t.order.Back())
+	s.last = now
+	full = t.places.Full(s.who)
+	at, gave := t.places.Take(s, s.who, places.Open)
+	s.at = at
+	if gave, ok := gave.(*session); ok {
+		t.removeLocked(t.byFlow[gave.flow])
 	}
-	s.used = now
 	t.byFlow[s.flow] = t.order.PushFront(s)
-	return true
+	return full, true
 }
 
 // remove ends a session.
@@ -94,7 +125,7 @@ func (t *sessions) remove(s *session) {
 func (t *sessions) expire(since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for e := t.order.Back(); e != nil && e.Value.(*session).used.Before(since); e = t.order.Back() {
+	for e := t.order.Back(); e != nil && e.Value.(*session).last.Before(since); e = t.order.Back() {
 		t.removeLocked(e)
 	}
 }
@@ -113,5 +144,6 @@ func (t *sessions) close() {
 func (t *sessions) removeLocked(e *list.Element) {
 	s := t.order.Remove(e).(*session)
 	delete(t.byFlow, s.flow)
+	t.places.Leave(s.at, s)
 	_ = s.conn.Close()
 }

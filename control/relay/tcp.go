@@ -9,6 +9,9 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/places"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -18,6 +21,15 @@ const acceptPause = 50 * time.Millisecond
 // listenTCP opens the listener to which connections are steered, and its
 // descriptor. The port it is bound to means nothing.
 func (r *Relay) listenTCP(network, addr string) (*net.TCPListener, int, error) {
+	if f := r.left(network); f != nil {
+		l, err := net.FileListener(f)
+		f.Close()
+		if tcp, ok := l.(*net.TCPListener); err == nil && ok {
+			r.sockets = append(r.sockets, l)
+			fd, err := fdOf(tcp)
+			return tcp, fd, err
+		}
+	}
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false) // a map of sockets refuses MPTCP
 	l, err := lc.Listen(r.ctx, network, addr)
@@ -26,6 +38,9 @@ func (r *Relay) listenTCP(network, addr string) (*net.TCPListener, int, error) {
 	}
 	r.sockets = append(r.sockets, l)
 	fd, err := fdOf(l.(*net.TCPListener))
+	if err == nil {
+		err = r.keep(network, fd)
+	}
 	return l.(*net.TCPListener), fd, err
 }
 
@@ -48,81 +63,125 @@ func (r *Relay) accept(l *net.TCPListener) {
 			continue
 		}
 		failing = false
-		if !r.admit(c) {
-			reset(c)
+		k := &conn{client: c}
+		k.ctx, k.cancel = context.WithCancel(r.ctx)
+		if !r.admit(k) {
+			k.end()
 			continue
 		}
 		r.running.Go(func() {
-			r.serve(c)
-			r.release(c)
+			r.serve(k)
+			k.cancel()
+			r.mu.Lock()
+			r.conns.Leave(k.at, k)
+			r.mu.Unlock()
 		})
 	}
 }
 
-// admit enters a client's connection unless there are too many.
-func (r *Relay) admit(c *net.TCPConn) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	full := r.active >= r.cfg.MaxConns
-	if full && !r.full {
-		r.cfg.Log.Warn("relay is full and resets connections", "connections", r.active)
-	}
-	r.full = full
-	if r.closed || full {
-		return false
-	}
-	r.active++
-	r.conns[c] = struct{}{}
-	return true
+// conn is one connection of a client and, once it is reached, the one to its container.
+type conn struct {
+	client *net.TCPConn
+	who    User
+	at     uint32          // its place
+	ctx    context.Context // ends when it has to
+	cancel context.CancelFunc
+	target *net.TCPConn // guarded by Relay.mu
 }
 
-func (r *Relay) release(c *net.TCPConn) {
+// end resets both sides. It needs Relay.mu once the connection has a place.
+func (c *conn) end() {
+	c.cancel()
+	reset(c.client)
+	if c.target != nil {
+		reset(c.target)
+	}
+}
+
+// began is the beginning of the time that Used counts in.
+var began = time.Now()
+
+// Used implements places.Guest, in eighths of a second: when data last came or went, which the
+// kernel knows.
+func (c *conn) Used() uint32 {
+	idle := time.Since(began) // of one that has ended
+	raw, err := c.client.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				idle = time.Duration(min(i.Last_data_recv, i.Last_data_sent)) * time.Millisecond
+			}
+		})
+	}
+	return uint32((time.Since(began) - idle) / (time.Second / 8))
+}
+
+// admit gives a client's connection a place, perhaps another's. It refuses it only after
+// Close.
+func (r *Relay) admit(c *conn) bool {
+	local, client := addrOf(c.client.LocalAddr()), addrOf(c.client.RemoteAddr())
+	uid, known := r.cfg.Whose(header.ProtoTCP, client, local)
+	who := User{uid, known}
+	c.who = who
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.active--
-	delete(r.conns, c)
+	if r.closed {
+		return false
+	}
+	if r.conns.Full(who) {
+		r.reachedLocked(header.ProtoTCP, who, r.conns.Each())
+	}
+	at, gave := r.conns.Take(c, who, places.Opening)
+	c.at = at
+	if gave != nil {
+		gave.(*conn).end()
+	}
+	return true
 }
 
 // serve carries one connection until both directions have ended. Whatever fails
 // is a reset for the client, as it would be without a relay in between.
-func (r *Relay) serve(client *net.TCPConn) {
-	target, err := r.dialTCP(client)
+func (r *Relay) serve(c *conn) {
+	target, err := r.dialTCP(c)
 	if err != nil {
-		r.cfg.Log.Debug("relay reset a connection", "client", client.RemoteAddr(), "err", err)
-		reset(client)
+		r.cfg.Log.Debug("relay reset a connection", "client", c.client.RemoteAddr(), "err", err)
+		reset(c.client)
 		return
 	}
 	r.mu.Lock()
-	closed := r.closed
-	r.conns[target] = struct{}{}
-	r.mu.Unlock()
-	if closed {
-		reset(client)
-		reset(target)
+	c.target = target
+	r.conns.Opened(c.at, c)
+	if c.ctx.Err() != nil { // it gave its place meanwhile
+		c.end()
 	}
+	r.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		forward(target, client)
+		forward(target, c.client)
 	}()
-	forward(client, target)
+	forward(c.client, target)
 	<-done
-	client.Close()
+	c.client.Close()
 	target.Close()
-	r.mu.Lock()
-	delete(r.conns, target)
-	r.mu.Unlock()
 }
 
 // dialTCP reaches the container a client asked for.
-func (r *Relay) dialTCP(client *net.TCPConn) (*net.TCPConn, error) {
-	local := unmap(client.LocalAddr().(*net.TCPAddr).AddrPort())
+func (r *Relay) dialTCP(k *conn) (*net.TCPConn, error) {
+	local := unmap(addrOf(k.client.LocalAddr()))
 	addr, ok := r.cfg.Resolve(header.ProtoTCP, local)
 	if !ok {
 		return nil, fmt.Errorf("port %v/tcp is not published", local)
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.DialTimeout)
+	ctx, cancel := context.WithTimeout(k.ctx, r.cfg.DialTimeout)
 	defer cancel()
+	turn := r.openings.ask(k.who, time.Now())
+	defer func() { r.openings.done(turn, time.Now()) }()
+	select {
+	case <-turn.ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	c, err := r.cfg.Dial(ctx, "tcp", addr.String())
 	if err != nil {
 		return nil, err
@@ -148,6 +207,8 @@ func reset(c *net.TCPConn) {
 	_ = c.SetLinger(0) // fails once c is closed
 	_ = c.Close()
 }
+
+func addrOf(a net.Addr) netip.AddrPort { return a.(*net.TCPAddr).AddrPort() }
 
 // unmap is an address as Resolve knows it.
 func unmap(a netip.AddrPort) netip.AddrPort {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/relay"
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
@@ -62,8 +62,8 @@ func TestTCPOneAddress(t *testing.T) {
 	l := newLab(t, relay.Config{})
 	l.leadTo(l.serveTCP(echo))
 	for port, published := range map[uint16]string{8001: "127.0.0.1", 8002: netlab.HostAddr, 8003: "::1", 8004: netlab.HostAddr6} {
-		slot, err := l.k.Slot(netip.MustParseAddr(published))
-		if err != nil {
+		slot := int(port - 8000)
+		if err := l.k.ClaimSlot(netip.MustParseAddr(published), slot); err != nil {
 			t.Fatal(err)
 		}
 		l.k.Published().Set(slot, header.ProtoTCP, port)
@@ -96,9 +96,9 @@ func TestTCPHostsOwnListener(t *testing.T) {
 	if s.RemoteAddr().String() != c.LocalAddr().String() {
 		t.Errorf("the listener got a connection from %v, want %v", s.RemoteAddr(), c.LocalAddr())
 	}
-	l.k.Published().Clear(dataplane.WildcardSlot, header.ProtoTCP, 8080)
-	l.k.Published().Clear(dataplane.WildcardSlot6, header.ProtoTCP, 8080)
-	if _, err := l.Host.Dial("tcp", "127.0.0.1:8080", time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+	l.k.Published().Clear(flowmap.WildcardSlot, header.ProtoTCP, 8080)
+	l.k.Published().Clear(flowmap.WildcardSlot6, header.ProtoTCP, 8080)
+	if _, err := l.Host.Dial("tcp", "127.0.0.1:8080", 10*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("no longer published: got %v, want %v", err, unix.ECONNREFUSED)
 	}
 }
@@ -116,8 +116,8 @@ func TestTCPRange(t *testing.T) {
 	}
 	l.mu.Unlock()
 	for port := 10000; port < 60000; port++ {
-		l.k.Published().Set(dataplane.WildcardSlot, header.ProtoTCP, uint16(port))
-		l.k.Published().Set(dataplane.WildcardSlot6, header.ProtoTCP, uint16(port))
+		l.k.Published().Set(flowmap.WildcardSlot, header.ProtoTCP, uint16(port))
+		l.k.Published().Set(flowmap.WildcardSlot6, header.ProtoTCP, uint16(port))
 	}
 	if after := sockets(t); after != before {
 		t.Errorf("50,000 ports cost %d sockets", after-before)
@@ -132,7 +132,7 @@ func TestTCPRange(t *testing.T) {
 			if err != nil {
 				t.Fatalf("port %d: %v", port, err)
 			}
-			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.SetDeadline(time.Now().Add(20 * time.Second))
 			c.Write([]byte("x"))
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Errorf("port %d: %v", port, err)
@@ -222,8 +222,8 @@ func TestTCPFailures(t *testing.T) {
 			return netip.AddrPortFrom(netip.MustParseAddr(addr), port), true
 		}
 	}
-	l.k.Published().Set(dataplane.WildcardSlot, header.ProtoTCP, 8080)
-	l.k.Published().Set(dataplane.WildcardSlot6, header.ProtoTCP, 8080)
+	l.k.Published().Set(flowmap.WildcardSlot, header.ProtoTCP, 8080)
+	l.k.Published().Set(flowmap.WildcardSlot6, header.ProtoTCP, 8080)
 	for _, tt := range []struct {
 		name    string
 		resolve func(uint8, netip.AddrPort) (netip.AddrPort, bool)
@@ -237,10 +237,10 @@ func TestTCPFailures(t *testing.T) {
 			l.mu.Lock()
 			l.resolve = tt.resolve
 			l.mu.Unlock()
-			c, err := l.Host.Dial("tcp", "127.0.0.1:8080", time.Second)
+			c, err := l.Host.Dial("tcp", "127.0.0.1:8080", 10*time.Second)
 			if err == nil {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(3 * time.Second))
+				c.SetDeadline(time.Now().Add(20 * time.Second))
 				_, err = c.Write([]byte("x"))
 			}
 			if err == nil {
@@ -271,45 +271,8 @@ func TestTCPClientAborts(t *testing.T) {
 		if !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("got %v, want %v", err, unix.ECONNRESET)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("the container heard nothing")
-	}
-}
-
-func TestTCPLimit(t *testing.T) {
-	l := newLab(t, relay.Config{MaxConns: 2})
-	l.publish(header.ProtoTCP, 8080, l.serveTCP(echo))
-	say := func(c net.Conn) error {
-		if _, err := c.Write([]byte("x")); err != nil {
-			return err
-		}
-		_, err := io.ReadFull(c, make([]byte, 1))
-		return err
-	}
-	sayOnce := func() error { // the reset may come at any point
-		c, err := l.Host.Dial("tcp", "127.0.0.1:8080", time.Second)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		return say(c)
-	}
-	first := l.dial("tcp", "127.0.0.1", 8080)
-	for _, c := range []net.Conn{first, l.dial("tcp", "::1", 8080)} {
-		if err := say(c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := sayOnce(); !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
-		t.Errorf("one too many: got %v, want %v", err, unix.ECONNRESET)
-	}
-	first.Close()
-	deadline := time.Now().Add(5 * time.Second)
-	for sayOnce() != nil {
-		if time.Now().After(deadline) {
-			t.Fatal("no connection after another has ended")
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -347,7 +310,7 @@ func TestClose(t *testing.T) {
 		}
 		c.Close()
 	}
-	if _, err := l.Host.Dial("tcp", "127.0.0.1:8080", time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+	if _, err := l.Host.Dial("tcp", "127.0.0.1:8080", 10*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("after close: got %v, want the host's %v", err, unix.ECONNREFUSED)
 	}
 	if err := l.relay.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -43,9 +44,13 @@ func (r *Relay) listenUDP(family, addr, quiet string) (*udpSocket, int, error) {
 			return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1)
 		})
 	}}
-	c, err := lc.ListenPacket(r.ctx, "udp"+family, net.JoinHostPort(addr, "0"))
-	if err != nil {
-		return nil, -1, err
+	c := r.leftUDP("udp" + family)
+	if c == nil {
+		p, err := lc.ListenPacket(r.ctx, "udp"+family, net.JoinHostPort(addr, "0"))
+		if err != nil {
+			return nil, -1, err
+		}
+		c = p.(*net.UDPConn)
 	}
 	r.sockets = append(r.sockets, c)
 	replies, err := newReplier("ip"+family+":udp", quiet)
@@ -53,12 +58,34 @@ func (r *Relay) listenUDP(family, addr, quiet string) (*udpSocket, int, error) {
 		return nil, -1, fmt.Errorf("socket for udp answers: %w", err)
 	}
 	r.sockets = append(r.sockets, replies)
-	s := &udpSocket{c.(*net.UDPConn), replies}
+	s := &udpSocket{c, replies}
 	fd, err := fdOf(s.UDPConn)
+	if err == nil {
+		err = r.keep("udp"+family, fd)
+	}
 	return s, fd, err
 }
 
-// receive gives every datagram to the session it belongs to.
+// leftUDP is the socket of a process before. Its options are set.
+func (r *Relay) leftUDP(network string) *net.UDPConn {
+	f := r.left(network)
+	if f == nil {
+		return nil
+	}
+	defer f.Close()
+	if r.cfg.Stale {
+		return nil // keep puts another in its place
+	}
+	p, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil
+	}
+	return p.(*net.UDPConn)
+}
+
+// receive lets every datagram wait for its user's turn. It has to be fast, as what the socket
+// cannot hold is lost whoever sent it. Like carry it yields after each: in a flood neither ever
+// waits, and a worker that wakes needs one of the runtime's processors.
 func (r *Relay) receive(s *udpSocket) {
 	b, oob := make([]byte, maxDatagram), make([]byte, 256)
 	for {
@@ -74,25 +101,44 @@ func (r *Relay) receive(s *udpSocket) {
 			continue
 		}
 		f := flow{client: client, local: local}
-		ses := r.sessions.get(f, time.Now())
+		var who User
+		if ses := r.sessions.get(f, time.Now()); ses != nil {
+			who = ses.who
+		} else {
+			who.UID, who.Known = r.cfg.Whose(header.ProtoUDP, client, local)
+		}
+		r.backlog.put(datagram{flow: f, who: who, payload: b[:n], socket: s})
+		runtime.Gosched()
+	}
+}
+
+// carry gives every datagram to the session that it belongs to.
+func (r *Relay) carry() {
+	for ; ; runtime.Gosched() {
+		d, ok := r.backlog.next()
+		if !ok {
+			return
+		}
+		ses := r.sessions.get(d.flow, time.Now())
 		if ses == nil {
-			if ses, err = r.open(s, f); err != nil {
-				r.cfg.Log.Debug("relay dropped a datagram", "client", client, "err", err)
+			var err error
+			r.backlog.charge(d.who, openCost)
+			if ses, err = r.open(&d); err != nil {
+				r.cfg.Log.Debug("relay dropped a datagram", "client", d.flow.client, "err", err)
 				continue
 			}
 		}
-		// The first attempt may only report that an earlier one was refused.
-		if _, err = ses.conn.Write(b[:n]); err != nil {
-			_, _ = ses.conn.Write(b[:n])
+		if errors.Is(ses.send(d.payload), unix.EAGAIN) {
+			r.full.Add(1)
 		}
 	}
 }
 
-// open makes a session and starts its way back.
-func (r *Relay) open(s *udpSocket, f flow) (*session, error) {
-	addr, ok := r.cfg.Resolve(header.ProtoUDP, f.local)
+// open makes the session of a datagram and starts its way back.
+func (r *Relay) open(d *datagram) (*session, error) {
+	addr, ok := r.cfg.Resolve(header.ProtoUDP, d.flow.local)
 	if !ok {
-		return nil, fmt.Errorf("port %v/udp is not published", f.local)
+		return nil, fmt.Errorf("port %v/udp is not published", d.flow.local)
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.DialTimeout)
 	defer cancel()
@@ -100,11 +146,17 @@ func (r *Relay) open(s *udpSocket, f flow) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	ses := &session{flow: f, conn: c.(*net.UDPConn)}
-	if !r.sessions.add(ses, time.Now()) {
+	ses := &session{flow: d.flow, who: d.who, conn: c.(socket)}
+	full, ok := r.sessions.add(ses, time.Now())
+	if !ok {
 		return nil, errors.Join(net.ErrClosed, c.Close())
 	}
-	r.running.Go(func() { r.answer(s.replies, ses) })
+	if full {
+		r.mu.Lock()
+		r.reachedLocked(header.ProtoUDP, d.who, r.sessions.places.Each())
+		r.mu.Unlock()
+	}
+	r.running.Go(func() { r.answer(d.socket.replies, ses) })
 	return ses, nil
 }
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/relay"
-	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
@@ -31,7 +31,7 @@ func TestUDPByEveryAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(2 * time.Second))
+		c.SetDeadline(time.Now().Add(20 * time.Second))
 		to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(join(addr, 5353)))
 		for i := range 3 {
 			want := fmt.Appendf(nil, "%d by %s", i, addr)
@@ -56,7 +56,7 @@ func TestUDP100Clients(t *testing.T) {
 				want := bytes.Repeat([]byte{byte(i), byte(n)}, 1+n*i%300) // all at once fit the container's buffer
 				c.Write(want)
 				b := make([]byte, 2000)
-				c.SetReadDeadline(time.Now().Add(5 * time.Second))
+				c.SetReadDeadline(time.Now().Add(20 * time.Second))
 				if n, err := c.Read(b); err != nil || !bytes.Equal(b[:n], want) {
 					t.Errorf("client %d: got %d bytes, %v, want its own %d", i, n, err, len(want))
 				}
@@ -80,7 +80,7 @@ func TestUDPSizes(t *testing.T) {
 				t.Fatalf("%s, %d bytes: %v", addr, size, err)
 			}
 			b := make([]byte, 65536)
-			c.SetReadDeadline(time.Now().Add(2 * time.Second))
+			c.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if n, err := c.Read(b); err != nil || !bytes.Equal(b[:n], want) {
 				t.Errorf("%s, %d bytes: got %d, %v", addr, size, n, err)
 			}
@@ -94,8 +94,8 @@ func TestUDPRange(t *testing.T) {
 	l := newLab(t, relay.Config{})
 	l.leadTo(l.echoUDP())
 	for port := 10000; port < 60000; port++ {
-		l.k.Published().Set(dataplane.WildcardSlot, header.ProtoUDP, uint16(port))
-		l.k.Published().Set(dataplane.WildcardSlot6, header.ProtoUDP, uint16(port))
+		l.k.Published().Set(flowmap.WildcardSlot, header.ProtoUDP, uint16(port))
+		l.k.Published().Set(flowmap.WildcardSlot6, header.ProtoUDP, uint16(port))
 	}
 	for _, addr := range []string{"0.0.0.0:20000", "127.0.0.1:20001", "[::]:20002"} {
 		hold, err := l.Host.ListenPacket("udp", addr)
@@ -112,7 +112,7 @@ func TestUDPRange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(2 * time.Second))
+			c.SetDeadline(time.Now().Add(20 * time.Second))
 			c.Write([]byte("x"))
 			if n, err := c.Read(make([]byte, 9)); n != 1 || err != nil {
 				t.Errorf("port %d by %s: got %d bytes, %v", port, addr, n, err)
@@ -144,7 +144,7 @@ func TestUDPRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	s.SetDeadline(time.Now().Add(2 * time.Second))
+	s.SetDeadline(time.Now().Add(20 * time.Second))
 	c.Write([]byte("late"))
 	for got := ""; got != "late"; { // an early one may be late as well
 		b := make([]byte, 9)
@@ -158,7 +158,7 @@ func TestUDPRefused(t *testing.T) {
 
 // TestUDPSessions counts sessions by the sources the container sees.
 func TestUDPSessions(t *testing.T) {
-	l := newLab(t, relay.Config{MaxSessions: 2, IdleTimeout: 400 * time.Millisecond})
+	l := newLab(t, relay.Config{MaxSessions: 4, IdleTimeout: 400 * time.Millisecond})
 	s, err := l.container.ListenPacket("udp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestUDPSessions(t *testing.T) {
 	source := func(c net.Conn) string {
 		t.Helper()
 		c.Write([]byte("x"))
-		s.SetReadDeadline(time.Now().Add(2 * time.Second))
+		s.SetReadDeadline(time.Now().Add(20 * time.Second))
 		_, from, err := s.ReadFrom(make([]byte, 9))
 		if err != nil {
 			t.Fatal(err)

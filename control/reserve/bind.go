@@ -63,9 +63,17 @@ func (h *Hold) hold(port uint16) (held, error) {
 	if err != nil {
 		return held{}, err
 	}
+	s, err := h.socket(port, fd)
+	if err != nil {
+		unix.Close(fd)
+	}
+	return s, err
+}
+
+// socket is one that holds a port.
+func (h *Hold) socket(port uint16, fd int) (held, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
 		return held{}, err
 	}
 	return held{port, fd, uint32(st.Ino)}, nil
@@ -103,7 +111,7 @@ func (h *Hold) bind(port uint16) (fd int, err error) {
 	case errors.Is(err, unix.EADDRINUSE):
 		// A program came between the check and now, or a connection without
 		// SO_REUSEADDR lives on, in TIME_WAIT for its minute if nobody owns it.
-		if err := h.check(); err != nil {
+		if err := h.checkNow(); err != nil {
 			return -1, err
 		}
 		return -1, &takenError{text: fmt.Sprintf("port %s is in use by a connection that has not ended: try again in a minute or publish another port", h.name(port))}
@@ -178,6 +186,11 @@ func (h *Hold) openAt(addr netip.Addr, port uint16, reuse, v6only bool) (fd int,
 			return fd, err
 		}
 	}
+	if own := h.ports.cfg.Own; own != nil {
+		if err := own(fd); err != nil {
+			return fd, err
+		}
+	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, bit(reuse)); err != nil {
 		return fd, err
 	}
@@ -218,6 +231,9 @@ func bit(b bool) int {
 func (h *Hold) closeSockets() {
 	for _, s := range h.sockets {
 		unix.Close(s.fd)
+		if k := h.ports.cfg.Holder; k != nil {
+			k.Drop(h.heldAs(s.port))
+		}
 	}
 	h.sockets = nil
 }

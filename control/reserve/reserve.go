@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -25,14 +26,29 @@ type Range struct{ First, Last uint16 }
 
 // Config of a Ports; the zero value works.
 type Config struct {
-	// Reserved, if set, stores for RestoreReserved what stands in
+	// Left is what a daemon before has entered in net.ipv4.ip_local_reserved_ports: of it
+	// stays what is taken again until Settle.
+	Left []Range
+	// Holder keeps the sockets that hold ports for the next daemon; nil: they end with the
+	// process.
+	Holder Holder
+	// Reserved, if set, stores for Left what stands in
 	// net.ipv4.ip_local_reserved_ports because of us. It is called with the new
 	// whole before ports are entered, where an error refuses the change, and
 	// after some were taken out: what is stored is never too little.
 	Reserved func([]Range) error
-	// Kept are the inodes of sockets of this process that keep their ports, as a
-	// program's do. What is not named is the relay's, see ours.
+	// Kept are the inodes of sockets of this process that keep their ports, at every
+	// address: to a browser localhost:9595 is one site, whichever address answers.
+	// What is not named is the relay's, see ours.
 	Kept []uint32
+	// Own, if set, is told of each socket that will hold a port, before it is bound.
+	Own func(fd int) error
+	// Recount, if set, compares the list of UDP sockets without our holds with what the
+	// programs know of bound ports, and returns the ports that they keep for the host and that
+	// are not listed.
+	Recount func(list func() ([]netip.AddrPort, error)) (held []netip.AddrPort, err error)
+	// Renote, if set, is told each minute by whom TCP ports are held: see kernel.Renote.
+	Renote func(ports func() ([]uint16, error)) error
 	// Rand returns a number in [0, n); nil is math/rand/v2.
 	Rand func(n int) int
 }
@@ -43,9 +59,11 @@ type Ports struct {
 	host *host.Host
 	cfg  Config
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex     // guards what follows
+	listed   *[]host.Socket // of Together, until its end
 	holds    holdList
-	reserved portSet // entered in ip_local_reserved_ports by us
+	reserved portSet   // entered in ip_local_reserved_ports by us
+	noted    time.Time // when Renote was called last
 }
 
 // New returns an empty Ports.
@@ -53,7 +71,29 @@ func New(h *host.Host, cfg Config) *Ports {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.IntN
 	}
-	return &Ports{host: h, cfg: cfg}
+	p := &Ports{host: h, cfg: cfg}
+	for _, r := range cfg.Left {
+		if r.First <= r.Last {
+			p.reserved.add(r.First, r.Last)
+		}
+	}
+	return p
+}
+
+// Together lists the host's sockets once for all that is taken until end is called, unless
+// one of them is in the way. A program that binds a port meanwhile is found by the bind alone.
+func (p *Ports) Together() (end func(), err error) {
+	list, err := p.host.Sockets()
+	if err != nil {
+		return nil, err
+	}
+	set := func(l *[]host.Socket) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.listed = l
+	}
+	set(&list)
+	return func() { set(nil) }, nil
 }
 
 // Hold is a range of ports that was taken.
@@ -101,8 +141,12 @@ func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, holders .
 			return nil, &takenError{text: fmt.Sprintf("port %s is published already: publish another port", h.name(max(first, o.first)))}
 		}
 	}
-	if err := h.check(); err != nil {
-		return nil, err
+	h.takeLeft()
+	if p.listed == nil || h.check(*p.listed) != nil {
+		if err := h.checkNow(); err != nil {
+			h.closeSockets()
+			return nil, err
+		}
 	}
 	if err := h.take(); err != nil {
 		return nil, err
@@ -153,7 +197,7 @@ func (h *Hold) take() error {
 		return h.ports.reserveLocked(h)
 	}
 	for port := int(h.first); port <= int(h.last); port++ {
-		if h.relayed[uint16(port)] {
+		if h.relayed[uint16(port)] || slices.ContainsFunc(h.sockets, func(s held) bool { return int(s.port) == port }) {
 			continue
 		}
 		s, err := h.hold(uint16(port))
@@ -162,23 +206,38 @@ func (h *Hold) take() error {
 			return err
 		}
 		h.sockets = append(h.sockets, s)
+		if k := h.ports.cfg.Holder; k != nil {
+			if err := k.Put(h.heldAs(s.port), s.fd, ""); err != nil {
+				h.closeSockets()
+				return fmt.Errorf("port %s: %w", h.name(s.port), err)
+			}
+		}
 	}
 	return nil
 }
 
-// check asks the kernel for sockets in the way. A bind would find most of them
-// too, but not the one whose owner, like us, asked for SO_REUSEADDR and does not
-// listen yet; and it would not name the owner.
-func (h *Hold) check() error {
+// checkNow is check with the sockets of now.
+func (h *Hold) checkNow() error {
 	sockets, err := h.ports.host.Sockets()
 	if err != nil {
 		return err
 	}
+	return h.check(sockets)
+}
+
+// check looks for sockets in the way. A bind would find most of them
+// too, but not the one whose owner, like us, asked for SO_REUSEADDR and does not
+// listen yet; and it would not name the owner.
+func (h *Hold) check(sockets []host.Socket) error {
+	h.relayed = nil
 	for _, s := range sockets {
-		if !h.conflicts(s) || h.ports.holds.has(s.Inode) {
+		if h.covers(s) && slices.Contains(h.ports.cfg.Kept, s.Inode) {
+			return h.heldBy(s)
+		}
+		if !h.conflicts(s) || h.ports.holds.has(s.Inode) || (holdList{h}).has(s.Inode) {
 			continue
 		}
-		if !ours(s.Inode) && !h.holder(s) || slices.Contains(h.ports.cfg.Kept, s.Inode) {
+		if !ours(s.Inode) && !h.holder(s) {
 			return h.heldBy(s)
 		}
 		if h.relayed == nil {
@@ -215,10 +274,12 @@ func (h *Hold) holder(s host.Socket) bool {
 }
 
 func (h *Hold) conflicts(s host.Socket) bool {
-	if s.Proto != h.proto || s.Port < h.first || s.Port > h.last {
-		return false
-	}
-	return s.DualStack || meet(h.addr, s.Addr)
+	return h.covers(s) && (s.DualStack || meet(h.addr, s.Addr))
+}
+
+// covers reports whether s has one of the ports, at whatever address.
+func (h *Hold) covers(s host.Socket) bool {
+	return s.Proto == h.proto && s.Port >= h.first && s.Port <= h.last
 }
 
 // meet reports whether a socket bound to a keeps another from b. The invalid
@@ -260,7 +321,41 @@ func (e *takenError) Unwrap() error { return ErrTaken }
 // Busy returns the sockets of the host whose ports masquerade must not use.
 // Connections are not among them: their ports are their listener's, or come from
 // ip_local_port_range.
-func (p *Ports) Busy() ([]host.Socket, error) { return p.host.Sockets() }
+func (p *Ports) Busy() (list []host.Socket, err error) {
+	if p.cfg.Recount == nil {
+		return p.host.Sockets()
+	}
+	if err := p.renote(); err != nil {
+		return nil, err
+	}
+	held, err := p.cfg.Recount(func() (udp []netip.AddrPort, err error) {
+		list, err = p.host.Sockets()
+		ours := p.inodes() // after the list, so that a hold in it is known
+		for _, s := range list {
+			if s.Proto == header.ProtoUDP && !ours[s.Inode] {
+				udp = append(udp, netip.AddrPortFrom(s.Addr, s.Port))
+			}
+		}
+		return udp, err
+	})
+	for _, h := range held {
+		list = append(list, host.Socket{Proto: header.ProtoUDP, Addr: h.Addr(), Port: h.Port()})
+	}
+	return list, err
+}
+
+// inodes are the sockets of all holds.
+func (p *Ports) inodes() map[uint32]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	set := make(map[uint32]bool)
+	for _, h := range p.holds {
+		for _, s := range h.sockets {
+			set[s.inode] = true
+		}
+	}
+	return set
+}
 
 // Intruders returns the sockets that programs have bound inside large ranges
 // since those were taken. The switch serves such a port all the same: packets

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,12 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab"
 )
 
-func TestTakeRefusesWhatAProgramHolds(t *testing.T) {
+func TestF27TakeRefusesWhatAProgramHolds(t *testing.T) {
 	at := netip.MustParseAddr
 	tests := []struct {
 		network, addr string // of the program
@@ -117,7 +115,7 @@ func TestHoldKeepsProgramsAway(t *testing.T) {
 }
 
 // A relay that served the port before leaves its connections in TIME_WAIT.
-func TestTakeAfterTimeWait(t *testing.T) {
+func TestF27TakeAfterTimeWait(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
 		leaveTimeWait(t, "127.0.0.1:8080")
 		if out := timeWait(t, p, 8080); out == 0 {
@@ -155,7 +153,7 @@ func TestTakeRefusesAClientsPort(t *testing.T) {
 	})
 }
 
-func TestTakeAllOrNothing(t *testing.T) {
+func TestF27TakeAllOrNothing(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
 		_, stop := start(t, n, "tcp4", "127.0.0.1:8010")
 		fds := openFDs(t)
@@ -288,16 +286,6 @@ func TestHeldUDPPortQueuesNothing(t *testing.T) {
 	})
 }
 
-func TestBusy(t *testing.T) {
-	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
-		start(t, n, "udp4", "127.0.0.1:20001")
-		got, err := p.Busy()
-		if err != nil || !slices.ContainsFunc(got, func(s host.Socket) bool { return s.Proto == udp && s.Port == 20001 }) {
-			t.Errorf("busy are %+v, %v", got, err)
-		}
-	})
-}
-
 func BenchmarkTake(b *testing.B) {
 	for _, last := range []uint16{10000, 10063, 60000} {
 		b.Run(fmt.Sprintf("ports=%d", last-9999), func(b *testing.B) {
@@ -373,9 +361,34 @@ func TestKeptSocketsKeepTheirPorts(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if _, err := p.Take(tcp, netip.MustParseAddr("198.51.100.1"), 9595, 9595); err != nil {
-				t.Errorf("another address than its own: %v", err)
+			for _, addr := range []string{"198.51.100.1", "::1"} {
+				if _, err := p.Take(tcp, netip.MustParseAddr(addr), 9595, 9595); errors.Is(err, ErrTaken) != kept || !kept && err != nil {
+					t.Errorf("at %s, kept %v: %v", addr, kept, err)
+				}
 			}
 		})
 	}
+}
+
+// TestTogether: a program that comes after the list was made is found by the bind, and
+// named; one that went since is in nobody's way.
+func TestTogether(t *testing.T) {
+	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
+		before, stop := start(t, n, "tcp4", "0.0.0.0:8080")
+		end, err := p.Together()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+		after, _ := start(t, n, "tcp4", "0.0.0.0:8081")
+		for port, pid := range map[uint16]int{8080: before, 8081: after} {
+			if _, err := p.Take(tcp, everywhere, port, port); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", pid)) {
+				t.Errorf("port %d: %v, want one that names process %d", port, err, pid)
+			}
+		}
+		stop()
+		if _, err := p.Take(tcp, everywhere, 8080, 8080); err != nil {
+			t.Error(err)
+		}
+	})
 }

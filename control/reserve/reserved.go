@@ -134,6 +134,24 @@ func RestoreReserved(ranges []Range) error {
 	return writeReserved(now)
 }
 
+// FormatRanges writes ranges as ip_local_reserved_ports has them, and ParseRanges reads that.
+func FormatRanges(list []Range) string {
+	s := &portSet{}
+	for _, r := range list {
+		s.add(r.First, r.Last)
+	}
+	return s.String()
+}
+
+// ParseRanges is the inverse of FormatRanges.
+func ParseRanges(text string) ([]Range, error) {
+	s, err := parsePortSet(text)
+	if err != nil {
+		return nil, err
+	}
+	return s.ranges(), nil
+}
+
 // FreePort returns the first of n ports in a row that nobody holds, at a random
 // place in net.ipv4.ip_local_port_range. Take may still lose a race for them: ask
 // again on ErrTaken.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/pcapng"
+	"github.com/vswitch/vswitch/control/readers"
 )
 
 // CaptureConfig says what a capture is asked for.
@@ -49,6 +50,8 @@ type Capture interface {
 	Counts(iface int) (taken, lost uint64)
 	// Close ends the capture. It may be called more than once and beside Next.
 	Close()
+	// Release gives back what the reader holds for it, when nothing is read any more.
+	Release()
 }
 
 // Name is what an address is called.
@@ -117,14 +120,19 @@ func (s *server) capture(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
+	defer c.Release()
 	defer c.Close()
 	id := s.captures.add(c)
 	defer s.captures.remove(id)
+	s.log.Info("capture begins", "of", cfg.Targets, "by", readers.From(r.Context()).String(), "filter", cfg.Filter)
 	// ReadTimeout would end the request in the middle.
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	w.Header().Set("Content-Type", "application/x-pcapng")
 	w.Header().Set("Vswitch-Capture", id)
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return // it would go on for nobody
+	}
 	st := stream{c: c, rc: http.NewResponseController(w), start: time.Now()}
 	if err := st.run(r.Context(), w); err != nil && r.Context().Err() == nil {
 		s.log.Debug("capture ended", "err", err)

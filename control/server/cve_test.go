@@ -81,7 +81,7 @@ func TestC18Bodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := &echo{}
-	srv := New(e, quiet)
+	srv := New(Handler(e, nil, quiet), quiet)
 	go srv.Serve(l)
 	defer srv.Close()
 	in := api.Attach{Name: "web", Networks: []api.Connect{{Network: "blue"}}}

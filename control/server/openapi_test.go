@@ -98,7 +98,7 @@ func openDocument(t *testing.T) *document {
 func TestOpenAPIPaths(t *testing.T) {
 	doc := openDocument(t)
 	var served []string
-	for _, p := range Handler(&echo{}, quiet).(*router).patterns {
+	for _, p := range Handler(&echo{}, nil, quiet).(*router).patterns {
 		if p != "/" {
 			served = append(served, p)
 		}
@@ -246,7 +246,7 @@ func TestOpenAPITypes(t *testing.T) {
 			// A backend that is not there fails inside, behind the decoder.
 			w := httptest.NewRecorder()
 			verb, target, _ := strings.Cut(pattern, " ")
-			Handler(&echo{err: io.ErrUnexpectedEOF}, quiet).ServeHTTP(w, httptest.NewRequest(verb, target, bytes.NewReader(example)))
+			Handler(&echo{err: io.ErrUnexpectedEOF}, nil, quiet).ServeHTTP(w, httptest.NewRequest(verb, target, bytes.NewReader(example)))
 			if w.Code != 500 {
 				t.Errorf("the handler gives %d for %s: %s", w.Code, example, w.Body)
 			}

@@ -12,7 +12,7 @@ import (
 
 // TestProfiles: a profile of the time it was asked for has what happened in it.
 func TestProfiles(t *testing.T) {
-	h := Handler(&echo{}, quiet)
+	h := Handler(&echo{}, nil, quiet)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	defer func() { close(stop); wg.Wait() }()

@@ -12,12 +12,15 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/readers"
+	"github.com/vswitch/vswitch/control/visible"
 )
 
 // Backend does what requests ask for; *control.Controller is one. Errors wrap
 // the kinds of package api. Methods are called concurrently.
 type Backend interface {
 	Info(context.Context) (api.Info, error)
+	Page(context.Context) (api.Page, error)
 
 	Networks(context.Context) ([]api.Network, error)
 	Network(ctx context.Context, name string) (api.Network, error)
@@ -43,12 +46,13 @@ type Backend interface {
 	Publish(ctx context.Context, name string, rules []string) ([]api.PortMapping, error)
 	Unpublish(ctx context.Context, name string, rules []string) error
 
-	FDB(context.Context) ([]api.FDBEntry, error)
-	NAT(context.Context, api.NATQuery) ([]api.NATEntry, error)
+	FDB(context.Context) (Rows[api.FDBEntry], error)
+	Shares(context.Context) ([]api.Share, error)
+	NAT(context.Context, api.NATQuery) (Rows[api.NATEntry], error)
 	FlushNAT(context.Context, api.NATFlush) (api.NATFlushed, error)
 	Stats(context.Context) (api.Stats, error)
 	// Flows lists the flows there are; FlowLog reads those that end.
-	Flows(context.Context, api.FlowQuery) ([]api.Flow, error)
+	Flows(context.Context, api.FlowQuery) (Rows[api.Flow], error)
 	FlowLog(ctx context.Context, container string) (Stream[api.Flow], error)
 	Events(context.Context, api.EventQuery) (Stream[api.Event], error)
 	Why(context.Context, api.WhyQuery) (api.Why, error)
@@ -59,13 +63,14 @@ type Backend interface {
 // MaxBody is the largest request in bytes.
 const MaxBody = 1 << 20
 
-// New returns a server without a listener. log gets what goes wrong inside.
-func New(b Backend, log *slog.Logger) *http.Server {
+// New returns a server of h, which is a Handler, without a listener. log gets what goes
+// wrong inside.
+func New(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           Handler(b, log),
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
-		// The whole of a request is small; a capture's answer has no end, so
-		// there is no limit on writing.
+		// The whole of a request is small; a capture's answer has no end, so what bounds
+		// the writing is readers.Handler, piece by piece.
 		ReadTimeout:    30 * time.Second,
 		IdleTimeout:    60 * time.Second,
 		MaxHeaderBytes: 16 << 10,
@@ -73,13 +78,14 @@ func New(b Backend, log *slog.Logger) *http.Server {
 	}
 }
 
-// Handler answers every path of docs/openapi.yaml.
-func Handler(b Backend, log *slog.Logger) http.Handler {
+// Handler answers every path of docs/openapi.yaml. r bounds its readers, nil: nothing does.
+func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
 	mux := new(router)
-	s := &server{Backend: b, log: log}
+	s := &server{Backend: b, readers: r, log: log}
 	get := func(path string, fn func(*http.Request) (any, error)) { mux.Handle("GET "+path, s.answer(fn, 200)) }
 
 	get("/v1/info", func(r *http.Request) (any, error) { return b.Info(r.Context()) })
+	get("/v1/page", func(r *http.Request) (any, error) { return b.Page(r.Context()) })
 	get("/v1/networks", func(r *http.Request) (any, error) { return b.Networks(r.Context()) })
 	get("/v1/networks/{name}", func(r *http.Request) (any, error) {
 		return b.Network(r.Context(), r.PathValue("name"))
@@ -90,14 +96,15 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get("/v1/containers/{name}/ports", func(r *http.Request) (any, error) {
 		return b.Ports(r.Context(), r.PathValue("name"))
 	})
-	get("/v1/fdb", func(r *http.Request) (any, error) { return b.FDB(r.Context()) })
-	get("/v1/nat", s.nat)
+	get("/v1/shares", func(r *http.Request) (any, error) { return b.Shares(r.Context()) })
+	mux.HandleFunc("GET /v1/fdb", table(s, func(ctx context.Context, _ *http.Request) (Rows[api.FDBEntry], error) { return b.FDB(ctx) }))
+	mux.HandleFunc("GET /v1/nat", table(s, s.nat))
 	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
 	get("/v1/why", func(r *http.Request) (any, error) {
 		return b.Why(r.Context(), api.WhyQuery{From: r.URL.Query().Get("from"), To: r.URL.Query().Get("to")})
 	})
 	get("/v1/drops", func(r *http.Request) (any, error) { return b.LastDrops(r.Context(), r.URL.Query().Get("name")) })
-	get("/v1/flows", s.flows)
+	mux.HandleFunc("GET /v1/flows", table(s, s.flows))
 	mux.HandleFunc("GET /v1/flows/log", s.flowLog)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/capture", s.capture)
@@ -176,6 +183,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 
 type server struct {
 	Backend
+	readers  *readers.Readers
 	log      *slog.Logger
 	captures captures
 }
@@ -185,12 +193,26 @@ func (s *server) answer(fn func(*http.Request) (any, error), status int) http.Ha
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			// A broken invariant ends one request, not the network of everybody.
-			if p := recover(); p != nil {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(p)
+			default:
 				s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				s.refuse(w, errors.New("the daemon failed inside: see its log"))
 			}
 		}()
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		if who := readers.From(r.Context()); who.Page {
+			release, err := s.readers.Take(who, readers.Answers, 1)
+			if err != nil {
+				s.refuse(w, err)
+				return
+			}
+			defer release()
+			s.page(w, r, fn)
+			return
+		}
 		out, err := fn(r)
 		if err != nil {
 			s.refuse(w, err)
@@ -202,6 +224,29 @@ func (s *server) answer(fn func(*http.Request) (any, error), status int) http.Ha
 		}
 		write(w, status, out)
 	})
+}
+
+// page answers one who only reads. He may be anybody, and the answer work: it takes turns. A
+// request that ends before its turn has no answer, and the connection ends with it.
+func (s *server) page(w http.ResponseWriter, r *http.Request, fn func(*http.Request) (any, error)) {
+	var text []byte
+	var err error
+	made := false
+	if s.readers.Work(r.Context(), func() {
+		var out any
+		if out, err = fn(r); err == nil {
+			text, err = json.Marshal(out)
+		}
+		made = true
+	}) != nil && !made {
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(text, '\n'))
 }
 
 // decode reads exactly one JSON value with known fields. An empty body is that of
@@ -237,22 +282,11 @@ func (s *server) refuse(w http.ResponseWriter, err error) {
 	if status == http.StatusInternalServerError {
 		s.log.Error("request failed", "err", err)
 	}
-	write(w, status, api.Error{Message: oneLine(err.Error())})
+	write(w, status, api.Error{Message: visible.Line(err.Error())})
 }
 
 func write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v) // a client that has gone away is no concern
-}
-
-// oneLine keeps messages to a line, whatever was joined into them.
-func oneLine(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c < ' ' {
-			b[i] = ' '
-		}
-	}
-	return string(b)
 }

@@ -68,6 +68,7 @@ func (t *tape) Names() []Name {
 }
 func (t *tape) Counts(int) (uint64, uint64) { return 4, 3 }
 func (t *tape) Close()                      {}
+func (t *tape) Release()                    {}
 func (t *tape) Next(context.Context) (Frame, bool, error) {
 	if len(t.frames) == 0 {
 		return Frame{}, false, nil
@@ -98,7 +99,7 @@ func TestStatuses(t *testing.T) {
 		{nil, 201},
 	} {
 		w := httptest.NewRecorder()
-		Handler(&echo{err: tc.err}, quiet).ServeHTTP(w, httptest.NewRequest("POST", "/v1/containers", strings.NewReader(`{"name":"web"}`)))
+		Handler(&echo{err: tc.err}, nil, quiet).ServeHTTP(w, httptest.NewRequest("POST", "/v1/containers", strings.NewReader(`{"name":"web"}`)))
 		if w.Code != tc.want {
 			t.Errorf("%v: status %d, want %d", tc.err, w.Code, tc.want)
 		}
@@ -129,7 +130,7 @@ func TestBodies(t *testing.T) {
 	} {
 		e := &echo{}
 		w := httptest.NewRecorder()
-		Handler(e, quiet).ServeHTTP(w, httptest.NewRequest("POST", "/v1/containers", strings.NewReader(tc.body)))
+		Handler(e, nil, quiet).ServeHTTP(w, httptest.NewRequest("POST", "/v1/containers", strings.NewReader(tc.body)))
 		if w.Code != tc.want {
 			t.Errorf("%s: status %d, want %d: %s", tc.name, w.Code, tc.want, w.Body)
 		}
@@ -166,7 +167,7 @@ func TestPaths(t *testing.T) {
 	} {
 		e := &echo{}
 		w := httptest.NewRecorder()
-		Handler(e, quiet).ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body)))
+		Handler(e, nil, quiet).ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body)))
 		if d := cmp.Diff(tc.asked, e.asked); w.Code != tc.want || d != "" {
 			t.Errorf("%s %s: status %d, want %d (-want +got):\n%s", tc.method, tc.path, w.Code, tc.want, d)
 		}
@@ -180,7 +181,7 @@ func TestCaptureStream(t *testing.T) {
 		{Time: at.Add(time.Nanosecond), Interface: 0, Direction: pcapng.Inbound, Data: bytes.Repeat([]byte{2}, 60), OrigLen: 60, Comment: "dropped: guard-spoofed-ip"},
 	}}
 	w := httptest.NewRecorder()
-	Handler(e, quiet).ServeHTTP(w, httptest.NewRequest("GET", "/v1/capture?target=web&target=uplink&snaplen=61&filter=tcp+port+80&point=rx&point=drop&segment=true&wait=1&last=30s", nil))
+	Handler(e, nil, quiet).ServeHTTP(w, httptest.NewRequest("GET", "/v1/capture?target=web&target=uplink&snaplen=61&filter=tcp+port+80&point=rx&point=drop&segment=true&wait=1&last=30s", nil))
 	if d := cmp.Diff([]any{CaptureConfig{
 		Targets: []string{"web", "uplink"}, Filter: "tcp port 80", Points: []string{"rx", "drop"}, SnapLen: 61, Segment: true, Wait: true, Last: 30 * time.Second,
 	}}, e.asked); d != "" || w.Code != 200 {
@@ -258,7 +259,7 @@ func TestClientSpeaksToServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := &echo{}
-	srv := New(e, quiet)
+	srv := New(Handler(e, nil, quiet), quiet)
 	go srv.Serve(l)
 	defer srv.Close()
 	c := client.New(path)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/readers"
 )
 
 // Stream is something that goes on. One reader.
@@ -23,6 +24,12 @@ type Stream[T any] interface {
 
 // lines writes a stream as JSON, an object a line, until it or the client ends.
 func lines[T any](s *server, w http.ResponseWriter, r *http.Request, open func() (Stream[T], error)) {
+	release, err := s.readers.Take(readers.From(r.Context()), readers.Streams, 1)
+	if err != nil {
+		s.refuse(w, err)
+		return
+	}
+	defer release()
 	st, err := open()
 	if err != nil {
 		s.refuse(w, err)
@@ -33,6 +40,9 @@ func lines[T any](s *server, w http.ResponseWriter, r *http.Request, open func()
 	ctl.SetReadDeadline(time.Time{}) // ReadTimeout would end the request in the middle
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return // it would go on for nobody
+	}
 	// The header goes out at once: it tells the client that the stream runs.
 	if ctl.Flush() != nil {
 		return
@@ -102,21 +112,21 @@ func once(v url.Values) (bool, error) {
 }
 
 // flows answers GET /v1/flows?name=web&limit=20.
-func (s *server) flows(r *http.Request) (any, error) {
+func (s *server) flows(ctx context.Context, r *http.Request) (Rows[api.Flow], error) {
 	name, limit, err := selection(r)
 	if err != nil {
 		return nil, err
 	}
-	return s.Backend.Flows(r.Context(), api.FlowQuery{Container: name, Limit: limit})
+	return s.Backend.Flows(ctx, api.FlowQuery{Container: name, Limit: limit})
 }
 
 // nat answers GET /v1/nat?name=web&limit=10.
-func (s *server) nat(r *http.Request) (any, error) {
+func (s *server) nat(ctx context.Context, r *http.Request) (Rows[api.NATEntry], error) {
 	name, limit, err := selection(r)
 	if err != nil {
 		return nil, err
 	}
-	return s.Backend.NAT(r.Context(), api.NATQuery{Container: name, Limit: limit})
+	return s.Backend.NAT(ctx, api.NATQuery{Container: name, Limit: limit})
 }
 
 // selection reads which rows of a table are wanted, and how many.

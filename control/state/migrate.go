@@ -1,13 +1,9 @@
 package state
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // networkV1 and endpointV1 are what schema 1 wrote where schema 2 has lists.
@@ -22,68 +18,53 @@ type endpointV1 struct {
 	Addr netip.Addr `json:"addr"`
 }
 
-// migrate rewrites the records of schema 1, all in one transaction: a crash
-// leaves the file as it was. Cursors of one address have kept their form.
-func migrate(tx *bolt.Tx) error {
-	err := rewrite(tx.Bucket(bucketNetworks), func(v []byte) (any, error) {
-		var (
-			old networkV1
-			n   Network
-		)
-		if err := errors.Join(json.Unmarshal(v, &old), json.Unmarshal(v, &n)); err != nil {
-			return nil, err
-		}
-		n.Subnets = []Subnet{{Prefix: old.Subnet, Gateway: old.Gateway, IPRange: old.IPRange, Reserved: old.Reserved}}
-		return n, nil
-	})
-	if err != nil {
-		return fmt.Errorf("network %w", err)
+// migrate rewrites the records of schema 1, and returns those that cannot be read. Cursors
+// of one address have kept their form.
+func (r records) migrate() (unreadable []string) {
+	if r.schema() >= Schema {
+		return nil
 	}
-	err = rewrite(tx.Bucket(bucketContainers), func(v []byte) (any, error) {
-		var (
-			old struct {
-				Endpoints []endpointV1 `json:"endpoints"`
-			}
-			c Container
-		)
-		if err := errors.Join(json.Unmarshal(v, &old), json.Unmarshal(v, &c)); err != nil {
-			return nil, err
+	for _, o := range r.all() {
+		var v any
+		var err error
+		switch bucket, _ := splitKey(o.key); bucket {
+		case inNetworks:
+			v, err = networkOf(o.value)
+		case inContainers:
+			v, err = containerOf(o.value)
+		default:
+			continue
 		}
-		for i := range c.Endpoints {
-			c.Endpoints[i].Addrs = []netip.Addr{old.Endpoints[i].Addr}
-		}
-		return c, nil
-	})
-	if err != nil {
-		return fmt.Errorf("container %w", err)
-	}
-	m := tx.Bucket(bucketMeta)
-	return m.Put(keySchema, binary.BigEndian.AppendUint64(nil, Schema))
-}
-
-// rewrite replaces every record of a bucket.
-func rewrite(b *bolt.Bucket, change func([]byte) (any, error)) error {
-	if b == nil {
-		return errors.New("bucket is missing")
-	}
-	fresh := make(map[string][]byte) // a bucket must not change while it is walked
-	err := b.ForEach(func(k, v []byte) error {
-		rec, err := change(v)
 		if err == nil {
-			fresh[string(k)], err = json.Marshal(rec)
+			r[o.key], err = json.Marshal(v)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", k, err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for k, v := range fresh {
-		if err := b.Put([]byte(k), v); err != nil {
-			return err
+			unreadable = append(unreadable, o.key)
+			delete(r, o.key)
 		}
 	}
-	return nil
+	r[keySchema] = schemaValue(Schema)
+	return unreadable
+}
+
+func networkOf(v []byte) (n Network, err error) {
+	var old networkV1
+	if err := errors.Join(json.Unmarshal(v, &old), json.Unmarshal(v, &n)); err != nil {
+		return n, err
+	}
+	n.Subnets = []Subnet{{Prefix: old.Subnet, Gateway: old.Gateway, IPRange: old.IPRange, Reserved: old.Reserved}}
+	return n, nil
+}
+
+func containerOf(v []byte) (c Container, err error) {
+	var old struct {
+		Endpoints []endpointV1 `json:"endpoints"`
+	}
+	if err := errors.Join(json.Unmarshal(v, &old), json.Unmarshal(v, &c)); err != nil {
+		return c, err
+	}
+	for i := range c.Endpoints {
+		c.Endpoints[i].Addrs = []netip.Addr{old.Endpoints[i].Addr}
+	}
+	return c, nil
 }

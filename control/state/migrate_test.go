@@ -1,10 +1,11 @@
 package state
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,14 +27,10 @@ const (
 		`"ports":[{"proto":6,"host_ip":"","host_first":8080,"host_last":8080,"first":80}]}`
 )
 
-// oldFile makes a state file of schema 1.
+// oldFile makes a state file of schema 1, as a program without checksums did.
 func oldFile(t *testing.T, dir string, records map[string]map[string][]byte) {
 	t.Helper()
-	s, _, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.db.Update(func(tx *bolt.Tx) error {
+	plainFile(t, dir, func(tx *bolt.Tx) error {
 		for bucket, rows := range records {
 			for k, v := range rows {
 				if err := tx.Bucket([]byte(bucket)).Put([]byte(k), v); err != nil {
@@ -41,9 +38,32 @@ func oldFile(t *testing.T, dir string, records map[string]map[string][]byte) {
 				}
 			}
 		}
-		return tx.Bucket(bucketMeta).Put(keySchema, binary.BigEndian.AppendUint64(nil, 1))
+		return tx.Bucket([]byte(inMeta)).Put([]byte("schema"), schemaValue(1))
 	})
-	if err := errors.Join(err, s.Close()); err != nil {
+}
+
+// plainFile changes the state file as a program without checksums does, or makes one.
+func plainFile(t *testing.T, dir string, change func(*bolt.Tx) error) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(dir, FileName), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
+				return err
+			}
+		}
+		m := tx.Bucket([]byte(inMeta))
+		if m.Get([]byte("identity")) == nil {
+			if err := errors.Join(m.Put([]byte("schema"), schemaValue(2)), m.Put([]byte("identity"), []byte(newUUID()))); err != nil {
+				return err
+			}
+		}
+		return change(tx)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -74,7 +94,7 @@ func TestFileOfSchema1IsTakenOver(t *testing.T) {
 				{Network: "n1", Ifname: "eth0", Veth: "veth1", Ifindex: 7, Alias: "x", Addrs: []netip.Addr{addr("10.88.0.130")}, MAC: "02:00:00:00:00:01"},
 				{Network: "n6", Ifname: "eth1", Veth: "veth2", Ifindex: 8, Alias: "y", Addrs: []netip.Addr{addr("fd00:7::2")}, MAC: "02:00:00:00:00:02"},
 			},
-			Ports: []Port{{Proto: 6, HostFirst: 8080, HostLast: 8080, First: 80}},
+			Ports: []Port{{Proto: 6, HostFirst: 8080, HostLast: 8080, ContainerFirst: 80}},
 		}},
 		Cursors: map[string][]netip.Addr{"n1": {addr("10.88.0.130")}, "n6": {addr("fd00:7::2")}},
 	}
@@ -83,6 +103,7 @@ func TestFileOfSchema1IsTakenOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		want.Identity = s.Identity()
 		if d := cmp.Diff(want, got, ip, prefix); d != "" {
 			t.Errorf("%s (-want +got):\n%s", when, d)
 		}
@@ -92,18 +113,31 @@ func TestFileOfSchema1IsTakenOver(t *testing.T) {
 	}
 }
 
-func TestBrokenFileOfSchema1IsLeftAlone(t *testing.T) {
-	for i, records := range []map[string]map[string][]byte{
-		{"networks": {"n1": []byte(networkOfV1), "n2": []byte(`{"subnet":7}`)}},
-		{"networks": {"n1": []byte(networkOfV1)}, "containers": {"c1": []byte(`{"endpoints":[{"addr":"x"}]}`)}},
+// One record that cannot be read stops no other, and the file that has it is kept.
+func TestBrokenRecordOfSchema1(t *testing.T) {
+	for name, records := range map[string]map[string]map[string][]byte{
+		"network n2":   {"networks": {"n1": []byte(networkOfV1), "n2": []byte(`{"subnet":7}`)}, "containers": {"c1": []byte(containerOfV1)}},
+		"container c2": {"networks": {"n1": []byte(networkOfV1)}, "containers": {"c1": []byte(containerOfV1), "c2": []byte(`{"endpoints":[{"addr":"x"}]}`)}},
 	} {
 		dir := t.TempDir()
 		oldFile(t, dir, records)
-		for range 2 {
-			_, _, err := Open(dir)
-			if !errors.Is(err, ErrCorrupt) || !strings.Contains(fmt.Sprint(err), dir) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("file %d: %v, want ErrCorrupt on one line that names the file", i, err)
-			}
+		s, c, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if len(c.Networks) != 1 || len(c.Containers) != 1 || c.Damage == nil || !slices.Equal(c.Damage.Lost, []string{name}) || !c.Damage.Incomplete {
+			t.Errorf("%s: %+v, damage %+v", name, c, c.Damage)
+		}
+		if err := errors.Join(s.Searched(), s.Close()); err != nil {
+			t.Error(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, DamagedName)); err != nil || !strings.Contains(string(b), "n1") {
+			t.Errorf("%s: the damaged file was not kept: %v", name, err)
+		}
+		s, c, err = Open(dir)
+		if err != nil || c.Damage != nil {
+			t.Errorf("%s: then %v, damage %+v", name, err, c.Damage)
+		}
+		s.Close()
 	}
 }

@@ -5,38 +5,103 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
+
+// readBoth reads both files of a directory, either of which may be missing, once nobody
+// writes them.
+func readBoth(dir string, how int, wait time.Duration) (l loaded, err error) {
+	path := filepath.Join(dir, FileName)
+	f, err := os.Open(path)
+	switch {
+	case err == nil:
+		defer f.Close()
+		err = lock(f, how, wait)
+	case errors.Is(err, os.ErrNotExist):
+		err = nil
+	}
+	var file, second []byte
+	if err == nil {
+		file, err = readWhole(path)
+	}
+	if err == nil {
+		second, err = readWhole(filepath.Join(dir, CopyName))
+	}
+	if err != nil {
+		return l, fmt.Errorf("state file: %w", err)
+	}
+	return load(file, second), nil
+}
+
+// readWhole is nil for a file that is not there, and empty for one whose disk fails.
+func readWhole(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case errors.Is(err, syscall.EIO):
+		return []byte{}, nil
+	case err == nil && b == nil:
+		return []byte{}, nil
+	}
+	return b, err
+}
+
+// lock takes bbolt's lock, which ends with the descriptor.
+func lock(f *os.File, how int, wait time.Duration) error {
+	for end := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		case time.Now().After(end):
+			return fmt.Errorf("%s is locked by another process: stop it or choose another --state-dir", f.Name())
+		}
+	}
+}
+
+// contents reads what was loaded and brings the records to today's schema.
+func (l *loaded) contents(path string) (c Contents, err error) {
+	if schema := l.records.schema(); schema > Schema {
+		return c, fmt.Errorf("%s: %w: it has schema %d, this program knows %d: run the newer vswitch, or choose another --state-dir",
+			path, ErrNewer, schema, Schema)
+	}
+	unreadable := l.records.migrate()
+	c, more := l.records.contents()
+	unreadable = append(unreadable, more...)
+	if len(unreadable) > 0 {
+		if l.damage == nil {
+			l.damage = &Damage{File: FileName, Problem: "record " + unreadable[0] + " cannot be read"}
+		}
+		l.freshFile = true
+	}
+	for _, k := range unreadable {
+		l.damage.lose(k)
+		delete(l.records, k)
+	}
+	if lost, ok := l.records[keyLost]; ok && l.damage == nil {
+		l.damage = &Damage{File: FileName, Problem: string(lost)}
+	}
+	if _, ok := l.records[keyLost]; ok {
+		l.damage.Incomplete = true
+	}
+	c.Damage, c.Identity = l.damage, string(l.records[keyIdentity])
+	return c, nil
+}
 
 // Peek reads the state in dir and changes nothing, nor does it bring an older file
 // up to date. The error wraps os.ErrNotExist when there is none.
-func Peek(dir string) (c Contents, err error) {
-	path := filepath.Join(dir, FileName)
-	fi, err := os.Stat(path)
+func Peek(dir string) (Contents, error) {
+	l, err := readBoth(dir, syscall.LOCK_SH, 100*time.Millisecond)
 	if err != nil {
-		return c, fmt.Errorf("state file: %w", err)
+		return Contents{}, err
 	}
-	if fi.Size() == 0 {
-		return c, fmt.Errorf("%s: %w: it is empty", path, ErrCorrupt)
+	path := filepath.Join(dir, FileName)
+	if len(l.records) == 0 && l.damage == nil {
+		return Contents{}, fmt.Errorf("state file %s: %w", path, os.ErrNotExist)
 	}
-	defer func() {
-		if r := recover(); r != nil { // as in Open
-			err = fmt.Errorf("%s: %w: %v", path, ErrCorrupt, r)
-		}
-	}()
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 100 * time.Millisecond, ReadOnly: true})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return c, fmt.Errorf("%s is locked by another process", path)
-	case err != nil:
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	defer closeQuietly(db)
-	if c, err = (&Store{db: db}).read(); err != nil {
-		return c, fmt.Errorf("%s: %w: %w", path, ErrCorrupt, err)
-	}
-	return c, nil
+	return l.contents(path)
 }

@@ -24,6 +24,10 @@ type Network struct {
 	Created time.Time         `json:"created"`
 	// TAP is the name of the device towards the host.
 	TAP string `json:"tap"`
+	// Number is the network's own in the data path, PortNumber that of the TAP's port;
+	// 0: none was given.
+	Number     int `json:"number,omitempty"`
+	PortNumber int `json:"port_number,omitempty"`
 }
 
 // Subnet is what a network has of one address family.
@@ -71,15 +75,18 @@ type Endpoint struct {
 	// RuntimeNetwork is the runtime's name of the network, when not its own.
 	RuntimeNetwork string `json:"runtime_network,omitempty"`
 
-	Ifname  string       `json:"ifname"`
-	Veth    string       `json:"veth"` // host end
-	Ifindex int          `json:"ifindex"`
-	Alias   string       `json:"alias"`
-	Addrs   []netip.Addr `json:"addrs"` // one for each subnet of the network, in its order
-	MAC     string       `json:"mac"`
-	Guard   string       `json:"guard,omitempty"` // empty: on, off on a trunk
-	VLAN    int          `json:"vlan,omitempty"`
-	Trunk   string       `json:"trunk,omitempty"`
+	Ifname  string `json:"ifname"`
+	Veth    string `json:"veth"` // host end
+	Ifindex int    `json:"ifindex"`
+	// PortNumber is that of its port in the data path; 0: none was given.
+	PortNumber int `json:"port_number,omitempty"`
+
+	Alias string       `json:"alias"`
+	Addrs []netip.Addr `json:"addrs"` // one for each subnet of the network, in its order
+	MAC   string       `json:"mac"`
+	Guard string       `json:"guard,omitempty"` // empty: on, off on a trunk
+	VLAN  int          `json:"vlan,omitempty"`
+	Trunk string       `json:"trunk,omitempty"`
 	// MaxFlows and FlowRate: 0 is the default, -1 no limit.
 	MaxFlows int `json:"max_flows,omitempty"`
 	FlowRate int `json:"flow_rate,omitempty"`
@@ -96,11 +103,35 @@ type Route struct {
 
 // Port is a published interval of ports.
 type Port struct {
-	Proto     uint8      `json:"proto"`
-	HostIP    netip.Addr `json:"host_ip"` // invalid: all; unspecified: all of its family
-	HostFirst uint16     `json:"host_first"`
-	HostLast  uint16     `json:"host_last"`
-	First     uint16     `json:"first"`
+	Proto          uint8      `json:"proto"`
+	HostIP         netip.Addr `json:"host_ip"` // invalid: all; unspecified: all of its family
+	HostFirst      uint16     `json:"host_first"`
+	HostLast       uint16     `json:"host_last"`
+	ContainerFirst uint16     `json:"first"`
+}
+
+// Numbers are those of the data path for what has no record of its own.
+type Numbers struct {
+	Uplinks []UplinkNumber `json:"uplinks,omitempty"` // those that are away for longest first
+	Slots   []SlotNumber   `json:"slots,omitempty"`   // likewise
+}
+
+// UplinkNumber is the number of the port of an interface of the host.
+type UplinkNumber struct {
+	Name       string `json:"name"`
+	PortNumber int    `json:"port_number"`
+}
+
+// SlotNumber is the number of the claim slot of an address of the host.
+type SlotNumber struct {
+	Addr   netip.Addr `json:"addr"`
+	Number int        `json:"number"`
+}
+
+// Latest are the numbers that were given out last, 0 for none.
+type Latest struct {
+	Network int `json:"network,omitempty"`
+	Port    int `json:"port,omitempty"`
 }
 
 // PortRange is an interval of ports, both ends included.

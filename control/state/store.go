@@ -2,18 +2,14 @@ package state
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"runtime/debug"
+	"sync"
+	"syscall"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Schema is the form of the records this program writes. Older files are brought
@@ -26,23 +22,8 @@ const Schema = 2
 // FileName is the file's name in the state directory.
 const FileName = "state.db"
 
-var (
-	// ErrCorrupt: the file cannot be read as what it should be.
-	ErrCorrupt = errors.New("state file is damaged")
-	// ErrNewer: a later version of the program wrote the file.
-	ErrNewer = errors.New("state file is newer than this program")
-)
-
-var (
-	bucketMeta       = []byte("meta")
-	bucketNetworks   = []byte("networks")
-	bucketContainers = []byte("containers")
-	bucketCursors    = []byte("cursors")
-
-	keySchema   = []byte("schema")
-	keyIdentity = []byte("identity")
-	keyReserved = []byte("reserved-ports")
-)
+// ErrNewer: a later version of the program wrote the file.
+var ErrNewer = errors.New("state file is newer than this program")
 
 // Contents is everything the file holds.
 type Contents struct {
@@ -50,226 +31,271 @@ type Contents struct {
 	Containers []Container
 	Cursors    map[string][]netip.Addr // addresses handed out last, by network ID
 	Reserved   []PortRange             // our entries in ip_local_reserved_ports
+	Identity   string                  // see Store.Identity; "" when it is lost
+	Numbers    Numbers
+	Latest     Latest
+	// Damage is what was wrong with what is stored, nil when it was whole.
+	Damage *Damage
+	// Refused is why changes cannot be stored for now; nil: they can.
+	Refused error
 }
 
-// Store is an open state file. Safe for concurrent use; changes made at the
-// same time share a commit.
+// Store is the open state. Safe for concurrent use; changes made at the same time share a
+// commit.
 type Store struct {
-	db       *bolt.DB
+	path     string // of the file
 	identity string
+
+	mu   sync.Mutex
+	next *batch // that gathers while another is written
+
+	writing sync.Mutex // guards what follows
+	records records
+	commit  uint64
+	db      *database
+	copy    *copyFile
+	remake  bool // the file is to be made anew
+	keep    bool // of the one that is there: it is damaged, people may want it
+	closed  bool
 }
 
-// Open opens the state in dir, made when it is missing, and reads all of it.
-func Open(dir string) (s *Store, c Contents, err error) {
+// Open opens the state in dir, made when it is missing, and reads all of it. Damage is
+// put right, and Contents.Damage says so. A disk that cannot be written to is
+// no error when there is a state: Contents.Refused says why.
+func Open(dir string) (*Store, Contents, error) {
 	path := filepath.Join(dir, FileName)
-	way := fmt.Sprintf("restore it from a backup, or move it away to start without networks and containers: mv %s %s.broken", path, path)
-	if fi, serr := os.Stat(path); serr == nil && fi.Size() == 0 {
-		// bbolt takes an empty file for a new one; an empty one here was cut off.
-		return nil, c, fmt.Errorf("%s: %w: it is empty: %s", path, ErrCorrupt, way)
+	l, err := readBoth(dir, syscall.LOCK_EX, time.Second)
+	if err != nil {
+		return nil, Contents{}, err
 	}
-	// A damaged page can send bbolt beyond the mapping or into a broken
-	// invariant; both become panics that end here.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var db *bolt.DB
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%s: %w: %v: %s", path, ErrCorrupt, r, way)
-		}
-		if err != nil {
-			s = nil
-			if db != nil {
-				closeQuietly(db)
+	fresh := len(l.records) == 0 && l.damage == nil
+	c, err := l.contents(path)
+	if err != nil {
+		return nil, Contents{}, err
+	}
+	s := &Store{
+		path: path, records: l.records, commit: l.commit, remake: l.freshFile, keep: l.freshFile && l.damage != nil && l.damage.File == FileName,
+		copy: &copyFile{path: filepath.Join(dir, CopyName), n: l.lines, size: l.size, live: l.records.size()}, identity: string(l.records[keyIdentity]),
+	}
+	if s.identity == "" {
+		if !fresh {
+			if c.Damage == nil {
+				c.Damage = &Damage{File: FileName, Problem: "it has no identity", Incomplete: true}
 			}
+			c.Damage.Anonymous = true
 		}
-	}()
-	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, NoGrowSync: false})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, c, fmt.Errorf("%s is locked by another process: stop it or choose another --state-dir", path)
-	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
-		return nil, c, fmt.Errorf("state file: %w", err)
-	case err != nil:
-		return nil, c, fmt.Errorf("%s: %w: %w: %s", path, ErrCorrupt, err, way)
+		s.identity = newUUID()
+		s.records.apply([]op{{keySchema, schemaValue(Schema)}, {keyIdentity, []byte(s.identity)}})
 	}
-	// Attaches that come together wait this long for each other's fsync.
-	db.MaxBatchDelay = time.Millisecond
-	s = &Store{db: db}
-	if err = s.init(path, way); err != nil {
-		return nil, c, err
+	if l.freshFile && l.freshCopy {
+		s.commit++ // of neither
 	}
-	if c, err = s.read(); err != nil {
-		return nil, c, fmt.Errorf("%s: %w: %w: %s", path, ErrCorrupt, err, way)
+	if c.Damage != nil && c.Damage.Incomplete {
+		s.records[keyLost] = []byte(c.Damage.Problem)
 	}
+	if err = s.settle(l); err != nil && fresh {
+		s.release()
+		return nil, Contents{}, fmt.Errorf("state file: %w", err)
+	}
+	c.Refused = err
 	return s, c, nil
 }
 
-func closeQuietly(db *bolt.DB) {
-	defer func() { _ = recover() }()
-	db.Close()
-}
-
-// init makes the buckets, checks the schema and draws the identity.
-func (s *Store) init(path, way string) error {
-	schema := uint64(Schema)
-	// Checked before anything is written.
-	err := s.db.View(func(tx *bolt.Tx) error {
-		m := tx.Bucket(bucketMeta)
-		if m == nil {
-			return nil
-		}
-		if v := m.Get(keySchema); len(v) == 8 {
-			if schema = binary.BigEndian.Uint64(v); schema > Schema {
-				return fmt.Errorf("%s: %w: it has schema %d, this program knows %d: run the newer vswitch, or choose another --state-dir",
-					path, ErrNewer, schema, Schema)
-			}
-		}
-		s.identity = string(m.Get(keyIdentity))
-		return nil
-	})
-	if err != nil {
+// settle brings both files to what was loaded.
+func (s *Store) settle(l loaded) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if l.freshCopy {
+		s.copy.size = 0
+	}
+	fresh := s.remake
+	if err := s.ready(); err != nil || fresh {
 		return err
 	}
-	if s.identity != "" {
-		if schema < Schema {
-			if err := s.db.Update(migrate); err != nil {
-				return fmt.Errorf("%s: %w: %w: %s", path, ErrCorrupt, err, way)
-			}
+	err := error(nil)
+	if ops := s.records.changes(l.stored); len(ops) > 0 {
+		if err = s.db.put(s.commit, ops); err != nil {
+			s.distrust(err)
 		}
-		return nil
 	}
-	s.identity = newUUID()
-	err = s.db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketMeta, bucketNetworks, bucketContainers, bucketCursors} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		m := tx.Bucket(bucketMeta)
-		return errors.Join(
-			m.Put(keySchema, binary.BigEndian.AppendUint64(nil, Schema)),
-			m.Put(keyIdentity, []byte(s.identity)))
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	return err
+}
+
+// distrust has the file made anew by the next change.
+func (s *Store) distrust(why error) {
+	if !errors.Is(why, errPanicked) { // else bbolt holds its locks, and would wait for them
+		s.db.close()
+	}
+	s.db, s.remake = nil, true
+}
+
+// Searched says that what was lost has been looked for elsewhere.
+func (s *Store) Searched() error { return s.update(op{key: keyLost}) }
+
+// ready has both files open, and makes anew what is not as it should be.
+func (s *Store) ready() (err error) {
+	if s.closed {
+		return errors.New("is closed")
+	}
+	if err := s.copy.open(s.commit, s.records); err != nil {
+		return err
+	}
+	switch {
+	case s.db != nil:
+		return nil
+	case s.remake:
+		s.db, err = makeDatabase(s.path, s.commit, s.records, s.keep)
+	default:
+		s.db, err = openDatabase(s.path)
+	}
+	if err == nil {
+		s.remake, s.keep = false, false
+	}
+	return err
+}
+
+// batch is what is committed together.
+type batch struct {
+	requests []*request
+	done     chan struct{}
+}
+
+type request struct {
+	ops []op
+	err error
+}
+
+// update stores changes. Those that come while others are written are written together.
+func (s *Store) update(ops ...op) error {
+	r := &request{ops: ops}
+	s.mu.Lock()
+	b, first := s.next, s.next == nil
+	if first {
+		b = &batch{done: make(chan struct{})}
+		s.next = b
+	}
+	b.requests = append(b.requests, r)
+	s.mu.Unlock()
+	if first {
+		s.writing.Lock()
+		s.mu.Lock()
+		s.next = nil
+		s.mu.Unlock()
+		s.writeBatch(b)
+		s.writing.Unlock()
+		close(b.done)
+	}
+	<-b.done
+	if r.err != nil {
+		return fmt.Errorf("state file %s: %w", s.path, r.err)
 	}
 	return nil
 }
 
-func (s *Store) read() (c Contents, err error) {
-	c.Cursors = make(map[string][]netip.Addr)
-	err = s.db.View(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketMeta, bucketNetworks, bucketContainers, bucketCursors} {
-			if tx.Bucket(b) == nil {
-				return fmt.Errorf("bucket %s is missing", b)
-			}
-		}
-		err := tx.Bucket(bucketNetworks).ForEach(func(k, v []byte) error {
-			var n Network
-			if err := json.Unmarshal(v, &n); err != nil {
-				return fmt.Errorf("network %s: %w", k, err)
-			}
-			c.Networks = append(c.Networks, n)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		err = tx.Bucket(bucketContainers).ForEach(func(k, v []byte) error {
-			var n Container
-			if err := json.Unmarshal(v, &n); err != nil {
-				return fmt.Errorf("container %s: %w", k, err)
-			}
-			c.Containers = append(c.Containers, n)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		err = tx.Bucket(bucketCursors).ForEach(func(k, v []byte) error {
-			list, err := parseCursor(v)
-			if err != nil {
-				return fmt.Errorf("cursor of network %s: %w", k, err)
-			}
-			c.Cursors[string(k)] = list
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if v := tx.Bucket(bucketMeta).Get(keyReserved); v != nil {
-			return json.Unmarshal(v, &c.Reserved)
-		}
-		return nil
-	})
-	return c, err
+func (s *Store) writeBatch(b *batch) {
+	var all []op
+	for _, r := range b.requests {
+		all = append(all, r.ops...)
+	}
+	if err := s.write(all); err == nil {
+		return
+	}
+	for _, r := range b.requests { // one that is too large for the disk is no other's matter
+		r.err = s.write(r.ops)
+	}
 }
 
-// Identity is a UUID drawn when the file was made. It marks the kernel objects
-// that belong to this state.
+// write has a commit in both files, or in none.
+func (s *Store) write(ops []op) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	commit, before := s.commit+1, s.copy.mark()
+	if err := s.copy.append(commit, ops); err != nil {
+		return err
+	}
+	err := s.db.put(commit, ops)
+	if errors.Is(err, errPanicked) {
+		s.distrust(err)
+		s.keep = true
+		if err = s.ready(); err == nil {
+			err = s.db.put(commit, ops)
+		}
+	}
+	if err != nil {
+		s.copy.undo(before)
+		return err
+	}
+	s.commit = commit
+	s.records.apply(ops)
+	return nil
+}
+
+// Identity is a random UUID that was drawn when the file was made. The daemon marks with
+// it all that it leaves in the kernel.
 func (s *Store) Identity() string { return s.identity }
 
-// PutNetwork stores a network under its ID.
-func (s *Store) PutNetwork(n Network) error {
-	v, err := json.Marshal(n)
+// Adopt gives the state the identity that what is in the kernel has, in place of one
+// that was lost.
+func (s *Store) Adopt(identity string) error {
+	s.identity = identity
+	return s.update(op{keyIdentity, []byte(identity)})
+}
+
+// put is the change that stores a record.
+func put(bucket, key string, v any) (op, error) {
+	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("state: network %s: %w", n.Name, err)
+		return op{}, fmt.Errorf("state: %s %s: %w", bucket, key, err)
 	}
-	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketNetworks).Put([]byte(n.ID), v) })
+	return op{recordKey(bucket, key), b}, nil
+}
+
+// PutNetwork stores a network under its ID, and with it how far the numbers have got;
+// latest nil leaves that as it was.
+func (s *Store) PutNetwork(n Network, latest *Latest) error {
+	o, err := put(inNetworks, n.ID, n)
+	if err != nil {
+		return err
+	}
+	return s.update(withLatest(latest, o)...)
+}
+
+func withLatest(latest *Latest, ops ...op) []op {
+	if latest == nil {
+		return ops
+	}
+	v, err := json.Marshal(latest)
+	if err != nil {
+		panic(err) // two numbers
+	}
+	return append(ops, op{keyLatest, v})
 }
 
 // DeleteNetwork forgets a network; one that is unknown is no error.
 func (s *Store) DeleteNetwork(id string) error {
-	return s.update(func(tx *bolt.Tx) error {
-		return errors.Join(
-			tx.Bucket(bucketNetworks).Delete([]byte(id)),
-			tx.Bucket(bucketCursors).Delete([]byte(id)))
-	})
+	return s.update(op{key: recordKey(inNetworks, id)}, op{key: recordKey(inCursors, id)})
 }
 
 // PutContainer stores a container under its ID, and how far the address pools of
-// its networks have got.
-func (s *Store) PutContainer(c Container, cursors map[string][]netip.Addr) error {
-	v, err := json.Marshal(c)
+// its networks and the numbers have got; latest nil leaves that as it was.
+func (s *Store) PutContainer(c Container, cursors map[string][]netip.Addr, latest *Latest) error {
+	o, err := put(inContainers, c.ID, c)
 	if err != nil {
-		return fmt.Errorf("state: container %s: %w", c.Name, err)
+		return err
 	}
-	return s.update(func(tx *bolt.Tx) error {
-		for id, list := range cursors {
-			if len(list) == 0 {
-				continue // every address was asked for by name
-			}
-			if err := tx.Bucket(bucketCursors).Put([]byte(id), cursor(list)); err != nil {
-				return err
-			}
+	ops := withLatest(latest, o)
+	for id, list := range cursors {
+		if len(list) > 0 { // else every address was asked for by name
+			ops = append(ops, op{recordKey(inCursors, id), cursor(list)})
 		}
-		return tx.Bucket(bucketContainers).Put([]byte(c.ID), v)
-	})
-}
-
-// cursor is the form of addresses in the file: their bytes, the IPv4 address
-// first, so that the length tells which there are: 4, 16 or both.
-func cursor(list []netip.Addr) (b []byte) {
-	for _, a := range list {
-		b = append(b, a.AsSlice()...)
 	}
-	return b
-}
-
-func parseCursor(b []byte) (list []netip.Addr, err error) {
-	switch len(b) {
-	case 4, 16:
-	case 20:
-		list, b = []netip.Addr{netip.AddrFrom4([4]byte(b))}, b[4:]
-	default:
-		return nil, fmt.Errorf("%d bytes", len(b))
-	}
-	a, _ := netip.AddrFromSlice(b) // of a length it takes
-	return append(list, a), nil
+	return s.update(ops...)
 }
 
 // DeleteContainer forgets a container; one that is unknown is no error.
 func (s *Store) DeleteContainer(id string) error {
-	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketContainers).Delete([]byte(id)) })
+	return s.update(op{key: recordKey(inContainers, id)})
 }
 
 // PutReserved stores our entries in ip_local_reserved_ports.
@@ -278,18 +304,35 @@ func (s *Store) PutReserved(r []PortRange) error {
 	if err != nil {
 		return fmt.Errorf("state: reserved ports: %w", err)
 	}
-	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyReserved, v) })
+	return s.update(op{keyReserved, v})
 }
 
-func (s *Store) update(fn func(*bolt.Tx) error) error {
-	if err := s.db.Batch(fn); err != nil {
-		return fmt.Errorf("state file %s: %w", s.db.Path(), err)
+// PutNumbers stores the numbers of what has no record.
+func (s *Store) PutNumbers(n Numbers) error {
+	v, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("state: numbers: %w", err)
 	}
-	return nil
+	return s.update(op{keyNumbers, v})
 }
 
-// Close closes the file.
-func (s *Store) Close() error { return s.db.Close() }
+// Close closes the files.
+func (s *Store) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.closed = true
+	return s.release()
+}
+
+func (s *Store) release() error {
+	s.copy.close()
+	if s.db == nil {
+		return nil
+	}
+	err := s.db.close()
+	s.db = nil
+	return err
+}
 
 // newUUID draws a random UUID (RFC 9562 section 5.4).
 func newUUID() string {

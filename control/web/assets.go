@@ -3,6 +3,7 @@ package web
 import (
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
 	"io/fs"
 	"net/http"
@@ -55,4 +56,16 @@ func assets(mux *http.ServeMux) {
 	if err != nil {
 		panic(err) // never: the files are part of the program
 	}
+}
+
+// inlineHash is the source expression of the script within index.html (CSP 3, 2.3.1).
+func inlineHash() string {
+	page, err := embedded.ReadFile("assets/index.html")
+	if err != nil {
+		panic(err) // never: the files are part of the program
+	}
+	_, rest, _ := strings.Cut(string(page), "<script>")
+	script, _, _ := strings.Cut(rest, "</script>")
+	sum := sha256.Sum256([]byte(script))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,10 +34,24 @@ type tab struct {
 	ctx   context.Context
 	files string // where downloads go
 
+	failing func() // says more about a failure, nil: nothing
+
 	mu       sync.Mutex
 	console  []string // warnings, errors and exceptions
-	requests []string // URLs
+	requests []*request
 }
+
+// request is what the page asked for and what came of it.
+type request struct {
+	id         network.RequestID
+	url, ended string
+}
+
+func (r *request) String() string { return r.url + " " + r.ended }
+
+// networkChanged is how Chromium ends what it loads when an interface of the namespace comes
+// or goes, or an address of one is no longer tentative. It tells the console.
+const networkChanged = "net::ERR_NETWORK_CHANGED"
 
 func openTab(t *testing.T, ns *netlab.NS) *tab {
 	t.Helper()
@@ -66,10 +81,13 @@ func openTab(t *testing.T, ns *netlab.NS) *tab {
 		t.Fatalf("chromium: %v", err)
 	}
 	err = chromedp.Listen(ctx, func(ev any) {
-		if e, ok := ev.(*network.EventRequestWillBeSent); ok {
-			b.mu.Lock()
-			b.requests = append(b.requests, e.Request.URL)
-			b.mu.Unlock()
+		switch e := ev.(type) {
+		case *network.EventRequestWillBeSent:
+			b.asked(e.RequestID, e.Request.URL)
+		case *network.EventResponseReceived:
+			b.answered(e.RequestID, fmt.Sprint(e.Response.Status))
+		case *network.EventLoadingFailed:
+			b.answered(e.RequestID, e.ErrorText)
 		}
 	})
 	if err != nil {
@@ -80,6 +98,9 @@ func openTab(t *testing.T, ns *netlab.NS) *tab {
 		for m, err := range messages {
 			if err != nil {
 				return
+			}
+			if strings.Contains(m.String(), networkChanged) {
+				continue
 			}
 			if m.IsException() || m.Type == "error" || m.Type == "warning" {
 				b.mu.Lock()
@@ -96,10 +117,36 @@ func openTab(t *testing.T, ns *netlab.NS) *tab {
 		if t.Failed() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			t.Logf("console: %q", b.console)
+			t.Logf("console: %q\nrequests: %q", b.console, b.requests)
 		}
 	})
 	return b
+}
+
+func (b *tab) asked(id network.RequestID, u string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.requests = append(b.requests, &request{id, u, "has no answer"})
+}
+
+func (b *tab) answered(id network.RequestID, with string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range slices.Backward(b.requests) {
+		if r.id == id {
+			r.ended = with
+			return
+		}
+	}
+}
+
+// shows is what there is to see when something does not come.
+func (b *tab) shows() string {
+	page, err := evaluate[string](b, `[location.href, document.readyState, document.querySelector('#state')?.textContent, document.querySelector('dialog')?.textContent].join(' | ')`)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := b.requests[max(0, len(b.requests)-40):]
+	return fmt.Sprintf("the page: %q, %v\nits last requests: %q\nthe console: %q", page, err, last, b.console)
 }
 
 func (b *tab) size(w, h int64) {
@@ -120,8 +167,14 @@ func (b *tab) scheme(s string) {
 
 func (b *tab) open(u string) {
 	b.t.Helper()
-	if err := chromedp.Do(b.ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(u)); err != nil {
-		b.t.Fatalf("open %s: %v", u, err)
+	for try := 0; ; try++ {
+		err := chromedp.Do(b.ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(u))
+		if err == nil {
+			return
+		}
+		if try == 5 || !strings.Contains(err.Error(), networkChanged) {
+			b.t.Fatalf("open %s: %v", u, err)
+		}
 	}
 }
 
@@ -145,13 +198,18 @@ func evaluate[T any](b *tab, expr string) (T, error) {
 // nothing to evaluate it with.
 func (b *tab) until(expr string) {
 	b.t.Helper()
-	eventually(b.t, expr, func() bool {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		v, err := evaluate[bool](b, "Boolean("+expr+")")
-		if err != nil {
-			b.t.Logf("%s: %v", expr, err)
+		if v {
+			return
 		}
-		return v
-	})
+		if time.Now().After(deadline) {
+			if b.failing != nil {
+				b.failing()
+			}
+			b.t.Fatalf("it is not so: %s (%v)\n%s", expr, err, b.shows())
+		}
+	}
 }
 
 // typed puts a text where a person would, key by key.
@@ -182,13 +240,13 @@ func (b *tab) clean(hosts ...string) {
 		b.t.Error("no request was seen at all")
 	}
 	for _, r := range b.requests {
-		u, err := url.Parse(r)
+		u, err := url.Parse(r.url)
 		ok := err == nil && (u.Scheme == "about" || u.Scheme == "blob" || u.Scheme == "data")
 		for _, h := range hosts {
 			ok = ok || err == nil && u.Host == h
 		}
 		if !ok {
-			b.t.Errorf("the page asked for %s", r)
+			b.t.Errorf("the page asked for %s", r.url)
 		}
 	}
 }
@@ -223,3 +281,6 @@ func (b *tab) texts(selector string) []string {
 	b.t.Helper()
 	return strings.Split(js[string](b, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.textContent).join('\\n')", selector)), "\n")
 }
+
+// key presses one key.
+func (b *tab) key(k string) error { return chromedp.Do(b.ctx, chromedp.KeyEvent(k)) }

@@ -2,6 +2,6 @@
 // the live state behind it, the reading half of the API, and the metrics. It only
 // ever reads: no request to it changes anything.
 //
-// Who may ask is decided in guard.go, before anything else looks at a request;
+// Who may ask is decided in gate.go, before anything else looks at a request;
 // docs/page.md has the reasons.
 package web

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +69,10 @@ func (f *fake) Stats(context.Context) (api.Stats, error) {
 	return st, nil
 }
 
-func (f *fake) Flows(context.Context, api.FlowQuery) ([]api.Flow, error) {
+// rowsOf are the rows of a list in pieces of hundred.
+func rowsOf[T any](list []T) server.Rows[T] { return slices.Chunk(list, 100) }
+
+func (f *fake) Flows(context.Context, api.FlowQuery) (server.Rows[api.Flow], error) {
 	list := make([]api.Flow, f.flows)
 	for i := range list {
 		list[i] = api.Flow{
@@ -82,12 +86,14 @@ func (f *fake) Flows(context.Context, api.FlowQuery) ([]api.Flow, error) {
 			list[i] = api.Flow{PeerAddress: fmt.Sprintf("203.0.113.9:%d", i), SentBytes: n, Age: 60, Start: time.Unix(1_700_000_000, 0), Proto: "tcp", Kind: "publish", State: "established", Container: "c1", Direction: "in", Address: "10.88.0.3:80", Outside: "198.51.100.1:8080", Rate: 1000}
 		}
 	}
-	return list, nil
+	return rowsOf(list), nil
 }
 
-func (f *fake) FDB(context.Context) ([]api.FDBEntry, error) { return []api.FDBEntry{}, nil }
-func (f *fake) NAT(context.Context, api.NATQuery) ([]api.NATEntry, error) {
-	return []api.NATEntry{}, nil
+func (f *fake) FDB(context.Context) (server.Rows[api.FDBEntry], error) {
+	return rowsOf([]api.FDBEntry{}), nil
+}
+func (f *fake) NAT(context.Context, api.NATQuery) (server.Rows[api.NATEntry], error) {
+	return rowsOf([]api.NATEntry{}), nil
 }
 
 func (f *fake) happen(e api.Event) {

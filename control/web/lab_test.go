@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,44 +17,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vswitch/vswitch/control"
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/daemon"
+	"github.com/vswitch/vswitch/control/web"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
-
-// daemonEnv holds the configuration of a process of this binary that is to be a
-// daemon.
-const daemonEnv = "VSWITCH_TEST_DAEMON"
-
-func TestMain(m *testing.M) {
-	if env := os.Getenv(daemonEnv); env != "" {
-		os.Exit(beDaemon(env))
-	}
-	labtest.Main(m)
-}
-
-type daemonSpec struct{ Dir, HTTP, TokenFile string }
-
-func beDaemon(env string) int {
-	var spec daemonSpec
-	if err := json.Unmarshal([]byte(env), &spec); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	err := control.Run(ctx, control.DaemonConfig{
-		RunDir: filepath.Join(spec.Dir, "run"), StateDir: filepath.Join(spec.Dir, "state"), Version: "test",
-		HTTP: spec.HTTP, HTTPTokenFile: spec.TokenFile, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
 
 // rig is a world with a daemon, and a page, in its host.
 type rig struct {
@@ -95,25 +63,57 @@ func newRig(t *testing.T, spec daemonSpec) *rig {
 	labtest.NeedBPF(t)
 	r := &rig{t: t, world: labtest.NewWorld(t), log: new(logBuffer)}
 	r.cmd = r.command(&spec)
-	if err := r.world.Host.Start(r.cmd); err != nil {
-		t.Fatal(err)
-	}
+	r.start()
 	t.Cleanup(func() {
-		r.cmd.Process.Signal(syscall.SIGTERM)
-		timer := time.AfterFunc(10*time.Second, func() { r.cmd.Process.Kill() })
-		err := r.cmd.Wait()
-		if !timer.Stop() || err != nil {
-			t.Errorf("the daemon did not end by itself: %v", err)
-		}
+		r.stop()
 		if t.Failed() || strings.Contains(r.log.String(), "level=ERROR") {
 			t.Errorf("daemon's log:\n%s", r.log)
 		}
 	})
-	r.socket = filepath.Join(spec.Dir, "run", control.SocketName)
+	r.socket = filepath.Join(spec.Dir, "run", daemon.SocketName)
 	r.Client = client.New(r.socket)
 	t.Cleanup(r.Client.Close)
-	eventually(t, "the daemon answers", func() bool { _, err := r.Info(t.Context()); return err == nil })
+	r.answers()
 	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	if err := r.world.Host.Start(r.cmd); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) answers() {
+	r.t.Helper()
+	eventually(r.t, "the daemon answers", func() bool { _, err := r.Info(r.t.Context()); return err == nil })
+}
+
+func (r *rig) stop() {
+	r.t.Helper()
+	r.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(10*time.Second, func() { r.cmd.Process.Kill() })
+	err := r.cmd.Wait()
+	if !timer.Stop() || err != nil {
+		r.t.Errorf("the daemon did not end by itself: %v", err)
+	}
+}
+
+// goroutines has the daemon's log, which a failed test shows, say what it does now.
+func (r *rig) goroutines() {
+	_ = r.cmd.Process.Signal(tellSignal)
+	time.Sleep(200 * time.Millisecond)
+}
+
+// restart runs the same daemon once more.
+func (r *rig) restart() {
+	r.t.Helper()
+	r.stop()
+	next := exec.Command(r.cmd.Path)
+	next.Env, next.Stdout, next.Stderr = r.cmd.Env, r.log, r.log
+	r.cmd = next
+	r.start()
+	r.answers()
 }
 
 func (r *rig) command(spec *daemonSpec) *exec.Cmd {
@@ -185,15 +185,19 @@ func get(ns *netlab.NS, url, host string, header ...string) (int, string, error)
 // listens at the gateway's or the host's address.
 func TestPageIsOnTheHostsLoopbackOnly(t *testing.T) {
 	r := newRig(t, daemonSpec{HTTP: ":9595"})
-	web := r.attach("web")
-	if code, _, err := get(r.world.Host, "http://"+pageAt+"/v1/info", ""); code != 200 || err != nil {
+	shop := r.attach("web")
+	page := r.page()
+	if code, _, err := get(r.world.Host, page.URL+"v1/info", "", "Authorization", "Bearer "+page.Token); code != 200 || err != nil {
 		t.Fatalf("from the host: status %d, %v", code, err)
+	}
+	if code, _, err := get(r.world.Host, page.URL+"v1/info", ""); code != 401 || err != nil {
+		t.Errorf("from the host, without the token: status %d, %v; want 401", code, err)
 	}
 	if code, _, err := get(r.world.Host, "http://localhost:9595/", "evil.example:9595"); err == nil && code != http.StatusMisdirectedRequest {
 		t.Errorf("a rebound name: status %d, want 421", code)
 	}
 	for ns, addrs := range map[*netlab.NS][]string{
-		web:             {"10.88.0.1", netlab.HostAddr, "127.0.0.1", "10.88.0.2"},
+		shop:            {"10.88.0.1", netlab.HostAddr, "127.0.0.1", "10.88.0.2"},
 		r.world.Outside: {netlab.HostAddr},
 		r.world.Host:    {netlab.HostAddr, "10.88.0.1"},
 	} {
@@ -203,9 +207,54 @@ func TestPageIsOnTheHostsLoopbackOnly(t *testing.T) {
 			}
 		}
 	}
-	// Nor with the way round that NAT offers: a port that leads back to the host.
-	if _, err := r.Publish(t.Context(), "web", []string{"9595:9595"}); err == nil {
-		t.Error("the page's own port was published")
+	// Nor with the way round that NAT offers: a port that leads back to the host. And no
+	// container is localhost:9595 to a browser, at another loopback address.
+	for _, rule := range []string{"9595:9595", "[::1]:9595:80", "127.0.0.2:9595:80"} {
+		if _, err := r.Publish(t.Context(), "web", []string{rule}); err == nil {
+			t.Errorf("the page's own port was published as %s", rule)
+		}
+	}
+}
+
+// page asks the unix socket for the page and its token.
+func (r *rig) page() api.Page {
+	r.t.Helper()
+	p, err := r.Page(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// The token outlives the daemon, is root's alone, and is in no log.
+func TestTokenStaysOverARestart(t *testing.T) {
+	spec := daemonSpec{HTTP: pageAt}
+	r := newRig(t, spec)
+	first := r.page()
+	dir := filepath.Dir(filepath.Dir(r.socket))
+	fi, err := os.Stat(filepath.Join(dir, "state", web.TokenFile))
+	if err != nil || fi.Mode() != 0o600 {
+		t.Errorf("the token's file has mode %v, %v; want 0600", fi.Mode(), err)
+	}
+	r.restart()
+	if then := r.page(); then != first || len(then.Token) < 32 {
+		t.Errorf("after a restart %v, before %v", then, first)
+	}
+	if strings.Contains(r.log.String(), first.Token) {
+		t.Errorf("the token is in the log:\n%s", r.log)
+	}
+}
+
+func TestNoTokenOnDemand(t *testing.T) {
+	r := newRig(t, daemonSpec{HTTP: pageAt, NoToken: true})
+	if p := r.page(); p.Token != "" || p.Link() != "http://"+pageAt+"/" {
+		t.Errorf("got %+v", p)
+	}
+	if code, _, err := get(r.world.Host, "http://"+pageAt+"/v1/info", ""); code != 200 || err != nil {
+		t.Errorf("status %d, %v", code, err)
+	}
+	if code, _, err := get(r.world.Host, "http://"+pageAt+"/v1/info", "evil.example:9595"); code != 421 || err != nil {
+		t.Errorf("a rebound name: status %d, %v; want 421", code, err)
 	}
 }
 
@@ -221,12 +270,15 @@ func TestPageBeyondLoopbackWantsItsToken(t *testing.T) {
 		path, auth string
 		want       int
 	}{
-		{"/", "", 401}, {"/v1/info", "", 401}, {"/metrics", "", 401}, {"/v1/info", "Bearer nosuch", 401},
-		{"/v1/info", "Bearer " + token, 200}, {"/metrics", "Bearer " + token, 200}, {"/?token=" + token, "", 303},
+		{"/", "", 200}, {"/v1/info", "", 401}, {"/metrics", "", 401}, {"/v1/info", "Bearer nosuch", 401},
+		{"/v1/info", "Bearer " + token, 200}, {"/metrics", "Bearer " + token, 200}, {"/v1/info?token=" + token, "", 401},
 	} {
 		if code, _, err := get(r.world.Outside, url+tc.path, "", "Authorization", tc.auth); code != tc.want || err != nil {
 			t.Errorf("%s with %q: status %d, %v; want %d", tc.path, tc.auth, code, err, tc.want)
 		}
+	}
+	if p := r.page(); p.Token != token || p.URL != url+"/" {
+		t.Errorf("the page is at %+v", p)
 	}
 	// Without a token the daemon does not start, and nothing is left of it.
 	before, err := r.world.Host.Links()
@@ -234,12 +286,12 @@ func TestPageBeyondLoopbackWantsItsToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := new(logBuffer)
-	other := r.command(&daemonSpec{HTTP: "0.0.0.0:9596"})
+	other := r.command(&daemonSpec{HTTP: "0.0.0.0:9596", NoToken: true})
 	other.Stdout, other.Stderr = out, out
 	if err := r.world.Host.Start(other); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Wait(); err == nil || !strings.Contains(out.String(), "--http-token-file") {
+	if err := other.Wait(); err == nil || !strings.Contains(out.String(), "--http-token=off") {
 		t.Errorf("ended with %v and said %s", err, out)
 	}
 	if after, err := r.world.Host.Links(); err != nil || fmt.Sprint(after) != fmt.Sprint(before) {

@@ -14,17 +14,18 @@ import (
 func TestListenRefuses(t *testing.T) {
 	ns := labtest.New(t, "host")
 	listen := func(addr, token string) (l *net.TCPListener, err error) {
-		err = ns.Do(func() error { l, err = web.Listen(addr, token); return err })
+		err = ns.Do(func() error { l, err = web.Listen(addr, token != ""); return err })
 		return l, err
 	}
 	for _, tc := range []struct{ addr, token, want string }{
-		{"0.0.0.0:9595", "", "--http-token-file"},
-		{"[::]:9595", "", "--http-token-file"},
-		{"192.0.2.1:9595", "", "--http-token-file"},
+		{"0.0.0.0:9595", "", "--http-token=off"},
+		{"[::]:9595", "", "--http-token=off"},
+		{"192.0.2.1:9595", "", "--http-token=off"},
 		{"192.0.2.1:0", web.Token, "no such address"},
 		{"example.org:80", "", "in numbers"},
 		{"9595", "", "ADDRESS:PORT"},
-		{"127.0.0.1:x", "", "page at 127.0.0.1:x"},
+		{"127.0.0.1:x", "", "page at 127.0.0.1:x: not ADDRESS:PORT"},
+		{":99999", "", "page at :99999: not ADDRESS:PORT"},
 	} {
 		l, err := listen(tc.addr, tc.token)
 		if err == nil {
@@ -57,9 +58,9 @@ func TestLiveThroughTheGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := web.New(web.HandlerOf(web.NewFake(1, 0), ""), quiet)
-	go srv.Serve(web.Limit(l))
+	go srv.Serve(l)
 	defer srv.Close()
-	c, err := ns.Dial("tcp", pageAt, time.Second)
+	c, err := ns.Dial("tcp", pageAt, 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,13 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/server"
 )
 
 const (
 	// livePeriod is how often the counters are read while somebody looks.
 	livePeriod = time.Second
-	// maxViewers is how many pages are kept up to date at a time.
-	maxViewers = 32
 	// maxEvents is how many of the last events a page begins with.
 	maxEvents = 200
 	// maxFlows is up to how many connections the hub looks at each of them, every
@@ -29,8 +28,8 @@ const (
 	maxWaiting = 64
 )
 
-// world is what the map shows: it is sent whole when it has changed.
-type world struct {
+// topology is what the map shows: it is sent whole when it has changed.
+type topology struct {
 	Info       api.Info        `json:"info"`
 	Networks   []api.Network   `json:"networks"`
 	Containers []api.Container `json:"containers"`
@@ -80,12 +79,13 @@ func (p *portCounts) total() uint64 {
 // when there is none.
 type hub struct {
 	backend server.Backend
+	readers *readers.Readers
 	log     *slog.Logger
 
 	mu      sync.Mutex
 	viewers map[*viewer]bool
 	running bool
-	world   []byte            // message, as last sent
+	whole   []byte            // message of the topology, as last sent
 	last    map[string]uint64 // what the counters of a port came to
 	events  [][]byte          // messages, the last maxEvents
 
@@ -100,18 +100,24 @@ type viewer struct {
 	behind   bool // wants everything
 }
 
-func newHub(b server.Backend, log *slog.Logger) *hub {
-	return &hub{backend: b, log: log, viewers: make(map[*viewer]bool)}
+func newHub(b server.Backend, r *readers.Readers, log *slog.Logger) *hub {
+	return &hub{backend: b, readers: r, log: log, viewers: make(map[*viewer]bool)}
 }
 
-// ServeHTTP streams messages (text/event-stream) until the client goes away: world,
+// ServeHTTP streams messages (text/event-stream) until the client goes away: topology,
 // counts and event, as JSON.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v := &viewer{messages: make(chan []byte, maxWaiting), behind: true}
-	if !h.add(v) {
-		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d pages are open already: close one", maxViewers))
+	release, err := h.readers.Take(readers.From(r.Context()), readers.Streams, 1)
+	if err != nil {
+		refuse(w, api.Status(err), err.Error())
 		return
 	}
+	defer release()
+	if r.Method == http.MethodHead {
+		return // it would go on for nobody
+	}
+	v := &viewer{messages: make(chan []byte, maxWaiting), behind: true}
+	h.add(v)
 	defer h.remove(v)
 	c := http.NewResponseController(w)
 	c.SetReadDeadline(time.Time{}) // ReadTimeout would end the stream
@@ -133,18 +139,14 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *hub) add(v *viewer) bool {
+func (h *hub) add(v *viewer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.viewers) >= maxViewers {
-		return false
-	}
 	h.viewers[v] = true
 	if !h.running {
 		h.running = true
 		go h.run()
 	}
-	return true
 }
 
 func (h *hub) remove(v *viewer) {
@@ -179,7 +181,7 @@ func (h *hub) run() {
 // read asks the daemon and tells the viewers.
 func (h *hub) read() error {
 	ctx := context.Background()
-	w := world{Ports: []portOf{}}
+	w := topology{Ports: []portOf{}}
 	var err error
 	if w.Info, err = h.backend.Info(ctx); err != nil {
 		return err
@@ -205,7 +207,9 @@ func (h *hub) read() error {
 		if err != nil {
 			return err
 		}
-		h.published.take(flows, time.Now())
+		if err := h.published.take(ctx, h.readers, flows, time.Now()); err != nil {
+			return err
+		}
 	}
 	now.Published = h.published.rates
 	for _, p := range st.Ports {
@@ -215,8 +219,8 @@ func (h *hub) read() error {
 	return h.tell(w, now)
 }
 
-func (h *hub) tell(w world, now counts) error {
-	whole, err := event("world", w)
+func (h *hub) tell(w topology, now counts) error {
+	whole, err := event("topology", w)
 	if err != nil {
 		return err
 	}
@@ -243,14 +247,18 @@ func (h *hub) tell(w world, now counts) error {
 		return err
 	}
 	update := partEvent
-	if !bytes.Equal(whole, h.world) {
+	if !bytes.Equal(whole, h.whole) {
 		update = slices.Concat(whole, fullEvent)
 	}
-	h.world = whole
+	h.whole = whole
+	var all []byte // the same for every viewer who wants everything
 	for v := range h.viewers {
 		e := update
 		if v.behind {
-			e = slices.Concat(whole, fullEvent, slices.Concat(h.events...))
+			if all == nil {
+				all = slices.Concat(whole, fullEvent, slices.Concat(h.events...))
+			}
+			e = all
 		}
 		v.tell(e)
 	}

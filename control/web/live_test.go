@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -86,11 +85,11 @@ func next[T any](t *testing.T, c <-chan message, name string) (v T) {
 func TestLiveBeginsWithEverything(t *testing.T) {
 	f := newFake(3, 0)
 	f.happen(api.Event{Seq: 7, Type: "attach", Message: "two\nlines", Container: "c1"})
-	c, leave := watch(t, newHub(f, quiet))
+	c, leave := watch(t, newHub(f, nil, quiet))
 	defer leave()
-	w := next[world](t, c, "world")
+	w := next[topology](t, c, "topology")
 	if len(w.Containers) != 3 || len(w.Networks) != 1 || len(w.Ports) != 5 || w.Info.Version != "test" {
-		t.Errorf("got world %+v", w)
+		t.Errorf("got topology %+v", w)
 	}
 	first := next[counts](t, c, "counts")
 	if !first.Full || len(first.Ports) != 5 || first.Ports["vethc2"].RxBytes == 0 {
@@ -114,7 +113,7 @@ func TestLiveBeginsWithEverything(t *testing.T) {
 // nobody does.
 func TestLiveAsksOnceForAll(t *testing.T) {
 	f := newFake(1, 0)
-	h := newHub(f, quiet)
+	h := newHub(f, nil, quiet)
 	a, leaveA := watch(t, h)
 	b, leaveB := watch(t, h)
 	next[counts](t, a, "counts")
@@ -154,7 +153,7 @@ func TestLiveAsksOnceForAll(t *testing.T) {
 
 // A viewer that takes nothing costs no memory and misses nothing.
 func TestLiveSlowViewer(t *testing.T) {
-	h := newHub(newFake(2, 0), quiet)
+	h := newHub(newFake(2, 0), nil, quiet)
 	v := &viewer{messages: make(chan []byte, 2), behind: true}
 	h.viewers[v] = true
 	for range 10 {
@@ -170,32 +169,15 @@ func TestLiveSlowViewer(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-v.messages
-	if got := string(<-v.messages); !strings.HasPrefix(got, "event: world\n") || !strings.Contains(got, `"full":true`) || v.behind {
+	if got := string(<-v.messages); !strings.HasPrefix(got, "event: topology\n") || !strings.Contains(got, `"full":true`) || v.behind {
 		t.Errorf("after it fell behind it got %.60q", got)
-	}
-}
-
-func TestLiveIsBounded(t *testing.T) {
-	h := newHub(newFake(0, 0), quiet)
-	for range maxViewers {
-		if !h.add(&viewer{messages: make(chan []byte, 1)}) {
-			t.Fatal("refused too early")
-		}
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/page/live", nil))
-	if w.Code != http.StatusServiceUnavailable {
-		t.Errorf("one viewer more: status %d", w.Code)
-	}
-	for v := range h.viewers {
-		h.remove(v)
 	}
 }
 
 func BenchmarkLive(b *testing.B) {
 	for _, n := range []int{10, 500} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			h := newHub(newFake(n, 0), quiet)
+			h := newHub(newFake(n, 0), nil, quiet)
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := h.read(); err != nil {

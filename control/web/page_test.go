@@ -33,7 +33,9 @@ func TestPage(t *testing.T) {
 	serve(t, ns, "10.88.0.2:80")
 	r.attach("api")
 	traffic(t, r, r.attach("db"))
-	pageTests(t, r, openTab(t, r.world.Host))
+	b := openTab(t, r.world.Host)
+	b.failing = r.goroutines
+	pageTests(t, r, b)
 }
 
 var views = []string{"map", "flows", "nat", "macs", "why", "events", "capture"}
@@ -41,7 +43,7 @@ var views = []string{"map", "flows", "nat", "macs", "why", "events", "capture"}
 func pageTests(t *testing.T, r *rig, b *tab) {
 	t.Run("loads", func(t *testing.T) {
 		b.t = t
-		b.open("http://" + pageAt + "/")
+		b.open(r.page().Link())
 		b.until("document.querySelectorAll('.row:not(.host)').length === 3")
 		b.until("document.querySelector('#state').dataset.state === 'live'")
 		names := b.texts(".row:not(.host) .row-name")
@@ -184,7 +186,7 @@ func pageTests(t *testing.T, r *rig, b *tab) {
 		if paint() != light {
 			t.Error("the choice was forgotten")
 		}
-		js[bool](b, "(localStorage.clear(), true)")
+		js[bool](b, "(localStorage.removeItem('theme'), true)")
 	})
 	t.Run("phone", func(t *testing.T) {
 		b.t = t
@@ -233,7 +235,7 @@ func otherSite(t *testing.T, r *rig, b *tab) {
 		"fetch":         `fetch('http://127.0.0.1:9595/v1/info').then((r) => 'status ' + r.status, () => 'refused')`,
 		"opaque fetch":  `fetch('http://127.0.0.1:9595/v1/info', {mode: 'no-cors'}).then((r) => 'type ' + r.type, () => 'refused')`,
 		"event stream":  `new Promise((done) => { const s = new EventSource('http://127.0.0.1:9595/page/live'); s.onmessage = s.onopen = () => done('open'); s.onerror = () => { s.close(); done('refused'); }; })`,
-		"script":        `new Promise((done) => { const s = document.createElement('script'); s.src = 'http://127.0.0.1:9595/js/theme.js'; s.onload = () => done('loaded'); s.onerror = () => done('refused'); document.head.append(s); })`,
+		"script":        `new Promise((done) => { const s = document.createElement('script'); s.src = 'http://127.0.0.1:9595/js/ask.js'; s.onload = () => done('loaded'); s.onerror = () => done('refused'); document.head.append(s); })`,
 		"frame":         `new Promise((done) => { const f = document.createElement('iframe'); f.src = 'http://127.0.0.1:9595/'; f.onload = () => { try { done(f.contentDocument ? 'read' : 'refused'); } catch { done('refused'); } }; document.body.append(f); })`,
 		"changing POST": `fetch('http://127.0.0.1:9595/v1/nat/flush', {method: 'POST', mode: 'no-cors', body: '{}'}).then((r) => 'type ' + r.type, () => 'refused')`,
 	} {
@@ -329,31 +331,4 @@ func traffic(t *testing.T, r *rig, from *netlab.NS) {
 		}
 	}()
 	t.Cleanup(func() { close(stop); <-done; c.Close() })
-}
-
-// With a token a browser is asked for it once, and the address keeps no trace of it.
-func TestPageWithAToken(t *testing.T) {
-	ns := labtest.New(t, "host")
-	l, err := ns.Listen("tcp", pageAt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := web.New(web.HandlerOf(web.NewFake(2, 3), web.Token), quiet)
-	go srv.Serve(l)
-	defer srv.Close()
-	b := openTab(t, ns)
-	b.open("http://" + pageAt + "/")
-	if got := js[string](b, "document.body.textContent"); !strings.Contains(got, "--http-token-file") {
-		t.Errorf("without a token the page says %q", got)
-	}
-	b.typed("input", "not the token"+kb.Enter)
-	b.until("document.body.textContent.includes('This is not the token.')")
-	b.typed("input", web.Token+kb.Enter)
-	b.until("document.querySelectorAll('.row:not(.host)').length === 2")
-	b.until("document.querySelector('#state').dataset.state === 'live'")
-	if got := js[string](b, "location.href + ' ' + document.cookie"); got != "http://"+pageAt+"/ " {
-		t.Errorf("the address and what scripts see of cookies: %q", got)
-	}
-	b.open("http://" + pageAt + "/#flows")
-	b.until("document.querySelectorAll('#v-flows tbody tr').length === 3")
 }

@@ -4,15 +4,17 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
+	"iter"
 	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/server"
 )
 
@@ -20,8 +22,14 @@ const (
 	// maxRows is how many rows one answer has. A table of 100,000 flows is searched
 	// and sorted here; a browser that got all of it would stand still.
 	maxRows = 500
-	// fresh is how long a table that was read serves every viewer.
+	// maxSorted is how far from its beginning a sorted table is shown.
+	maxSorted = 10_000
+	// fresh is how long an answer serves every viewer who asks the same.
 	fresh = 900 * time.Millisecond
+	// maxAnswers is how many answers are kept for that.
+	maxAnswers = 16
+	// rowBytes is the memory of a row that is sorted, in bytes.
+	rowBytes = 1024
 )
 
 // page is a part of a table.
@@ -33,14 +41,17 @@ type page struct {
 
 // tables answers GET /page/table/NAME?q=WORDS&sort=FIELD&desc=1&offset=N&limit=N.
 // A row matches when each of the words is in one of its texts or numbers.
-type tables map[string]func(context.Context, query) (page, error)
+type tables struct {
+	readers *readers.Readers
+	read    map[string]func(context.Context, query) (page, error)
+}
 
-func newTables(b server.Backend) tables {
-	return tables{
-		"flows": tableOf(func(ctx context.Context) ([]api.Flow, error) { return b.Flows(ctx, api.FlowQuery{}) }),
-		"fdb":   tableOf[api.FDBEntry](b.FDB),
-		"nat":   tableOf(func(ctx context.Context) ([]api.NATEntry, error) { return b.NAT(ctx, api.NATQuery{}) }),
-	}
+func newTables(b server.Backend, r *readers.Readers) *tables {
+	return &tables{r, map[string]func(context.Context, query) (page, error){
+		"flows": tableOf(r, func(ctx context.Context) (server.Rows[api.Flow], error) { return b.Flows(ctx, api.FlowQuery{}) }),
+		"fdb":   tableOf[api.FDBEntry](r, b.FDB),
+		"nat":   tableOf(r, func(ctx context.Context) (server.Rows[api.NATEntry], error) { return b.NAT(ctx, api.NATQuery{}) }),
+	}}
 }
 
 type query struct {
@@ -69,14 +80,34 @@ func parseQuery(r *http.Request) query {
 	return q
 }
 
+// kept is how many rows from the first on have to be known for an answer.
+func (q *query) kept() int {
+	if q.offset >= maxSorted {
+		return 0
+	}
+	return q.offset + q.limit
+}
+
 // ServeHTTP implements http.Handler.
-func (t tables) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	read := t[r.PathValue("table")]
+func (t *tables) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	read := t.read[r.PathValue("table")]
 	if read == nil {
 		refuse(w, http.StatusNotFound, "there is no table "+strconv.Quote(r.PathValue("table")))
 		return
 	}
-	p, err := read(r.Context(), parseQuery(r))
+	q, who := parseQuery(r), readers.From(r.Context())
+	for kind, n := range map[readers.Kind]int{readers.Answers: 1, readers.Rows: 2 * q.kept() * rowBytes} {
+		release, err := t.readers.Take(who, kind, n)
+		if err != nil {
+			refuse(w, api.Status(err), err.Error())
+			return
+		}
+		defer release()
+	}
+	if r.Method == http.MethodHead {
+		return // it would be looked for for nobody
+	}
+	p, err := read(r.Context(), q)
 	if err != nil {
 		refuse(w, api.Status(err), err.Error())
 		return
@@ -85,27 +116,41 @@ func (t tables) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(p) // a client that has gone away is no concern
 }
 
-// tableOf reads rows at most once in fresh.
-func tableOf[T any](read func(context.Context) ([]T, error)) func(context.Context, query) (page, error) {
-	var (
-		mu   sync.Mutex
-		rows []T // replaced, never changed
+// tableOf answers queries of a table, which is read piece by piece for each: those who ask the
+// same at the same time get the same answer.
+func tableOf[T any](r *readers.Readers, read func(context.Context) (server.Rows[T], error)) func(context.Context, query) (page, error) {
+	type answer struct {
+		page page
 		at   time.Time
+	}
+	var (
+		turn    readers.Turns // who has it may use answers
+		answers = make(map[string]answer)
 	)
 	fields := fieldsOf[T]()
 	return func(ctx context.Context, q query) (page, error) {
-		mu.Lock()
-		if time.Since(at) > fresh {
-			r, err := read(ctx)
-			if err != nil {
-				mu.Unlock()
-				return page{}, err
-			}
-			rows, at = r, time.Now()
+		if err := turn.Begin(ctx); err != nil {
+			return page{}, err
 		}
-		list := rows
-		mu.Unlock()
-		return selectRows(list, fields, q), nil
+		defer turn.End()
+		for k, a := range answers {
+			if time.Since(a.at) > fresh {
+				delete(answers, k)
+			}
+		}
+		key := fmt.Sprintf("%q %q %t %d %d", q.words, q.sort, q.desc, q.offset, q.limit)
+		if a, ok := answers[key]; ok {
+			return a.page, nil
+		}
+		rows, err := read(ctx)
+		if err != nil {
+			return page{}, err
+		}
+		p, err := selectRows(ctx, r, rows, fields, q)
+		if err == nil && len(answers) < maxAnswers {
+			answers[key] = answer{p, time.Now()}
+		}
+		return p, err
 	}
 }
 
@@ -127,31 +172,63 @@ func fieldsOf[T any]() (list []field) {
 	return list
 }
 
-func selectRows[T any](rows []T, fields []field, q query) page {
-	p := page{Total: len(rows)}
-	found := make([]int, 0, min(len(rows), 1024))
-	for i := range rows {
-		if matches(reflect.ValueOf(&rows[i]).Elem(), fields, q.words) {
-			found = append(found, i)
-		}
+// selectRows reads a table once, and keeps of it at any time twice the rows that are needed
+// to know those asked for.
+func selectRows[T any](ctx context.Context, r *readers.Readers, rows server.Rows[T], fields []field, q query) (page, error) {
+	var p page
+	type match struct {
+		row T
+		n   int
 	}
-	p.Matched = len(found)
+	order := func(a, b match) int { return cmp.Compare(a.n, b.n) }
 	if i := slices.IndexFunc(fields, func(f field) bool { return f.name == q.sort }); i >= 0 {
 		at := fields[i].index
-		slices.SortStableFunc(found, func(a, b int) int {
-			n := compare(reflect.ValueOf(&rows[a]).Elem().Field(at), reflect.ValueOf(&rows[b]).Elem().Field(at))
+		order = func(a, b match) int {
+			n := compare(reflect.ValueOf(&a.row).Elem().Field(at), reflect.ValueOf(&b.row).Elem().Field(at))
 			if q.desc {
-				return -n
+				n = -n
 			}
-			return n
-		})
+			return cmp.Or(n, cmp.Compare(a.n, b.n))
+		}
+	}
+	keep := q.kept()
+	var found []match
+	cut := func() {
+		slices.SortFunc(found, order)
+		found = found[:min(keep, len(found))]
+	}
+	next, stop := iter.Pull(rows)
+	defer stop()
+	for more := true; more; {
+		if err := r.Work(ctx, func() {
+			var piece []T
+			piece, more = next()
+			for i := range piece {
+				p.Total++
+				if !matches(reflect.ValueOf(&piece[i]).Elem(), fields, q.words) {
+					continue
+				}
+				p.Matched++
+				if found = append(found, match{piece[i], p.Total}); len(found) >= 2*keep {
+					cut()
+				}
+			}
+			if !more {
+				cut()
+			}
+		}); err != nil {
+			return p, err
+		}
+	}
+	if q.offset >= maxSorted && p.Matched > q.offset {
+		return p, fmt.Errorf("%w: row %d of %d: a table is shown up to row %d: search for words, or sort it the other way round", api.ErrInvalid, q.offset, p.Matched, maxSorted)
 	}
 	out := []T{}
-	for _, i := range found[min(q.offset, len(found)):min(q.offset+q.limit, len(found))] {
-		out = append(out, rows[i])
+	for _, m := range found[min(q.offset, len(found)):] {
+		out = append(out, m.row)
 	}
 	p.Rows = out
-	return p
+	return p, nil
 }
 
 func matches(row reflect.Value, fields []field, words []string) bool {

@@ -6,9 +6,11 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/server"
 )
 
 func fetchTable(t *testing.T, b *fake, query string) (total, matched int, rows []api.Flow) {
@@ -45,10 +47,15 @@ func TestTableIsSearchedAndCut(t *testing.T) {
 	if _, _, rows = fetchTable(t, f, "limit=99999"); len(rows) != maxRows {
 		t.Errorf("%d rows, want %d at most", len(rows), maxRows)
 	}
-	if _, _, rows = fetchTable(t, f, "offset=99999&limit=10&sort=rate"); len(rows) != 1 || rows[0].Rate != 99_999 {
-		t.Errorf("the last part: %+v", rows)
+	if _, _, rows = fetchTable(t, f, "offset=9999&limit=10&sort=rate"); len(rows) != 10 || rows[9].Rate != 10_008 {
+		t.Errorf("the last part that is shown: %+v", rows)
 	}
-	for _, q := range []string{"offset=-1", "offset=x", "offset=999999999999999999999", "sort=nosuch", "limit=-3", "offset=1073741824"} {
+	for _, q := range []string{"offset=10000", "offset=99999&sort=rate"} {
+		if w := ask(handlerOf(f, ""), "GET", "/page/table/flows?"+q, loop); w.Code != 400 || !strings.Contains(w.Body.String(), "search for words") {
+			t.Errorf("%s: status %d, %s", q, w.Code, w.Body)
+		}
+	}
+	for _, q := range []string{"offset=-1", "offset=x", "sort=nosuch", "limit=-3", "offset=1073741824&q=c7+203.0.113.17:443"} {
 		fetchTable(t, f, q)
 	}
 	if w := ask(handlerOf(f, ""), "GET", "/page/table/nosuch", loop); w.Code != 404 {
@@ -62,7 +69,7 @@ type counting struct {
 	reads *int
 }
 
-func (c *counting) Flows(ctx context.Context, q api.FlowQuery) ([]api.Flow, error) {
+func (c *counting) Flows(ctx context.Context, q api.FlowQuery) (server.Rows[api.Flow], error) {
 	*c.reads++
 	return c.fake.Flows(ctx, q)
 }
@@ -71,7 +78,7 @@ func TestTablesAreReadOnceForMany(t *testing.T) {
 	reads := 0
 	f := newFake(1, 1)
 	b := &counting{fake: f, reads: &reads}
-	ts := newTables(b)
+	ts := newTables(b, nil)
 	for range 20 {
 		r := httptest.NewRequest("GET", "/page/table/flows", nil)
 		r.SetPathValue("table", "flows")
@@ -93,10 +100,11 @@ func TestNaturally(t *testing.T) {
 }
 
 func BenchmarkTable(b *testing.B) {
-	rows, err := newFake(500, 100_000).Flows(b.Context(), api.FlowQuery{})
+	all, err := newFake(500, 100_000).Flows(b.Context(), api.FlowQuery{})
 	if err != nil {
 		b.Fatal(err)
 	}
+	rows := rowsOf(slices.Concat(slices.Collect(all)...))
 	fields := fieldsOf[api.Flow]()
 	for name, q := range map[string]query{
 		"all":    {sort: "rate", desc: true, limit: 100},
@@ -104,7 +112,9 @@ func BenchmarkTable(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				selectRows(rows, fields, q)
+				if _, err := selectRows(b.Context(), nil, rows, fields, q); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/server"
 )
 
@@ -14,10 +15,20 @@ type Config struct {
 	// API answers the paths of readable; it is the handler of the unix socket.
 	API     http.Handler
 	Metrics http.Handler
-	// Token is what a client has to show, "" when nobody has to; see ReadToken.
+	// Readers bounds what clients take, nil: nothing does.
+	Readers *readers.Readers
+	// Token is what a client has to show, "" when nobody has to; see OwnToken.
 	Token string
 	Log   *slog.Logger
 }
+
+const (
+	metricsPath = "/metrics"
+	// maxHeader is the largest head of a request in bytes. A browser sends us the
+	// cookies of every port of the host, which a published container may fill up: 180
+	// of 4 KiB are kept for a host. The page is to open still.
+	maxHeader = 1 << 20
+)
 
 // readable are the paths of the API that the page passes on, all of them GET. A
 // path that is not here does not exist on this listener, so that a new one of the
@@ -26,7 +37,7 @@ var readable = []string{
 	"/v1/info",
 	"/v1/networks", "/v1/networks/{name}",
 	"/v1/containers", "/v1/containers/{name}", "/v1/containers/{name}/ports",
-	"/v1/fdb", "/v1/nat", "/v1/stats",
+	"/v1/fdb", "/v1/nat", "/v1/stats", "/v1/shares",
 	"/v1/flows", "/v1/flows/log", "/v1/events",
 	"/v1/why", "/v1/drops",
 	"/v1/capture",
@@ -40,21 +51,21 @@ func New(h http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second, // no request has a body
 		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
-// Handler answers the page's requests, those that guard lets through.
+// Handler answers the page's requests, those that gate lets through.
 func Handler(cfg Config) http.Handler {
-	mux := http.NewServeMux()
-	assets(mux)
-	live := newHub(cfg.Backend, cfg.Log)
+	public, mux := http.NewServeMux(), http.NewServeMux()
+	assets(public)
+	live := newHub(cfg.Backend, cfg.Readers, cfg.Log)
 	mux.Handle("GET /page/live", live)
-	mux.Handle("GET /page/table/{table}", newTables(cfg.Backend))
-	mux.Handle("GET /metrics", cfg.Metrics)
+	mux.Handle("GET /page/table/{table}", newTables(cfg.Backend, cfg.Readers))
+	mux.Handle("GET "+metricsPath, cfg.Metrics)
 	for _, path := range readable {
 		mux.Handle("GET "+path, cfg.API)
 	}
-	return newGuard(cfg.Token, mux)
+	return newGate(cfg.Token, public, mux)
 }

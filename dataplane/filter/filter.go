@@ -102,6 +102,22 @@ func New(prog []bpf.Instruction) (*Program, error) {
 	return p, nil
 }
 
+// Cost is how many instructions a frame may have to pass, at most: a program leads forward
+// only. That of nil is 0.
+func (p *Program) Cost() int {
+	if p == nil {
+		return 0
+	}
+	most := make([]int, len(p.code)) // from there on
+	for i := len(p.code) - 1; i >= 0; i-- {
+		in := &p.code[i]
+		if most[i] = 1; in.op != retConst && in.op != retA {
+			most[i] += max(most[in.yes], most[in.no])
+		}
+	}
+	return most[0]
+}
+
 // outgoing is PACKET_OUTGOING of linux/if_packet.h.
 const outgoing = 4
 

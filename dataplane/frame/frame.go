@@ -13,6 +13,11 @@ type PortID uint16
 // NoPort is no port.
 const NoPort PortID = 0xffff
 
+// NetworkID names a network (a broadcast domain) inside one switch. It keys FDB
+// entries, which outlive snapshots: an ID is not given to another network
+// while the switch runs. 0 is no network.
+type NetworkID uint16
+
 // Headroom is the number of bytes that every Frame keeps free in front of the
 // Ethernet header: a virtio_net_hdr, written by a port when it sends.
 const Headroom = VnetHdrLen
@@ -46,7 +51,53 @@ func (f *Frame) Len() int { return len(f.Buf) - Headroom }
 type Batch struct {
 	Frames [BatchSize]Frame
 	N      int
+	left   int64 // ns of cost that frames may be taken for
+	took   bool
+	more   bool
+
+	refused int64 // ns of cost of frames that were taken and are not in Frames
 }
+
+// Unlimited is a limit that no batch reaches.
+const Unlimited int64 = 1 << 62
+
+// Begin empties the batch. The frames that are taken may cost limit, in the nanoseconds of
+// TakeCost and SendCost.
+func (b *Batch) Begin(limit int64) {
+	b.N, b.left, b.took, b.more, b.refused = 0, limit, false, false, 0
+}
+
+// Full reports whether no more frames may be taken.
+func (b *Batch) Full() bool { return b.N == BatchSize || b.left <= 0 }
+
+// More reports whether there may be frames for which the batch had no room.
+func (b *Batch) More() bool { return b.more || b.Full() }
+
+// Take counts a frame of n bytes, as if it went out by one port, and reports whether there
+// is room for it: the first one has room, whatever it costs. vnet is its virtio_net_hdr,
+// nil when there is none.
+func (b *Batch) Take(n int, vnet []byte) bool {
+	cost := costOf(n, vnet)
+	if b.took && cost > b.left {
+		b.more = true
+		return false
+	}
+	b.left -= cost
+	b.took = true
+	return true
+}
+
+// Charge is Take for a frame that cannot be left where it was.
+func (b *Batch) Charge(n int, vnet []byte) {
+	b.left -= costOf(n, vnet)
+	b.took = true
+}
+
+// Refuse notes that a frame which was taken, n bytes of it, is dropped by the port.
+func (b *Batch) Refuse(n int) { b.refused += TakeCost(n) }
+
+// Refused is what the frames have cost that the port has dropped, in ns.
+func (b *Batch) Refused() int64 { return b.refused }
 
 // Next returns the next free frame of the batch with Offload cleared, or nil
 // when the batch is full. The caller sets Buf and In.

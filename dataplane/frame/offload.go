@@ -76,17 +76,20 @@ func DecodeVnetHdr(h []byte, frameLen int) (o Offload, ok bool) {
 		return o, o.GSOType == GSONone
 	case GSOTCPv4, GSOTCPv6:
 		// Segmentation needs a checksum to fill in and a size to cut at.
-		return o, o.GSOSize >= minTCPSegment && o.Csum == CsumPartial
+		return o, o.GSOSize >= minTCPSegment && o.Csum == CsumPartial && int(o.GSOSize)*maxTCPSegments >= frameLen-int(o.CsumStart)-20
 	case GSOUDPL4, GSOUDP:
 		return o, o.Csum == CsumPartial && int(o.GSOSize)*maxUDPSegments >= frameLen-int(o.CsumStart)-8
 	}
 	return o, false
 }
 
-// What the kernel bounds segments by: TCP_MIN_GSO_SIZE (net/tcp.h) and
-// UDP_MAX_SEGMENTS (linux/udp.h). Beyond, one frame would become thousands.
+// What segments are bounded by: TCP_MIN_GSO_SIZE (net/tcp.h), UDP_MAX_SEGMENTS
+// (linux/udp.h), and for TCP a fraction of a turn. The kernel would cut one frame into
+// 8,000 segments, three milliseconds of work. The least path MTU that Linux believes in is
+// 552 (net.ipv4.route.min_pmtu): 64 KiB are 132 segments of it, less what TCP's options take.
 const (
 	minTCPSegment  = 8
+	maxTCPSegments = 136
 	maxUDPSegments = 128
 )
 

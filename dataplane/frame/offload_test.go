@@ -72,6 +72,27 @@ func TestC43HostileVnetHeader(t *testing.T) {
 	}
 }
 
+// One frame must not become thousands: the sender would keep the switch busy for
+// milliseconds.
+func TestC43TinySegmentsOfLargeFrames(t *testing.T) {
+	const l4 = header.EthernetLen + 20
+	for _, tc := range []struct {
+		gso    uint8
+		size   uint16
+		length int
+		ok     bool
+	}{
+		{1, 8, 60_000, false}, {4, 8, 60_000, false}, {1 | 0x80, 8, 60_000, false}, {1, 1, 60_000, false},
+		{1, 100, 65_000, false}, {1, 128, 65_549, false}, {1, 500, 65_549, true}, {4, 500, 65_549, true}, {1, 536, 65_549, true},
+		{1, 8, l4 + 20 + 8*136, true}, {1, 8, l4 + 20 + 8*136 + 1, false},
+		{5, 1, l4 + 8 + 128, true}, {5, 1, l4 + 8 + 129, false}, {5, 400, 60_000, false}, {3, 8, 60_000, false},
+	} {
+		if _, ok := frame.DecodeVnetHdr(vnet(1, tc.gso, 0, tc.size, l4, 16), tc.length); ok != tc.ok {
+			t.Errorf("gso type %d of %d bytes, %d long: accepted is %v, want %v", tc.gso, tc.size, tc.length, ok, tc.ok)
+		}
+	}
+}
+
 // FuzzVnetHeader: what is accepted survives encoding, and finishing its checksum
 // leaves every header as the switch saw it.
 func FuzzVnetHeader(f *testing.F) {

@@ -118,9 +118,9 @@ func TestParseTruncated(t *testing.T) {
 	}
 }
 
-// TestParseMalformed holds rows C-30, C-36, F-32 and N-89 of the corpus of
+// TestF32F33ParseMalformed holds rows C-30, C-36, F-32 and N-89 of the corpus of
 // malformed frames, one byte away from a good one each.
-func TestParseMalformed(t *testing.T) {
+func TestF32F33ParseMalformed(t *testing.T) {
 	type edit func(b []byte) []byte
 	set := func(at int, v ...byte) edit {
 		return func(b []byte) []byte { copy(b[at:], v); return b }

@@ -13,10 +13,16 @@ type Segment struct {
 	Scale int8
 }
 
+// Flags of a TCP header (RFC 9293 section 3.1), as in Segment.Flags and
+// Layers.TCPFlags.
 const (
-	tcpFIN = 1 << 0
-	tcpSYN = 1 << 1
+	TCPFIN = 1 << 0
+	TCPSYN = 1 << 1
+	TCPRST = 1 << 2
+	TCPACK = 1 << 4
+)
 
+const (
 	tcpOptEnd, tcpOptNop, tcpOptMSS, tcpOptScale = 0, 1, 2, 3
 
 	maxScale = 14 // RFC 7323, 2.3
@@ -31,10 +37,10 @@ func ReadSegment(b []byte, l *Layers) Segment {
 		Seq: be.Uint32(h[4:]), Ack: be.Uint32(h[8:]), Window: be.Uint16(h[14:]), Flags: h[13],
 		Len: l.End - uint32(l.L4) - size, Scale: -1,
 	}
-	if s.Flags&tcpFIN != 0 {
+	if s.Flags&TCPFIN != 0 {
 		s.Len++
 	}
-	if s.Flags&tcpSYN != 0 {
+	if s.Flags&TCPSYN != 0 {
 		s.Len++
 		if at := tcpOption(h[:size], tcpOptScale, 3); at > 0 {
 			s.Scale = int8(min(h[at+2], maxScale))

@@ -46,7 +46,7 @@ func (m *mirror) super() *mirror {
 // receive takes what was sent. It returns the number of frames.
 func (m *mirror) receive(t testing.TB) int {
 	for range 1000 {
-		m.b.N = 0
+		m.b.Begin(frame.Unlimited)
 		m.a.Reset()
 		if err := m.far.Receive(&m.b, m.a); err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestNoAllocs(t *testing.T) {
 			}
 			// The last ones may be under way still.
 			idle := func() {
-				m.b.N = 0
+				m.b.Begin(frame.Unlimited)
 				m.a.Reset()
 				must(t, far.Receive(&m.b, m.a))
 				far.Release()
@@ -189,6 +189,7 @@ func BenchmarkIdle(b *testing.B) {
 		})
 		b.Run(c.name+"/receive", func(b *testing.B) {
 			batch, a := new(frame.Batch), port.NewArena()
+			batch.Begin(frame.Unlimited)
 			for b.Loop() {
 				must(b, c.p.Receive(batch, a))
 			}
@@ -205,8 +206,8 @@ func BenchmarkOpen(b *testing.B) {
 	defer pool.Close()
 	for _, c := range []struct {
 		name string
-		open func(port.PacketConfig) (*port.Packet, error)
-	}{{"alone", port.OpenPacket}, {"pool", pool.Open}} {
+		open func(port.PacketConfig) (*port.Socket, error)
+	}{{"alone", port.OpenSocket}, {"pool", pool.Open}} {
 		b.Run(c.name, func(b *testing.B) {
 			var opening, closing time.Duration
 			for b.Loop() {

@@ -133,7 +133,7 @@ func collect(t testing.TB, p port.Port, n int) [][]byte {
 	var got [][]byte
 	b, a := new(frame.Batch), port.NewArena()
 	for len(got) < n {
-		b.N = 0
+		b.Begin(frame.Unlimited)
 		a.Reset()
 		must(t, p.Receive(b, a))
 		for i := range b.N {
@@ -193,9 +193,9 @@ func (f *forwarder) loop() {
 	b, a, tx := new(frame.Batch), port.NewArena(), port.NewTx()
 	out := make([]*frame.Frame, 0, frame.BatchSize)
 	for !f.stop.Load() {
-		keys, _ := f.poller.Wait(true)
+		keys, _ := f.poller.Wait(true, false)
 		for _, k := range keys {
-			b.N = 0
+			b.Begin(frame.Unlimited)
 			a.Reset()
 			err := f.ports[k].Receive(b, a)
 			if err == nil && b.N == 0 {

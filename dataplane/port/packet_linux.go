@@ -1,45 +1,18 @@
 package port
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
-
-const (
-	// defaultSlots is a compromise: the pages of a mapped ring count as resident,
-	// so that 100 ports hold 50 MiB.
-	defaultSlots = 256
-
-	// socketBuffer bounds the large frames that wait in either direction; the
-	// kernel doubles it for its own overhead.
-	socketBuffer = 8 << 20
-)
-
-// PacketConfig says what OpenPacket opens.
-type PacketConfig struct {
-	Ifindex int    // of a device in the caller's network namespace
-	Name    string // for messages
-
-	// Slots is the number of 2 KiB ring slots, rounded up to a power of two from
-	// 32. 0 means 256. A slot holds any frame of an MTU of 1500.
-	Slots int
-
-	// FilterFD is a BPF program of type socket filter that says which frames the
-	// port sees, by returning all ones or zero. It may be closed after OpenPacket.
-	// 0 or less: no filter, the port sees all.
-	FilterFD int
-
-	// Account, unless nil, is kept for the filter.
-	Account *Account
-}
 
 // Packet is an AF_PACKET socket on one device. It takes frames as the device
 // receives them, beside the host's stack. Offloads of the device stay on: frames
@@ -48,10 +21,10 @@ type PacketConfig struct {
 // segmentation offload; PACKET_QDISC_BYPASS would drop such frames
 // (__dev_direct_xmit) and gained nothing on a veth.
 type Packet struct {
-	name    string
-	fd      int
-	ring    ring
-	account *Account // nil: nobody looks
+	name  string
+	fd    int
+	ring  ring
+	tally *flowmap.Tally // nil: nobody looks
 
 	invalid   atomic.Uint64
 	truncated atomic.Uint64 // the receive buffer had no room for a large frame
@@ -62,76 +35,59 @@ type Packet struct {
 
 var _ Port = (*Packet)(nil)
 
-// OpenPacket opens a port on a device, which may be down as yet.
+// OpenPacket opens a socket and its port at once, for who is on both sides of the door.
 func OpenPacket(cfg PacketConfig) (*Packet, error) {
-	p, err := prepare(cfg.Slots)
+	k, err := OpenSocket(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("port %s: %w", cfg.Name, err)
+		return nil, err
 	}
-	if err := p.bind(cfg); err != nil {
-		return nil, errors.Join(err, p.Close())
+	p, err := openPacket(k.Descriptor())
+	return p, errors.Join(err, k.Close())
+}
+
+// openPacket makes a port of a socket that has its ring and is bound.
+func openPacket(d Descriptor) (*Packet, error) {
+	fd, err := duplicate(d.FD)
+	if err != nil {
+		return nil, fmt.Errorf("port %s: %w", d.Name, err)
+	}
+	p := &Packet{name: d.Name, fd: fd, tally: d.Tally}
+	err = p.ring.open(fd, d.Slots)
+	if err == nil && d.Retaken {
+		err = p.begin()
+	}
+	switch {
+	case err != nil:
+	case d.Filter > 0:
+		err = attachFilter(fd, d.Filter)
+	case d.Retaken: // it is deaf
+		err = os.NewSyscallError("SO_DETACH_FILTER", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("port %s: %w", d.Name, err), p.Close())
 	}
 	return p, nil
 }
 
-// prepare makes a socket with a ring that is bound to no device.
-func prepare(slots int) (*Packet, error) {
-	// With protocol 0 the socket hears nothing before it is bound: neither other
-	// devices' frames nor any the filter has not seen.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if errors.Is(err, unix.EPERM) {
-		return nil, fmt.Errorf("packet socket: %w: needs CAP_NET_RAW", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("packet socket: %w", err)
-	}
-	p := &Packet{fd: fd}
-	if err := p.setup(cmp.Or(slots, defaultSlots)); err != nil {
-		return nil, errors.Join(err, p.Close())
-	}
-	return p, nil
-}
-
-func (p *Packet) setup(slots int) error {
-	for _, o := range []struct {
-		name       string
-		opt, value int
-	}{
-		{"PACKET_VNET_HDR", unix.PACKET_VNET_HDR, 1},
-		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1},
-		{"PACKET_VERSION", unix.PACKET_VERSION, unix.TPACKET_V2},
-		{"PACKET_RESERVE", unix.PACKET_RESERVE, ringReserve},
-		{"PACKET_COPY_THRESH", unix.PACKET_COPY_THRESH, 1},
-	} {
-		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, o.opt, o.value); err != nil {
-			return fmt.Errorf("set %s: %w", o.name, err)
+// begin forgets what a process before has not read. The socket is deaf.
+func (p *Packet) begin() error {
+	p.ring.forget()
+	var head [frame.Headroom]byte // less is refused
+	for {
+		// Large frames. An error that is pending comes once in place of a message.
+		if _, err := unix.Read(p.fd, head[:]); errors.Is(err, unix.EAGAIN) {
+			break
+		} else if err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("empty the receive queue: %w", err)
 		}
 	}
-	// Without CAP_NET_ADMIN in the first user namespace the limits of
-	// net.core.{r,w}mem_max hold.
-	for _, o := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
-		if unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, o[0], socketBuffer) == nil {
-			continue
-		}
-		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, o[1], socketBuffer); err != nil {
-			return fmt.Errorf("set socket buffer: %w", err)
-		}
+	if _, err := unix.GetsockoptTpacketStats(p.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err != nil {
+		return fmt.Errorf("PACKET_STATISTICS: %w", err)
 	}
-	return p.ring.open(p.fd, slots)
-}
-
-// bind starts reception from a device.
-func (p *Packet) bind(cfg PacketConfig) error {
-	p.name, p.account = cfg.Name, cfg.Account
-	if cfg.FilterFD > 0 {
-		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, cfg.FilterFD); err != nil {
-			return fmt.Errorf("port %s: attach filter: %w", p.name, err)
-		}
-	}
-	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in network order
-	err := unix.Bind(p.fd, &unix.SockaddrLinklayer{Protocol: all & 0xffff, Ifindex: cfg.Ifindex})
-	if err != nil {
-		return fmt.Errorf("port %s: bind to interface %d: %w", p.name, cfg.Ifindex, err)
+	if p.tally != nil { // nothing is under way
+		p.ring.taken, p.kernelDrops = atomic.LoadUint64(&p.tally.In), 0
+		atomic.StoreUint64(&p.tally.Lost, 0)
+		atomic.StoreUint64(&p.tally.Taken, p.ring.taken)
 	}
 	return nil
 }
@@ -207,15 +163,21 @@ func (p *Packet) KernelDrops() uint64 {
 		p.kernelDrops += uint64(st.Drops)
 	}
 	lost := p.kernelDrops
-	if p.account != nil {
-		atomic.StoreUint64(&p.account.Lost, lost)
-		lost += atomic.LoadUint64(&p.account.Drained)
+	if p.tally != nil {
+		atomic.StoreUint64(&p.tally.Lost, lost)
+		lost += atomic.LoadUint64(&p.tally.Drained)
 	}
 	return lost + p.truncated.Load()
 }
 
-// InvalidDrops implements Port.
-func (p *Packet) InvalidDrops() uint64 { return p.invalid.Load() }
+// InvalidDrops implements Port, refusals of the kernel's side to carry among them.
+func (p *Packet) InvalidDrops() uint64 {
+	n := p.invalid.Load()
+	if p.tally != nil {
+		n += atomic.LoadUint64(&p.tally.Refused)
+	}
+	return n
+}
 
 // Close implements Port. The kernel waits for up to two RCU grace periods in it,
 // some tens of milliseconds.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -317,4 +318,44 @@ func TestOpenErrorsLeakNothing(t *testing.T) {
 	if after := countFDs(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
+}
+
+// TestPoolPreparesMany: who opens many gets those that were prepared for them, and the
+// threads that waited in the kernel end.
+func TestPoolPreparesMany(t *testing.T) {
+	labtest.Need(t)
+	const many = 40
+	fds, tasks := countFDs(t), countTasks(t)
+	pool := port.NewPool(1, 0)
+	pool.Prepare(many, 32)
+	prepared := 0
+	for range many + 1 {
+		p, err := pool.Open(port.PacketConfig{Ifindex: 1, Name: "lo"})
+		must(t, err)
+		if p.Descriptor().Slots == 32 {
+			prepared++
+		}
+		must(t, p.Close())
+	}
+	if prepared != many {
+		t.Errorf("%d sockets are of the %d that were prepared", prepared, many)
+	}
+	must(t, pool.Close())
+	if after := countFDs(t); after != fds {
+		t.Errorf("%d descriptors before, %d after", fds, after)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for countTasks(t) > tasks+many/4 { // others come and go
+		if time.Now().After(deadline) {
+			t.Fatalf("%d threads before, %d after", tasks, countTasks(t))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func countTasks(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/task")
+	must(t, err)
+	return len(list)
 }

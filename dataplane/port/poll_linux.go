@@ -43,6 +43,16 @@ func (p *Poller) Add(key uint32, fd int) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
+// Mute lets Wait not report fd, which is watched as key, or report it again. An error of it
+// is always reported.
+func (p *Poller) Mute(key uint32, fd int, on bool) {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(key)}
+	if on {
+		ev.Events = 0
+	}
+	_ = unix.EpollCtl(p.epfd, unix.EPOLL_CTL_MOD, fd, &ev) // it may have been removed
+}
+
 // Remove stops watching fd. To remove one that is not watched does nothing.
 func (p *Poller) Remove(fd int) { _ = unix.EpollCtl(p.epfd, unix.EPOLL_CTL_DEL, fd, nil) }
 
@@ -52,12 +62,16 @@ func (p *Poller) Wake() {
 }
 
 // Wait returns the keys that are readable, borrowed until the next Wait, and
-// whether Wake was called. It sleeps until there are some, or not at all.
-func (p *Poller) Wait(sleep bool) (keys []uint32, woken bool) {
+// whether Wake was called. It sleeps until there are some, a millisecond at most if that is
+// short, or not at all.
+func (p *Poller) Wait(sleep, short bool) (keys []uint32, woken bool) {
 	n := 0
-	if sleep {
-		n, _ = unix.EpollWait(p.epfd, p.events[:], -1) // EINTR: nothing ready
-	} else {
+	switch {
+	case sleep && short:
+		n, _ = unix.EpollWait(p.epfd, p.events[:], 1) // EINTR: nothing ready
+	case sleep:
+		n, _ = unix.EpollWait(p.epfd, p.events[:], -1)
+	default:
 		// A glance blocks nobody, so the scheduler need not hear of it.
 		r, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epfd),
 			uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)

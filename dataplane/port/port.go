@@ -14,11 +14,11 @@ var ErrGone = errors.New("device is gone")
 // that owns the port; Send may be called by several workers at once, each with
 // its own Tx.
 type Port interface {
-	// Receive fills the free places of b with frames that are ready and returns
-	// at once; it sets their Buf and Offload and leaves In to the worker. Large
-	// frames lie in a. Frames are borrowed until Release or a.Reset, whichever
-	// comes first. It returns ErrGone when it happens to learn that the device is
-	// gone; a Receive that finds nothing may cost no more than a load from memory.
+	// Receive fills the free places of b with frames that are ready, until it is full, and
+	// returns at once; it charges b for each, sets Buf and Offload and leaves In to the
+	// worker. What it drops itself it tells b by Refuse. Large frames lie in a. Frames are borrowed until Release or a.Reset,
+	// whichever comes first. It returns ErrGone when it happens to learn that the device
+	// is gone; a Receive that finds nothing may cost no more than a load from memory.
 	Receive(b *frame.Batch, a *Arena) error
 
 	// Release gives the memory of all received frames back to the kernel. No

@@ -32,24 +32,86 @@ type ring struct {
 	tail  uint32 // first slot handed out, modulo 2^32
 	head  uint32 // next slot to look at
 	taken uint64 // slots given back
+	lost  lost
 }
 
-func (r *ring) open(fd, slots int) error {
-	slots = max(minSlots, 1<<bits.Len(uint(slots-1)))
-	size := slots * slotSize
+// ringSlots is the number of slots that a ring of so many gets.
+func ringSlots(slots int) int { return max(minSlots, 1<<bits.Len(uint(slots-1))) }
+
+// makeRing gives a socket a ring.
+func makeRing(fd, slots int) error {
 	req := unix.TpacketReq{
-		Block_size: blockSize, Block_nr: uint32(size / blockSize),
+		Block_size: blockSize, Block_nr: uint32(slots * slotSize / blockSize),
 		Frame_size: slotSize, Frame_nr: uint32(slots),
 	}
 	if err := unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return fmt.Errorf("receive ring of %d slots: %w", slots, err)
 	}
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return nil
+}
+
+// open maps the ring of a socket.
+func (r *ring) open(fd, slots int) error {
+	mem, err := unix.Mmap(fd, 0, slots*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map receive ring: %w", err)
 	}
 	r.mem, r.mask = mem, uint32(slots-1)
 	return nil
+}
+
+// lost is how much is known of where the kernel is, which it does not tell.
+type lost uint8
+
+const (
+	placed  lost = iota
+	unknown      // no slot is filled yet
+	guessed      // another processor may be about to fill a slot before head
+)
+
+// forget gives every slot back. The kernel writes nothing meanwhile. Where it goes on it
+// shows with its next frame.
+func (r *ring) forget() {
+	for i := range r.mask + 1 {
+		atomic.StoreUint32(&r.header(i).Status, unix.TP_STATUS_KERNEL)
+	}
+	r.lost = unknown
+}
+
+func (r *ring) filled(i uint32) bool {
+	return atomic.LoadUint32(&r.header(i).Status)&unix.TP_STATUS_USER != 0
+}
+
+// place finds the first of the slots that the kernel has filled since forget: the one
+// whose predecessor is empty or, in a full ring, the one with the oldest frame. It takes
+// two looks, a turn apart.
+func (r *ring) place() {
+	if r.lost == unknown {
+		for i := range r.mask + 1 {
+			if !r.filled(i) {
+				continue
+			}
+			begins := !r.filled(i - 1)
+			if begins || r.lost == unknown || r.older(i, r.head) {
+				r.head, r.tail, r.lost = i, i, guessed
+			}
+			if begins {
+				break
+			}
+		}
+		return
+	}
+	for r.filled(r.head-1) && r.older(r.head-1, r.head) {
+		r.head--
+	}
+	r.head &= r.mask
+	r.tail, r.lost = r.head, placed
+}
+
+// older compares the times at which two slots were filled.
+func (r *ring) older(a, b uint32) bool {
+	x, y := r.header(a), r.header(b)
+	return x.Sec < y.Sec || x.Sec == y.Sec && x.Nsec < y.Nsec
 }
 
 func (r *ring) close() error {
@@ -70,20 +132,35 @@ func (r *ring) header(i uint32) *unix.Tpacket2Hdr {
 	return (*unix.Tpacket2Hdr)(unsafe.Pointer(unsafe.SliceData(r.slot(i))))
 }
 
-// scan counts the slots that are ready, at most n of which at most maxLarge have
-// their frame on the receive queue. The load of a status orders all later reads
-// of the slot behind the kernel's writes.
-func (r *ring) scan(n, maxLarge int) (ready, large int) {
+// scan counts the slots that are ready and for which the batch has room, at most n, of
+// which at most maxLarge have their frame on the receive queue. The load of a status
+// orders all later reads of the slot after the kernel's writes.
+func (r *ring) scan(b *frame.Batch, n, maxLarge int) (ready, large int) {
+	if r.lost != placed {
+		if r.place(); r.lost != placed {
+			return 0, 0
+		}
+	}
 	n = min(n, int(r.mask)+1-int(r.head-r.tail))
-	for ready < n {
-		status := atomic.LoadUint32(&r.header(r.head + uint32(ready)).Status)
+	for ready < n && !b.Full() {
+		at := r.head + uint32(ready)
+		h := r.header(at)
+		status := atomic.LoadUint32(&h.Status)
 		if status&unix.TP_STATUS_USER == 0 {
 			break
 		}
-		if status&unix.TP_STATUS_COPY != 0 {
-			if large == maxLarge {
-				break
-			}
+		queued := status&unix.TP_STATUS_COPY != 0
+		if queued && large == maxLarge {
+			break
+		}
+		var vnet []byte
+		if i := int(h.Mac) - frame.Headroom; i >= vlanRoom && i+frame.Headroom <= slotSize {
+			vnet = r.slot(at)[i:]
+		}
+		if !b.Take(int(h.Len), vnet) {
+			break
+		}
+		if queued {
 			large++
 		}
 		ready++
@@ -96,7 +173,7 @@ func (r *ring) scan(n, maxLarge int) (ready, large int) {
 // in the order of their slots and are copied to a.
 func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 	r := &p.ring
-	ready, large := r.scan(frame.BatchSize-b.N, a.free())
+	ready, large := r.scan(b, frame.BatchSize-b.N, a.free())
 	if ready == 0 {
 		return nil
 	}
@@ -112,25 +189,30 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 		case h.Status&unix.TP_STATUS_COPY != 0:
 			if len(queue) == 0 {
 				p.truncated.Add(1)
+				b.Refuse(int(h.Snaplen))
 				continue
 			}
 			slot, at = queue[0], vlanRoom
 			queue = queue[1:]
 			if len(slot) != vlanRoom+frame.Headroom+n {
 				p.invalid.Add(1)
+				b.Refuse(len(slot))
 				continue
 			}
 		case h.Snaplen < h.Len:
 			p.truncated.Add(1)
+			b.Refuse(int(h.Snaplen))
 			continue
 		}
 		if at < vlanRoom || n < header.EthernetLen || at+frame.Headroom+n > len(slot) {
 			p.invalid.Add(1)
+			b.Refuse(n)
 			continue
 		}
 		off, ok := frame.DecodeVnetHdr(slot[at:], n)
 		if !ok {
 			p.invalid.Add(1)
+			b.Refuse(n)
 			continue
 		}
 		end := at + frame.Headroom + n
@@ -197,9 +279,9 @@ func (a *Arena) fetch(fd, n int) [][]byte {
 // Release implements Port.
 func (p *Packet) Release() {
 	r := &p.ring
-	if n := r.head - r.tail; n > 0 && p.account != nil {
+	if n := r.head - r.tail; n > 0 && p.tally != nil {
 		r.taken += uint64(n)
-		atomic.StoreUint64(&p.account.Taken, r.taken)
+		atomic.StoreUint64(&p.tally.Taken, r.taken)
 	}
 	for ; r.tail != r.head; r.tail++ {
 		atomic.StoreUint32(&r.header(r.tail).Status, unix.TP_STATUS_KERNEL)

@@ -86,6 +86,7 @@ func TestVLANTagComesBack(t *testing.T) {
 	}
 	waitRx(t, w, uint64(len(want)))
 	b := new(frame.Batch)
+	b.Begin(frame.Unlimited)
 	must(t, p.Receive(b, port.NewArena()))
 	defer p.Release()
 	if b.N != len(want) {
@@ -110,7 +111,7 @@ func tcpSegment(b []byte) {
 	copy(b[20:], []byte{0, 80, 0, 81, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0})
 }
 
-func TestRingOverflowIsCountedExactly(t *testing.T) {
+func TestF14RingOverflowIsCountedExactly(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		slots, size int

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
 
@@ -12,17 +13,17 @@ import (
 // queue, unless a queueing discipline holds it.
 const tallySettle = time.Millisecond
 
-// tally keeps the account of a queue that does not say cheaply what it lost (a TAP's:
+// tallier keeps the tally of a queue that does not say cheaply what it lost (a TAP's:
 // it is among the counters of all devices, or behind the kernel's RTNL lock). What was
 // let through and never came is lost when the queue has been empty since; and what was
 // let through beyond its size and a batch, which the worker may have in hand, is lost
 // before that. Taken is written by release, Lost by
 // settle.
-type tally struct {
-	account *Account // nil: nobody counts
-	size    uint64   // of the queue, in frames
+type tallier struct {
+	shared *flowmap.Tally // nil: nobody counts
+	size   uint64         // of the queue, in frames
 
-	taken uint64 // of the worker, as in account
+	taken uint64 // of the worker, as in the tally
 	found bool   // of the worker: Receive found the queue empty
 	empty atomic.Uint64
 
@@ -38,13 +39,13 @@ type tally struct {
 }
 
 // release is for Release: n frames are done with.
-func (t *tally) release(n int) {
-	if t.account == nil {
+func (t *tallier) release(n int) {
+	if t.shared == nil {
 		return
 	}
 	if n > 0 {
 		t.taken += uint64(n)
-		atomic.StoreUint64(&t.account.Taken, t.taken)
+		atomic.StoreUint64(&t.shared.Taken, t.taken)
 	}
 	if t.found { // after Taken: whoever sees this sees that
 		t.found = false
@@ -53,10 +54,10 @@ func (t *tally) release(n int) {
 }
 
 // settle brings Lost up to date and returns what was lost.
-func (t *tally) settle(now time.Time) uint64 {
+func (t *tallier) settle(now time.Time) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a := t.account
+	a := t.shared
 	empty := t.empty.Load()
 	done := a.Done()
 	in := atomic.LoadUint64(&a.In)

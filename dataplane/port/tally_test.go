@@ -5,13 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
 
 // tallied is a queue with the program before it and the worker behind it.
 type tallied struct {
-	tally
-	account Account
+	tallier
+	tally   flowmap.Tally
 	queue   int
 	hand    int // of the worker
 	now     time.Time
@@ -20,13 +21,13 @@ type tallied struct {
 
 func newTallied(size int) *tallied {
 	q := &tallied{now: time.Unix(1, 0)}
-	q.tally = tally{account: &q.account, size: uint64(size)}
+	q.tallier = tallier{shared: &q.tally, size: uint64(size)}
 	return q
 }
 
 func (q *tallied) let(n int) {
 	for range n {
-		q.account.In++
+		q.tally.In++
 		if q.queue == int(q.size) {
 			q.dropped++
 			continue
@@ -60,7 +61,7 @@ func (q *tallied) ask() uint64 {
 
 // under is how many of the frames that were let through are not done with, as the
 // program sees it.
-func (q *tallied) under() int64 { return int64(q.account.In - q.account.Done()) }
+func (q *tallied) under() int64 { return int64(q.tally.In - q.tally.Done()) }
 
 func TestTallyKnowsWhatTheQueueLost(t *testing.T) {
 	q := newTallied(10)
@@ -78,7 +79,7 @@ func TestTallyKnowsWhatTheQueueLost(t *testing.T) {
 		t.Errorf("empty: %d under way", q.under())
 	}
 	// A loss that leaves the queue short of full shows once it has been empty.
-	q.account.In += 3
+	q.tally.In += 3
 	q.let(2)
 	if q.ask(); q.under() != 5 {
 		t.Errorf("%d under way, want 5 as long as nobody looked", q.under())
@@ -115,7 +116,7 @@ func TestTallyNeverAhead(t *testing.T) {
 			case 0:
 				q.let(rng.IntN(80))
 			case 1:
-				q.account.In += uint64(rng.IntN(3)) // a queueing discipline had no room
+				q.tally.In += uint64(rng.IntN(3)) // a queueing discipline had no room
 			case 2:
 				q.done()
 				q.take(1 + rng.IntN(frame.BatchSize))

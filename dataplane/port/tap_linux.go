@@ -9,13 +9,12 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
-	"github.com/songgao/water"
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -25,22 +24,20 @@ type TAPConfig struct {
 	// Name of the device, 1 to 15 bytes. A device of that name that no process
 	// holds any more is taken over, with its addresses and routes.
 	Name string
-
-	// Persist keeps the device when the port is closed or the process dies.
-	Persist bool
 }
 
 // TAP is a virtual Ethernet device towards the host, open at its far end: what
 // the host sends into the device is received here. Both directions carry virtio
 // headers and frames of up to 64 KiB. The device is down and without addresses
-// when it is new; whoever owns the host's links sets it up.
+// when it is new; whoever owns the host's links sets it up. It ends with its last descriptor
+// (FD): another process that has one keeps it as it is.
 type TAP struct {
 	name    string
 	fd      int
 	uso     bool
 	invalid atomic.Uint64
-	read    int   // frames since Release
-	tally   tally // for the flow table
+	read    int     // frames since Release
+	tally   tallier // for the flow table
 
 	mu    sync.Mutex // guards stats
 	stats *os.File   // net/dev of the device's namespace
@@ -60,13 +57,23 @@ func OpenTAP(cfg TAPConfig) (*TAP, error) {
 		return nil, fmt.Errorf("tap %q: the name must have 1 to %d bytes", cfg.Name, unix.IFNAMSIZ-1)
 	}
 	t := &TAP{name: cfg.Name, fd: -1}
-	if err := t.open(cfg.Persist); err != nil {
+	if err := t.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("tap %s: %w", cfg.Name, err), t.Close())
 	}
 	return t, nil
 }
 
-func (t *TAP) open(persist bool) (err error) {
+func (t *TAP) open() (err error) {
+	// First: a device that is made and finds no descriptor free would stay for good.
+	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("create: %w: needs CAP_NET_ADMIN and access to /dev/net/tun", err)
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("create: /dev/net/tun: %w: load the kernel's tun module", err)
+	case err != nil:
+		return &os.PathError{Op: "open", Path: "/dev/net/tun", Err: err}
+	}
 	exists, err := t.exists()
 	if err != nil {
 		return err
@@ -79,9 +86,26 @@ func (t *TAP) open(persist bool) (err error) {
 	if err := t.attach(); err != nil {
 		return err
 	}
-	if err := t.SetPersist(persist); err != nil {
+	if !exists {
+		err = t.unpersist() // whatever fails from here on, it ends with the descriptor
+	}
+	if err == nil {
+		err = t.alone()
+	}
+	if err == nil {
+		err = t.setup()
+	}
+	if err == nil && exists {
+		err = t.unpersist() // one of an earlier version is persistent
+	}
+	if err != nil {
 		return err
 	}
+	return t.watch()
+}
+
+// watch opens the counters of the device.
+func (t *TAP) watch() (err error) {
 	// The descriptor stays with this namespace, whatever thread reads it later.
 	if t.stats, err = os.Open("/proc/thread-self/net/dev"); err != nil {
 		return err
@@ -90,52 +114,8 @@ func (t *TAP) open(persist bool) (err error) {
 	return nil
 }
 
-func (t *TAP) exists() (bool, error) {
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false, os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(s)
-	ifr, err := unix.NewIfreq(t.name)
-	if err != nil {
-		return false, err
-	}
-	err = unix.IoctlIfreq(s, unix.SIOCGIFINDEX, ifr)
-	if errors.Is(err, unix.ENODEV) {
-		return false, nil
-	}
-	return err == nil, os.NewSyscallError("SIOCGIFINDEX", err)
-}
-
-// create makes the device. It has to outlive the descriptor it is made through,
-// which knows nothing of virtio headers and cannot be taught: the flags of a
-// device change only when its first queue is attached.
-func (t *TAP) create() error {
-	// A child forked just now would inherit the descriptor and keep a queue that
-	// nobody reads: water opens it without O_CLOEXEC.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	dev, err := water.New(water.Config{
-		DeviceType:             water.TAP,
-		PlatformSpecificParams: water.PlatformSpecificParams{Name: t.name, Persist: true, MultiQueue: true},
-	})
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("create: %w: needs CAP_NET_ADMIN and access to /dev/net/tun", err)
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("create: /dev/net/tun: %w: load the kernel's tun module", err)
-	case err != nil:
-		return fmt.Errorf("create: %w", err)
-	}
-	return dev.Close()
-}
-
-// attach opens the device's only queue.
-func (t *TAP) attach() (err error) {
-	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/net/tun", Err: err}
-	}
+// attach makes the descriptor the device's only queue.
+func (t *TAP) attach() error {
 	ifr, err := unix.NewIfreq(t.name)
 	if err != nil {
 		return err
@@ -148,18 +128,25 @@ func (t *TAP) attach() (err error) {
 	case err != nil:
 		return fmt.Errorf("attach: %w", err)
 	}
-	// Another holder's queue would get a share of the frames.
-	if n, err := t.queues(); err != nil || n > 1 {
-		if err == nil {
-			err = unix.EBUSY
-		}
-		return fmt.Errorf("another process holds the device: %w", err)
+	return nil
+}
+
+// alone fails where another process has a queue, which would get a share of the frames.
+func (t *TAP) alone() error {
+	n, err := t.queues()
+	if err == nil && n > 1 {
+		err = fmt.Errorf("another process holds the device: %w", unix.EBUSY)
 	}
+	return err
+}
+
+// setup says how frames cross the descriptor. The kernel keeps that with the device.
+func (t *TAP) setup() error {
 	if err := unix.IoctlSetPointerInt(t.fd, unix.TUNSETVNETHDRSZ, frame.VnetHdrLen); err != nil {
 		return fmt.Errorf("set TUNSETVNETHDRSZ: %w", err)
 	}
 	const tso = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
-	err = unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, tso|unix.TUN_F_USO4|unix.TUN_F_USO6)
+	err := unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, tso|unix.TUN_F_USO4|unix.TUN_F_USO6)
 	t.uso = err == nil
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.2
 		err = unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, tso)
@@ -170,17 +157,25 @@ func (t *TAP) attach() (err error) {
 	return nil
 }
 
-// SetPersist says whether the device stays when the port is closed or the
-// process dies.
-func (t *TAP) SetPersist(on bool) error {
-	value := 0
-	if on {
-		value = 1
+// openTAP makes a port of the queue that a TAP has open.
+func openTAP(d Descriptor) (*TAP, error) {
+	t := &TAP{name: d.Name, fd: -1, tally: tallier{shared: d.Tally, size: uint64(d.Queue)}}
+	stats, err := duplicate(d.Stats)
+	if err == nil {
+		t.stats = os.NewFile(uintptr(stats), "net/dev")
+		t.fd, err = duplicate(d.FD)
 	}
-	if err := unix.IoctlSetInt(t.fd, unix.TUNSETPERSIST, value); err != nil {
-		return fmt.Errorf("set TUNSETPERSIST: %w", err)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("tap %s: %w", d.Name, err), t.Close())
 	}
-	return nil
+	t.base = t.txDropped()
+	return t, nil
+}
+
+// Descriptor is the device's queue as it crosses the door. Who has opened the device keeps
+// it, and closes it when the port is closed.
+func (t *TAP) Descriptor() Descriptor {
+	return Descriptor{Kind: KindTAP, Name: t.name, FD: t.fd, Queue: int(t.tally.size), Stats: int(t.stats.Fd()), Tally: t.tally.shared}
 }
 
 // USO reports whether the kernel has words for UDP segmentation in a virtio
@@ -194,7 +189,7 @@ func (t *TAP) Name() string { return t.name }
 
 // Receive implements Port. All frames lie in a.
 func (t *TAP) Receive(b *frame.Batch, a *Arena) error {
-	for b.N < frame.BatchSize {
+	for !b.Full() {
 		mem := a.next()
 		if mem == nil {
 			return nil
@@ -216,12 +211,16 @@ func (t *TAP) Receive(b *frame.Batch, a *Arena) error {
 		buf := mem[vlanRoom : vlanRoom+n : vlanRoom+n]
 		if n < frame.Headroom+header.EthernetLen {
 			a.undo()
+			b.Charge(int(n), nil)
+			b.Refuse(int(n))
 			t.invalid.Add(1)
 			continue
 		}
 		off, ok := frame.DecodeVnetHdr(buf, int(n)-frame.Headroom)
+		b.Charge(int(n)-frame.Headroom, buf)
 		if !ok {
 			a.undo()
+			b.Refuse(int(n) - frame.Headroom)
 			t.invalid.Add(1)
 			continue
 		}
@@ -237,9 +236,9 @@ func (t *TAP) Release() {
 	t.read = 0
 }
 
-// Count keeps the account of a program that counts what the host sends into the device.
+// Count keeps the tally of a program that counts what the host sends into the device.
 // The port is no worker's yet.
-func (t *TAP) Count(a *Account) error {
+func (t *TAP) Count(a *flowmap.Tally) error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("tap %s: %w", t.name, os.NewSyscallError("socket", err))
@@ -252,12 +251,12 @@ func (t *TAP) Count(a *Account) error {
 	if err != nil {
 		return fmt.Errorf("tap %s: length of the queue: %w", t.name, err)
 	}
-	t.tally.account, t.tally.size = a, uint64(ifr.Uint32())
+	t.tally.shared, t.tally.size = a, uint64(ifr.Uint32())
 	return nil
 }
 
 // Uncount undoes Count, as long as the port is no worker's.
-func (t *TAP) Uncount() { t.tally.account = nil }
+func (t *TAP) Uncount() { t.tally.shared = nil }
 
 // Check implements Port.
 func (t *TAP) Check() error {
@@ -297,8 +296,8 @@ func (t *TAP) FD() int { return t.fd }
 // KernelDrops implements Port: frames the host sent and the queue had no room
 // for. Those sent while the device was being set up or down are among them.
 func (t *TAP) KernelDrops() uint64 {
-	if a := t.tally.account; a != nil {
-		return t.tally.settle(time.Now()) + atomic.LoadUint64(&a.Drained)
+	if a := t.tally.shared; a != nil {
+		return t.tally.settle(time.Now()) + atomic.LoadUint64(&a.Drained) + atomic.LoadUint64(&a.Refused)
 	}
 	// A device made anew under this name counts from zero.
 	if n := t.txDropped(); n > t.base {
@@ -337,7 +336,7 @@ func (t *TAP) txDropped() uint64 {
 // InvalidDrops implements Port.
 func (t *TAP) InvalidDrops() uint64 { return t.invalid.Load() }
 
-// Close implements Port. The device vanishes unless it is persistent.
+// Close implements Port. The device vanishes unless another process has a descriptor of it.
 func (t *TAP) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -120,7 +120,7 @@ func TestTAPCarriesUDPSegmentation(t *testing.T) {
 			must(t, err)
 			var got []byte
 			buf := make([]byte, 2000)
-			must(t, l.SetReadDeadline(time.Now().Add(2*time.Second)))
+			must(t, l.SetReadDeadline(time.Now().Add(20*time.Second)))
 			for len(got) < len(want) {
 				n, _, err := l.ReadFrom(buf)
 				if err != nil {
@@ -141,7 +141,8 @@ func TestTAPCarriesUDPSegmentation(t *testing.T) {
 
 func TestTAPTakeover(t *testing.T) {
 	host := labtest.New(t, "host")
-	first := openTAP(t, host, port.TAPConfig{Name: "vsw0", Persist: true})
+	first := openTAP(t, host, port.TAPConfig{Name: "vsw0"})
+	must(t, host.Sysctl("ipv6.conf.vsw0.disable_ipv6", "1"))
 	must(t, host.AddAddr("vsw0", "10.0.0.1/24"))
 	must(t, host.SetUp("vsw0"))
 	index, err := host.Index("vsw0")
@@ -155,10 +156,36 @@ func TestTAPTakeover(t *testing.T) {
 		t.Errorf("while held: got %v, want %v", err, unix.EBUSY)
 	}
 
-	must(t, first.Close()) // what a crash does
-	second := openTAP(t, host, port.TAPConfig{Name: "vsw0"})
+	// A copy of the descriptor outlives the process: its device stays as it is.
+	copied := func(p *port.TAP) int {
+		fd, err := unix.FcntlInt(uintptr(p.FD()), unix.F_DUPFD_CLOEXEC, 0)
+		must(t, err)
+		return fd
+	}
+	adopt := func(name string, fd int, stale bool) (tap *port.TAP, err error) {
+		err = errors.Join(err, host.Do(func() (err error) {
+			tap, err = port.AdoptTAP(name, fd, stale)
+			return err
+		}))
+		return tap, err
+	}
+	waits, stale := copied(first), copied(first)
+	must(t, first.Close())
+	request := func() {
+		c, err := host.Dial("udp", "10.0.0.77:9", time.Second)
+		must(t, err)
+		defer c.Close()
+		_, err = c.Write([]byte("x")) // asks for the address
+		must(t, err)
+	}
+	request()
+	second, err := adopt("vsw0", waits, false)
+	must(t, err)
 	if got, err := host.Index("vsw0"); got != index || err != nil {
 		t.Errorf("interface %d, %v after takeover, want %d still", got, err, index)
+	}
+	if !asksFor(t, second, []byte{10, 0, 0, 77}) {
+		t.Error("a frame that waited is lost")
 	}
 	// The virtio header is on: a frame for the host's stack arrives, and the
 	// answer can be read.
@@ -171,9 +198,47 @@ func TestTAPTakeover(t *testing.T) {
 		t.Error("the host does not answer ARP through a device taken over")
 	}
 	must(t, second.Close())
-	if _, err := host.Index("vsw0"); err == nil {
-		t.Error("the device survives a port that is not persistent")
+
+	b := testFrame(60, 1)
+	r := newRaw(t, host, "vsw0")
+	for range 700 {
+		_, err := unix.Write(r.fd, b)
+		must(t, err)
 	}
+	third, err := adopt("vsw0", stale, true)
+	must(t, err)
+	for _, f := range collect(t, third, 1) { // or the request again
+		if bytes.Equal(f, b) {
+			t.Error("a frame that is stale is received")
+		}
+	}
+	if got := third.Send(port.NewTx(), []*frame.Frame{arpRequest(mac)}); got != 1 || !answered(t, third) {
+		t.Errorf("sent %d, and no answer", got)
+	}
+	if _, err := adopt("other", copied(third), false); err == nil || !strings.Contains(err.Error(), "is called vsw0") {
+		t.Errorf("under another name: %v", err)
+	}
+	must(t, third.Close())
+	if _, err := host.Index("vsw0"); err == nil {
+		t.Error("the device survives its last descriptor")
+	}
+	gone := openTAP(t, host, port.TAPConfig{Name: "vsw0"})
+	must(t, host.DelLink("vsw0"))
+	if _, err := adopt("vsw0", copied(gone), true); !errors.Is(err, unix.EBADFD) {
+		t.Errorf("of a device that was deleted: %v, want %v", err, unix.EBADFD)
+	}
+}
+
+func asksFor(t *testing.T, p port.Port, addr []byte) bool {
+	t.Helper()
+	for range 10 {
+		for _, f := range collect(t, p, 1) {
+			if binary.BigEndian.Uint16(f[12:]) == 0x0806 && f[21] == 1 && bytes.Equal(f[38:42], addr) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // arpRequest asks for 10.0.0.1.
@@ -200,7 +265,7 @@ func answered(t *testing.T, p port.Port) bool {
 
 func TestTAPGoneDownAndFull(t *testing.T) {
 	host := labtest.New(t, "host")
-	tap := openTAP(t, host, port.TAPConfig{Name: "vsw0", Persist: true})
+	tap := openTAP(t, host, port.TAPConfig{Name: "vsw0"})
 	must(t, host.Sysctl("ipv6.conf.vsw0.disable_ipv6", "1"))
 	must(t, host.AddAddr("vsw0", "10.0.0.1/24"))
 	tx := port.NewTx()
@@ -242,7 +307,9 @@ func TestTAPGoneDownAndFull(t *testing.T) {
 	if !readable(t, tap, time.Second) {
 		t.Error("the end of the device wakes nobody")
 	}
-	if err := tap.Receive(new(frame.Batch), port.NewArena()); !errors.Is(err, port.ErrGone) {
+	b := new(frame.Batch)
+	b.Begin(frame.Unlimited)
+	if err := tap.Receive(b, port.NewArena()); !errors.Is(err, port.ErrGone) {
 		t.Errorf("got %v, want %v", err, port.ErrGone)
 	}
 }
@@ -251,7 +318,7 @@ func TestTAPErrorsLeakNothing(t *testing.T) {
 	host := labtest.New(t, "host")
 	other := labtest.New(t, "other")
 	must(t, netlab.Veth(host, "veth0", other, "eth0", 0))
-	held := openTAP(t, host, port.TAPConfig{Name: "held"})
+	openTAP(t, host, port.TAPConfig{Name: "held"})
 	before := countFDs(t)
 	for name, want := range map[string]string{
 		"":                 `tap "": the name must have 1 to 15 bytes`,
@@ -279,5 +346,4 @@ func TestTAPErrorsLeakNothing(t *testing.T) {
 	if got := strings.Join(links, " "); strings.Contains(got, "vsw1") {
 		t.Errorf("devices left: %s", got)
 	}
-	must(t, held.SetPersist(false))
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -18,7 +19,7 @@ import (
 func (l *Lab) DualStack() {
 	l.T.Helper()
 	for id := range l.Config.Networks {
-		l.addIPv6(dataplane.NetworkID(id + 1))
+		l.addIPv6(frame.NetworkID(id + 1))
 	}
 	v6 := Families[1]
 	up, host := l.Port("up"), netip.MustParseAddr(v6.Host)
@@ -33,13 +34,13 @@ func (l *Lab) DualStack() {
 }
 
 // addIPv6 gives a network IPv6.
-func (l *Lab) addIPv6(id dataplane.NetworkID) {
+func (l *Lab) addIPv6(id frame.NetworkID) {
 	n := &l.Config.Networks[id-1]
 	n.Gateways = append(slices.Clone(n.Gateways), netip.MustParseAddr(IPv6(fmt.Sprintf("host%d", id))))
 	n.Subnets = append(slices.Clone(n.Subnets), netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", id)))
 	for _, c := range []string{"c1", "c2", "c3", "c4", "c5"} {
 		if networkOf[c] == id {
-			l.Config.Hosts = append(l.Config.Hosts, dataplane.HostConfig{
+			l.Config.Stations = append(l.Config.Stations, dataplane.StationConfig{
 				Addr: netip.MustParseAddr(IPv6(c)), Network: id, MAC: MAC(c), Port: l.Port(c),
 			})
 		}
@@ -142,7 +143,7 @@ func (l *Lab) PublishFamily(f Family, host uint16, container string, port uint16
 	l.T.Helper()
 	for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP} {
 		l.Config.Publish = append(l.Config.Publish, dataplane.PublishConfig{
-			Proto: proto, First: host, Last: host, Addr: netip.MustParseAddr(f.Addr(container)), Target: port,
+			Proto: proto, HostFirst: host, HostLast: host, ContainerAddr: header.AddrFrom(netip.MustParseAddr(f.Addr(container))), ContainerFirst: port,
 		})
 	}
 	l.Install()

@@ -9,13 +9,18 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
+	"github.com/vswitch/vswitch/control/policy"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
+	"github.com/vswitch/vswitch/dataplane/flowmap/flowtest"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/port/porttest"
@@ -40,7 +45,7 @@ var (
 		"c1": "10.1.0.11", "c2": "10.1.0.12", "c3": "10.1.0.13", "c4": "10.2.0.11", "c5": "10.3.0.11",
 		"host1": "10.1.0.1", "host2": "10.2.0.1", "host3": "10.3.0.1", "up": HostAddr,
 	}
-	networkOf = map[string]dataplane.NetworkID{
+	networkOf = map[string]frame.NetworkID{
 		"c1": 1, "c2": 1, "c3": 1, "c4": 2, "c5": 3, "host1": 1, "host2": 2, "host3": 3,
 	}
 )
@@ -50,6 +55,9 @@ var NextHopMAC = header.MAC{2, 0, 0, 0, 9, 9}
 
 // MAC is the MAC address of a station: 02:00:00:00:network:number.
 func MAC(station string) header.MAC {
+	if station == second {
+		return secondMAC
+	}
 	if station == "up" {
 		return header.MAC{2, 0, 0, 0, 9, 1}
 	}
@@ -62,12 +70,21 @@ type Lab struct {
 	T      testing.TB
 	Switch *dataplane.Switch
 	Config dataplane.SnapshotConfig // change, then Install
-	Claims dataplane.ClaimPlane
-	Peers  PeerSet
-	Events []dataplane.Event // told of by Advance
-	ports  map[string]*porttest.Port
-	ids    map[string]frame.PortID
-	now    int64
+	Policy []policy.Network         // of the networks, in the order of Config
+	// Written are the rows that Install adds to the networks' own.
+	Written []dataplane.Rule
+	Claims  flowmap.ClaimPlane
+	Peers   *PeerSet
+	// Events and Refused are the notices that Advance has read.
+	Events  []dataplane.Event
+	Refused []conntrack.Pressure
+	ports   map[string]*porttest.Port
+	ids     map[string]frame.PortID
+	clock   atomic.Int64                        // ns
+	tally   func(ifindex uint32) *flowmap.Tally // nil: nobody counts
+	made    dataplane.Config                    // of the switch
+	// Stations whose port was removed.
+	unplugged []string
 }
 
 // New builds the world above.
@@ -80,27 +97,31 @@ func New(t testing.TB) *Lab {
 // what the switch is made with.
 func NewSized(t testing.TB, conns int, change func(*dataplane.Config)) *Lab {
 	t.Helper()
-	l := &Lab{T: t, ports: map[string]*porttest.Port{}, ids: map[string]frame.PortID{}, now: int64(time.Hour)}
-	l.Claims = make(dataplane.ClaimPlane, dataplane.ClaimWords)
-	l.Peers = PeerSet{}
-	cfg := dataplane.Config{
-		Workers: 1, Now: func() int64 { return l.now }, Masquerade: l.Claims, Peers: l.Peers, MaxConns: conns, MaxFDB: 64,
-		Event: func(e dataplane.Event) { l.Events = append(l.Events, e) },
-	}
-	if change != nil {
-		change(&cfg)
-	}
-	sw, err := dataplane.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Switch = sw
-	t.Cleanup(func() { _ = sw.Close() })
-	for _, name := range slices.Sorted(maps.Keys(Stations)) {
-		l.ports[name] = porttest.New(name)
-		if l.ids[name], err = sw.AddPort(l.ports[name]); err != nil {
-			t.Fatal(err)
+	return NewCarried(t, conns, func(cfg *dataplane.Config) func(uint32) *flowmap.Tally {
+		if change != nil {
+			change(cfg)
 		}
+		return nil
+	})
+}
+
+// NewCarried is NewSized where change also says which tally an interface has, by its
+// index: that of a kernel's side.
+func NewCarried(t testing.TB, conns int, change func(*dataplane.Config) (tally func(ifindex uint32) *flowmap.Tally)) *Lab {
+	t.Helper()
+	l := &Lab{T: t, ports: map[string]*porttest.Port{}, ids: map[string]frame.PortID{}}
+	l.clock.Store(int64(time.Hour))
+	l.Claims = make(flowmap.ClaimPlane, flowmap.ClaimWords)
+	l.Peers = new(PeerSet)
+	cfg := dataplane.Config{
+		Workers: 1, Clock: &l.clock, Masquerade: l.Claims, Peers: flowtest.DescribePeers(l.Peers), MaxConns: conns, MaxFDB: 64,
+	}
+	l.tally = change(&cfg)
+	l.made = cfg
+	l.make(cfg)
+	for i, name := range slices.Sorted(maps.Keys(Stations)) {
+		l.ports[name], l.ids[name] = porttest.New(name), frame.PortID(i)
+		l.AddPort(l.ids[name], l.ports[name])
 	}
 	l.describe()
 	l.Install()
@@ -108,21 +129,53 @@ func NewSized(t testing.TB, conns int, change func(*dataplane.Config)) *Lab {
 	return l
 }
 
+func (l *Lab) make(cfg dataplane.Config) {
+	l.T.Helper()
+	sw, err := dataplane.New(cfg)
+	if err != nil {
+		l.T.Fatal(err)
+	}
+	l.Switch = sw
+	l.T.Cleanup(func() { _ = sw.Close() })
+}
+
+// Restart ends the switch and makes another of the same Config on what it has left at the
+// kernel's side. It has the ports of the stations, and knows no next hop yet.
+func (l *Lab) Restart(k *flowtest.Kernel) {
+	l.T.Helper()
+	if err := l.Switch.Close(); err != nil {
+		l.T.Fatal(err)
+	}
+	l.Peers.Leave()
+	l.Claims = make(flowmap.ClaimPlane, flowmap.ClaimWords)
+	cfg := l.made
+	cfg.Masquerade, cfg.Peers, cfg.Flows = l.Claims, flowtest.DescribePeers(l.Peers), flowtest.DescribeFlows(k, k.Rows)
+	l.make(cfg)
+	for name, id := range l.ids {
+		if !slices.Contains(l.unplugged, name) {
+			l.ports[name] = porttest.New(name)
+			l.AddPort(id, l.ports[name])
+		}
+	}
+	l.Install()
+}
+
 // describe fills Config.
 func (l *Lab) describe() {
 	up := l.ids["up"]
-	for id := dataplane.NetworkID(1); id <= 3; id++ {
+	for id := frame.NetworkID(1); id <= 3; id++ {
 		host := fmt.Sprintf("host%d", id)
 		l.Config.Networks = append(l.Config.Networks, dataplane.NetworkConfig{
-			ID: id, HostPort: l.ids[host], GatewayMAC: MAC(host), MTU: 1500, Internal: id == 3,
+			ID: id, HostPort: l.ids[host], GatewayMAC: MAC(host), MTU: 1500,
 			Gateways: []netip.Addr{netip.MustParseAddr(Stations[host])},
 			Subnets:  []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", id))},
 		})
+		l.Policy = append(l.Policy, policy.Network{ID: id, Internal: id == 3})
 		l.Config.Ports = append(l.Config.Ports, dataplane.PortConfig{ID: l.ids[host], Kind: dataplane.PortHost, Network: id, MAC: MAC(host)})
 	}
 	for _, c := range []string{"c1", "c2", "c3", "c4", "c5"} {
 		l.Config.Ports = append(l.Config.Ports, dataplane.PortConfig{ID: l.ids[c], Network: networkOf[c], MAC: MAC(c)})
-		l.Config.Hosts = append(l.Config.Hosts, dataplane.HostConfig{
+		l.Config.Stations = append(l.Config.Stations, dataplane.StationConfig{
 			Addr: netip.MustParseAddr(Stations[c]), Network: networkOf[c], MAC: MAC(c), Port: l.ids[c],
 		})
 	}
@@ -134,18 +187,17 @@ func (l *Lab) describe() {
 		{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Kind: dataplane.RouteUplink, Uplink: up, Source: e},
 		{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Kind: dataplane.RouteUplink, Uplink: up, Via: netip.MustParseAddr(NextHop), Source: e},
 	}
-	l.Config.MasqueradePorts = []dataplane.PortRange{{First: 61000, Last: 65535}, {First: 16384, Last: 32767}}
+	l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 65535}, {First: 16384, Last: 32767}}
 }
 
 // Install makes Config the switch's snapshot.
 func (l *Lab) Install() {
 	l.T.Helper()
 	l.Config.Revision++
-	s, err := dataplane.NewSnapshot(l.Config)
-	if err != nil {
+	l.Config.Rules = append(policy.Compile(&l.Config, l.Policy), l.Written...)
+	if err := l.Switch.Install(l.Config); err != nil {
 		l.T.Fatal(err)
 	}
-	l.Switch.Install(s)
 }
 
 // Publish publishes tcp and udp port host, of every address, to a container's
@@ -154,7 +206,7 @@ func (l *Lab) Publish(host uint16, container string, port uint16) {
 	l.T.Helper()
 	for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP} {
 		l.Config.Publish = append(l.Config.Publish, dataplane.PublishConfig{
-			Proto: proto, First: host, Last: host, Addr: netip.MustParseAddr(Stations[container]), Target: port,
+			Proto: proto, HostFirst: host, HostLast: host, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations[container])), ContainerFirst: port,
 		})
 	}
 	l.Install()
@@ -174,10 +226,25 @@ func (l *Lab) NextHop(addr string) dataplane.NeighborKey {
 // Port is the ID of a station's port.
 func (l *Lab) Port(name string) frame.PortID { return l.ids[name] }
 
-// Advance moves the clock and lets the tables age.
-func (l *Lab) Advance(d time.Duration) {
-	l.now += int64(d)
+// Tock moves the clock and lets the tables age.
+func (l *Lab) Tock(d time.Duration) {
+	l.clock.Add(int64(d))
 	l.Switch.Tick()
+}
+
+// Advance is Tock, and reads the notices.
+func (l *Lab) Advance(d time.Duration) {
+	l.Tock(d)
+	for {
+		switch n := l.Switch.Next(0); n.Kind {
+		case dataplane.NoticeNone, dataplane.NoticeClosed:
+			return
+		case dataplane.NoticeEvent:
+			l.Events = append(l.Events, n.Event)
+		case dataplane.NoticePressure:
+			l.Refused = append(l.Refused, n.Pressure)
+		}
+	}
 }
 
 // Send puts a frame in at a station's port and runs the switch until it is

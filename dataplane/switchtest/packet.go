@@ -51,6 +51,9 @@ func gatewayMAC(station string) header.MAC {
 	if n, ok := networkOf[station]; ok {
 		return MAC([]string{"", "host1", "host2", "host3"}[n])
 	}
+	if station == second {
+		return MAC(second)
+	}
 	return MAC("up")
 }
 

@@ -13,6 +13,7 @@ func TestRowsOfAName(t *testing.T) {
 		"TestN01N03Mapping":      {"N-01", "N-03"},
 		"TestL100X":              {"L-100"},
 		"TestC23C29C37NoGateway": {"C-23", "C-29", "C-37"},
+		"TestS74S75Events":       {"S-74", "S-75"},
 		"TestN1Short":            nil,
 		"TestN10":                nil,
 		"TestNothing":            nil,

@@ -20,10 +20,35 @@ const (
 // row is one requirement.
 type row struct {
 	id, level, text string
-	others          [3]string // Linux, VPP, OVS
+	others          []string // as the peers of its part
 	tests           []test
 	why             string // notApplicable or open, "" when a test is expected
 	reason          string
+}
+
+// part is a table of rows whose IDs begin with the same letter.
+type part struct {
+	letter byte
+	title  string
+	peers  []string // who else is looked at
+}
+
+var parts = []part{
+	{'N', "NAT", []string{"Linux", "VPP", "OVS"}},
+	{'L', "Layer 2 and the host", []string{"Linux", "VPP", "OVS"}},
+	{'C', "Known vulnerabilities", []string{"Linux", "VPP", "OVS"}},
+	{'S', "Attackers beside the packets' way", []string{"Linux", "Docker", "OVS", "Cilium"}},
+	{'F', "Faults", []string{"Linux", "Docker", "OVS"}},
+}
+
+// partOf is the part of a row by its ID, nil when there is none.
+func partOf(id string) *part {
+	for i := range parts {
+		if id != "" && parts[i].letter == id[0] {
+			return &parts[i]
+		}
+	}
+	return nil
 }
 
 // rowList is all rows in the order of the table.
@@ -42,11 +67,17 @@ func (l rowList) find(id string) *row {
 // kind and reason.
 func readRows(root string) (rowList, error) {
 	var l rowList
-	err := eachLine("rows.tsv", rowsFile, 6, func(f []string) error {
-		if l.find(f[0]) != nil {
-			return fmt.Errorf("%s stands twice", f[0])
+	err := eachLine("rows.tsv", rowsFile, func(f []string) error {
+		p := partOf(f[0])
+		switch {
+		case p == nil:
+			return fmt.Errorf("%s is of no part", f[0])
+		case len(f) != 3+len(p.peers):
+			return fmt.Errorf("%d fields, want %d", len(f), 3+len(p.peers))
+		case l.find(f[0]) != nil:
+			return fmt.Errorf("row %s is there twice", f[0])
 		}
-		l = append(l, &row{id: f[0], level: f[1], text: f[2], others: [3]string(f[3:6])})
+		l = append(l, &row{id: f[0], level: f[1], text: f[2], others: f[3:]})
 		return nil
 	})
 	if err != nil {
@@ -61,7 +92,10 @@ func readRows(root string) (rowList, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = eachLine(filepath.Base(name), string(b), 3, func(f []string) error {
+		err = eachLine(filepath.Base(name), string(b), func(f []string) error {
+			if len(f) != 3 {
+				return fmt.Errorf("%d fields, want 3", len(f))
+			}
 			r := l.find(f[0])
 			switch {
 			case r == nil:
@@ -82,19 +116,12 @@ func readRows(root string) (rowList, error) {
 }
 
 // eachLine splits a table at tabs; lines that begin with # are comments.
-func eachLine(name, text string, fields int, fn func([]string) error) error {
+func eachLine(name, text string, fn func([]string) error) error {
 	for i, line := range strings.Split(text, "\n") {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		f := strings.Split(line, "\t")
-		err := error(nil)
-		if len(f) != fields {
-			err = fmt.Errorf("%d fields, want %d", len(f), fields)
-		} else {
-			err = fn(f)
-		}
-		if err != nil {
+		if err := fn(strings.Split(line, "\t")); err != nil {
 			return fmt.Errorf("%s:%d: %w", name, i+1, err)
 		}
 	}

@@ -57,11 +57,24 @@ func TestTableIsUpToDate(t *testing.T) {
 	}
 }
 
+// A table that says of itself that a row fails is not for a release.
+func TestNoRowFails(t *testing.T) {
+	b, err := os.ReadFile(root + "/docs/conformance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if f := strings.Split(line, " | "); len(f) >= 5 && (f[3] == "fail" || f[3] == "skip") {
+			t.Errorf("%s: %s", f[0], f[3])
+		}
+	}
+}
+
 // namesOf leaves of a table what does not depend on results: row, level,
 // requirement, tests.
 func namesOf(table string) (lines []string) {
 	for _, line := range strings.Split(table, "\n") {
-		if f := strings.Split(line, " | "); len(f) == 8 {
+		if f := strings.Split(line, " | "); len(f) >= 5 {
 			lines = append(lines, strings.Join(append(f[:3], f[4]), " | "))
 		}
 	}

@@ -27,8 +27,8 @@ type test struct {
 }
 
 var (
-	testName = regexp.MustCompile(`^Test((?:[NLC][0-9]{2,3})+)[A-Z]`)
-	rowName  = regexp.MustCompile(`[NLC][0-9]{2,3}`)
+	testName = regexp.MustCompile(`^Test((?:[NLCSF][0-9]{2,3})+)[A-Z]`)
+	rowName  = regexp.MustCompile(`[NLCSF][0-9]{2,3}`)
 )
 
 // rowsOf returns the rows that a test's name carries.

@@ -12,8 +12,9 @@ func write(w io.Writer, rows rowList, res results) (summary string) {
 
 Written by `+"`make conformance`"+` from the tests; do not edit. A row's test carries its ID in its name. Rows N are
 about NAT (RFC 4787, 5382, 5508, 6888, 7857, 5961, 1191, 8201), L about the layer 2 switch and the seal of the host, C about
-vulnerabilities that Docker, CNI plugins, slirp, Open vSwitch, VPP and others have had. The columns Linux (nf_conntrack,
-nf_nat, bridge), VPP (NAT44-ED) and OVS (userspace conntrack) say what those do where it is known, with default settings.
+vulnerabilities that Docker, CNI plugins, slirp, Open vSwitch, VPP and others have had, S about what a container, a station
+of the LAN or a user of the host tries, F about faults of the process, the disk and the configuration. The columns Linux (nf_conntrack, nf_nat, bridge), VPP (NAT44-ED), OVS (userspace
+conntrack), Docker and Cilium say what those do where it is known, with default settings.
 
 `)
 	fmt.Fprint(w, "| rows | concern this switch | pass | share |\n|---|---:|---:|---:|\n")
@@ -25,6 +26,8 @@ nf_nat, bridge), VPP (NAT44-ED) and OVS (userspace conntrack) say what those do 
 		{"N", func(r *row) bool { return r.id[0] == 'N' }},
 		{"L", func(r *row) bool { return r.id[0] == 'L' }},
 		{"C", func(r *row) bool { return r.id[0] == 'C' }},
+		{"S", func(r *row) bool { return r.id[0] == 'S' }},
+		{"F", func(r *row) bool { return r.id[0] == 'F' }},
 		{"all", func(*row) bool { return true }},
 	} {
 		n, pass := 0, 0
@@ -41,14 +44,11 @@ nf_nat, bridge), VPP (NAT44-ED) and OVS (userspace conntrack) say what those do 
 		fmt.Fprint(w, line)
 		summary += line
 	}
-	for _, part := range []struct {
-		letter byte
-		title  string
-	}{{'N', "NAT"}, {'L', "Layer 2 and the host"}, {'C', "Known vulnerabilities"}} {
-		fmt.Fprintf(w, "\n## %s\n\n| row | level | requirement | result | tests | Linux | VPP | OVS |\n|---|---|---|---|---|---|---|---|\n", part.title)
+	for _, p := range parts {
+		fmt.Fprintf(w, "\n## %s\n\n| row | level | requirement | result | tests | %s |\n|---|---|---|---|---|%s\n", p.title, strings.Join(p.peers, " | "), strings.Repeat("---|", len(p.peers)))
 		for _, r := range rows {
-			if r.id[0] == part.letter {
-				fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", r.id, r.level, r.text, r.verdict(res), r.links(), strings.Join(r.others[:], " | "))
+			if r.id[0] == p.letter {
+				fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", r.id, r.level, r.text, r.verdict(res), r.links(), strings.Join(r.others, " | "))
 			}
 		}
 	}

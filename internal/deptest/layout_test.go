@@ -3,6 +3,8 @@ package deptest
 import (
 	"go/parser"
 	"go/token"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -52,6 +54,27 @@ func TestFileLengths(t *testing.T) {
 	for path := range overdue {
 		if !seen[path] {
 			t.Errorf("%s does not exist any more: take it off the list of overdue files", path)
+		}
+	}
+}
+
+// The BPF programs have rules as Go has: a file is read in one sitting, and says under
+// which licenses it is, which are not those of the rest.
+func TestPrograms(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "control/kernel/bpf/*.[ch]"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(text), "/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */\n") {
+			t.Errorf("%s does not begin with its licenses", f)
+		}
+		if n := strings.Count(string(text), "\n"); n > maxLines {
+			t.Errorf("%s has %d lines: split it at a seam, at most %d are allowed", f, n, maxLines)
 		}
 	}
 }

@@ -227,6 +227,13 @@ func (n *NS) AddNeighbor(ifname, addr, mac string) error {
 	})
 }
 
+// DelNeighbor removes a neighbour.
+func (n *NS) DelNeighbor(ifname, addr string) error {
+	return n.onLink(ifname, "delete neighbour "+addr, func(l netlink.Link) error {
+		return n.nl.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: net.ParseIP(addr)})
+	})
+}
+
 // Neighbor is the state (NUD_*) and MAC of a neighbour; 0 and "" when it is not known.
 func (n *NS) Neighbor(ifname, addr string) (state int, mac string, err error) {
 	err = n.onLink(ifname, "neighbour "+addr, func(l netlink.Link) error {

@@ -191,10 +191,15 @@ func (p *Port) Receive(b *frame.Batch, a *port.Arena) error {
 	}
 	n := 0
 	for _, w := range p.waiting {
-		if b.N == frame.BatchSize {
+		if b.Full() {
 			break
 		}
 		buf := w.Data
+		// The facts take the way of the real ports, through the virtio header.
+		frame.EncodeVnetHdr(buf, w.Offload)
+		if !b.Take(len(buf)-frame.Headroom, buf) {
+			break
+		}
 		if len(buf)-frame.Headroom > inPlace {
 			if buf = a.Alloc(len(w.Data) - frame.Headroom); buf == nil {
 				break
@@ -203,11 +208,10 @@ func (p *Port) Receive(b *frame.Batch, a *port.Arena) error {
 		}
 		n++
 		p.borrowed = append(p.borrowed, w.Data)
-		// The facts take the way of the real ports, through the virtio header.
-		frame.EncodeVnetHdr(buf, w.Offload)
 		off, ok := frame.DecodeVnetHdr(buf, len(buf)-frame.Headroom)
 		if !ok || len(buf) < frame.Headroom+header.EthernetLen {
 			p.invalid++
+			b.Refuse(len(buf) - frame.Headroom)
 			continue
 		}
 		f := b.Next()

@@ -21,8 +21,14 @@ func readable(t *testing.T, fd int) bool {
 	return n > 0
 }
 
+func batch() *frame.Batch {
+	b := new(frame.Batch)
+	b.Begin(frame.Unlimited)
+	return b
+}
+
 func TestFramesAreBorrowed(t *testing.T) {
-	p, a, b := New("p"), port.NewArena(), new(frame.Batch)
+	p, a, b := New("p"), port.NewArena(), batch()
 	defer p.Close()
 	small, large := bytes.Repeat([]byte{7}, 60), bytes.Repeat([]byte{9}, 40000)
 	p.Inject(small, frame.Offload{})
@@ -73,7 +79,7 @@ func TestSendRefusesLikeTheKernel(t *testing.T) {
 }
 
 func TestVanish(t *testing.T) {
-	p, a, b := New("p"), port.NewArena(), new(frame.Batch)
+	p, a, b := New("p"), port.NewArena(), batch()
 	defer p.Close()
 	p.Inject(make([]byte, 60), frame.Offload{})
 	p.Vanish()
@@ -91,7 +97,7 @@ func TestVanish(t *testing.T) {
 }
 
 func TestNoAllocs(t *testing.T) {
-	p, a, b, tx := New("p"), port.NewArena(), new(frame.Batch), port.NewTx()
+	p, a, b, tx := New("p"), port.NewArena(), batch(), port.NewTx()
 	defer p.Close()
 	p.SetSink(func([]byte, frame.Offload) {})
 	data := make([]byte, 60)

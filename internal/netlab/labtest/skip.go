@@ -25,6 +25,9 @@ var (
 	// Unasked is for the runtimes' own tests, which download whole systems: only
 	// make test-runtimes asks for them.
 	Unasked = Excuse{"make test-runtimes asks for it"}
+	// Emulated is for what changes more of a machine than a namespace has: only
+	// internal/oldkernel/run has a machine for it.
+	Emulated = Excuse{"in an emulated machine only"}
 )
 
 // Skip skips the test for a reason that is always a good one.

@@ -1,5 +1,6 @@
 // A live capture: frames in words as they come, and the file of all of them.
-import { el, icon, text, bytes, whole, clock, message } from './dom.js';
+import { el, icon, text, bytes, whole, clock } from './dom.js';
+import { ask, message } from './ask.js';
 import { live, on } from './live.js';
 import { Reader } from './pcapng.js';
 import { decode, dump } from './decode.js';
@@ -37,11 +38,11 @@ export function capture(root) {
   root.append(el('header', { class: 'view-head' }, el('h1', {}, 'Capture'), status), form,
     el('div', { class: 'panel flush' }, el('div', { class: 'vhead', 'aria-hidden': 'true' }, el('span', {}, 'Time'), el('span', {}, 'Where'), el('span', {}, 'Frame')), box, empty), detail);
 
-  on('world', () => {
-    const list = live.world.containers.filter((c) => c.endpoints.length).map((c) => c.name);
+  on('topology', () => {
+    const list = live.topology.containers.filter((c) => c.endpoints.length).map((c) => c.name);
     if (list.join() !== names.dataset.list) {
       names.dataset.list = list.join();
-      names.replaceChildren(...['uplink', ...live.world.networks.map((n) => `network:${n.name}`), ...list.slice(0, 1000)].map((n) => el('option', { value: n })));
+      names.replaceChildren(...['uplink', ...live.topology.networks.map((n) => `network:${n.name}`), ...list.slice(0, 1000)].map((n) => el('option', { value: n })));
     }
   });
 
@@ -86,7 +87,7 @@ export function capture(root) {
     for (const c of points) if (c.checked) p.append('point', c.value);
     let end = 'Stopped.';
     try {
-      const r = await fetch(`/v1/capture?${p}`, { signal: running.signal });
+      const r = await ask(`/v1/capture?${p}`, { signal: running.signal });
       if (!r.ok) throw new Error(await message(r));
       const reader = r.body.getReader(), ng = new Reader();
       say('Capturing.');

@@ -109,15 +109,3 @@ export function every(period, wanted, fn) {
   document.addEventListener('visibilitychange', tick);
   return tick;
 }
-
-// json fetches what the daemon says, or throws its one line.
-export async function json(path, init) {
-  const r = await fetch(path, init);
-  if (r.ok) return r.json();
-  throw new Error(await message(r));
-}
-
-export async function message(r) {
-  const body = await r.text();
-  try { return JSON.parse(body).error || r.statusText; } catch { return body.replace(/^vswitch: /, '').trim() || r.statusText; }
-}

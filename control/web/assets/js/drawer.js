@@ -11,7 +11,7 @@ export function drawer(node) {
   root = node;
   root.addEventListener('keydown', (e) => { if (e.key === 'Escape') close(); });
   on('counts', update);
-  on('world', () => { if (current && !live.byName.has(current)) close(); });
+  on('topology', () => { if (current && !live.byName.has(current)) close(); });
 }
 
 export function openDrawer(name) {

@@ -1,8 +1,10 @@
-// The live state: one stream of events for the whole page. It holds the world
+// The live state: one stream of events for the whole page. It holds the topology
 // (networks, containers, ports), the counters, and of those the rates.
 
+import { ask } from './ask.js';
+
 export const live = {
-  world: null, // {info, networks, containers, ports}
+  topology: null, // {info, networks, containers, ports}
   byName: new Map(), // container by name
   ports: new Map(), // interface -> {kind, network, container, rx, tx, rxf, txf, drop, drops, history}
   drops: new Map(), // reason -> {total, rate}
@@ -17,12 +19,13 @@ const keepEvents = 500;
 
 const target = new EventTarget();
 
-// on calls fn for "world", "counts", "event" and "state".
+// on calls fn for "topology", "counts", "event" and "state".
 export function on(type, fn) { target.addEventListener(type, (e) => fn(e.detail)); }
 function say(type, detail) { target.dispatchEvent(new CustomEvent(type, { detail })); }
 
-let source = null;
+let stream = null; // what ends the stream that is open
 let at = 0;
+const pause = 3000; // before another try
 
 export function start() {
   document.addEventListener('visibilitychange', () => (document.hidden ? close() : open()));
@@ -31,27 +34,52 @@ export function start() {
 
 // A page that nobody sees holds no connection: a browser has six for a host.
 function close() {
-  source?.close();
-  source = null;
+  stream?.abort();
+  stream = null;
   at = 0;
 }
 
-function open() {
-  if (source) return;
-  source = new EventSource('/page/live');
-  source.addEventListener('open', () => say('state', 'live'));
-  source.addEventListener('error', () => {
+const takers = { topology: takeTopology, counts: takeCounts, event: takeEvent };
+
+// open reads the stream until it is closed, and again after it broke. EventSource would
+// not show the token.
+async function open() {
+  if (stream) return;
+  const mine = stream = new AbortController();
+  while (stream === mine) {
+    try {
+      const r = await ask('/page/live', { signal: mine.signal });
+      if (r.ok) {
+        say('state', 'live');
+        await follow(r.body.pipeThrough(new TextDecoderStream()).getReader());
+      }
+      say('state', r.ok ? 'lost' : 'refused');
+    } catch {
+      if (stream === mine) say('state', 'lost');
+    }
     at = 0;
-    say('state', source?.readyState === EventSource.CLOSED ? 'refused' : 'lost');
-    if (source?.readyState === EventSource.CLOSED) { close(); setTimeout(open, 3000); }
-  });
-  source.addEventListener('world', (e) => takeWorld(JSON.parse(e.data)));
-  source.addEventListener('counts', (e) => takeCounts(JSON.parse(e.data)));
-  source.addEventListener('event', (e) => takeEvent(JSON.parse(e.data)));
+    await new Promise((done) => setTimeout(done, pause));
+  }
 }
 
-function takeWorld(w) {
-  live.world = w;
+// follow takes the messages of an event stream: lines "event: NAME" and "data: JSON",
+// an empty one between two.
+async function follow(reader) {
+  let rest = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const messages = (rest + value).split('\n\n');
+    rest = messages.pop();
+    for (const m of messages) {
+      const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(m) || [];
+      if (data) takers[name]?.(JSON.parse(data));
+    }
+  }
+}
+
+function takeTopology(w) {
+  live.topology = w;
   live.byName = new Map(w.containers.map((c) => [c.name, c]));
   const ports = new Map();
   for (const p of w.ports) {
@@ -59,7 +87,7 @@ function takeWorld(w) {
     ports.set(p.port, Object.assign(old || { rx: 0, tx: 0, rxf: 0, txf: 0, drop: 0, drops: {}, quiet: 0, last: null, history: [] }, p));
   }
   live.ports = ports;
-  say('world');
+  say('topology');
 }
 
 const dropped = (c) => (c.kd || 0) + Object.values(c.d || {}).reduce((a, b) => a + b, 0);

@@ -61,8 +61,8 @@ on('state', (s) => {
   byId('state').dataset.state = s;
   text(byId('state-text'), words[s]);
 });
-on('world', () => {
-  const { info } = live.world;
-  text(byId('where'), [info.version, many(live.world.containers.length, 'container'), many(live.world.networks.length, 'network')].join(' · '));
+on('topology', () => {
+  const { info } = live.topology;
+  text(byId('where'), [info.version, many(live.topology.containers.length, 'container'), many(live.topology.networks.length, 'network')].join(' · '));
 });
 start();

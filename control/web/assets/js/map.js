@@ -26,13 +26,13 @@ export function map(node) {
     el('p', { class: 'muted' }, 'Any network namespace can be one:'), el('pre', {}, 'vswitch run --name web -p 8080:80 -- COMMAND\nvswitch attach web --netns /run/netns/web -p 8080:80'));
   root.append(wires, worldCol, hub, netCol);
   root.after(hint);
-  on('world', build);
+  on('topology', build);
   on('counts', update);
   new ResizeObserver(() => requestAnimationFrame(wire)).observe(root);
 }
 
 function build() {
-  const w = live.world;
+  const w = live.topology;
   uplinks = w.info.uplinks.map((u) => {
     const down = el('b', { class: 'in-text num' }), up = el('b', { class: 'out-text num' });
     const node = el('section', { class: 'panel uplink' },

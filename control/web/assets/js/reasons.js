@@ -1,8 +1,8 @@
 // Written by go test ./control/web -update from docs/frame-walk.md.
 export const reasons = {
  "classify-isolated-port": {
-  "means": "Between two containers of a network made with --icc=false",
-  "do": "Use a network with communication, or publish the port"
+  "means": "Between two containers that a row keeps apart: a network made with --icc=false, isolated ports, a rule, also one of a single direction",
+  "do": "vswitch why names the row; use a network with communication, or publish the port"
  },
  "classify-no-host-port": {
   "means": "For the host, but the network has no TAP",
@@ -36,13 +36,17 @@ export const reasons = {
   "means": "A message to a DHCP client's port from a container",
   "do": "A DHCP server inside needs --guard off"
  },
+ "guard-forged-source": {
+  "means": "From an uplink, with a source address of the host or of a network's subnet, for something of ours",
+  "do": "Somebody beyond the uplink lies, which the event names by its MAC address; or the network there has the same subnet as one of ours"
+ },
  "guard-no-ipv6": {
   "means": "IPv6 in a network that has none: no rule would cover it",
   "do": "Nothing: kernels look for IPv6 routers by themselves. Give the network IPv6 if it is wanted"
  },
  "guard-not-from-host": {
-  "means": "Came out of the host's TAP with a source that is not the host's own",
-  "do": "Somebody routes through the host towards a container: publish the port instead"
+  "means": "Came out of the host's TAP and the host has forwarded it: the program there saw another interface, or the source is not the host's own",
+  "do": "Somebody routes through the host towards a container, or a rule of the host (DNAT, such as that of portmap) leads there from another network: publish the port instead"
  },
  "guard-reserved-group": {
   "means": "Sent to 01-80-C2-00-00-0X (spanning tree, LLDP, pause), which a bridge does not forward (802.1Q 8.6.3)",
@@ -93,15 +97,19 @@ export const reasons = {
   "do": "Usually the tail of a flow that was flushed or timed out"
  },
  "postrouting-ports-exhausted": {
-  "means": "No masquerade port is free on the source address",
+  "means": "No masquerade port is free on the source address, and none can be shared: other flows to the same peer have them, or the network lets strangers in",
   "do": "As above: every container address and port with a live flow outside holds one"
  },
  "postrouting-quota": {
-  "means": "The container has as many flows as it may (16,384, dataplane/quota.go)",
+  "means": "The container has as many flows as it may (16,384, dataplane/conntrack/quota.go)",
   "do": "vswitch nat ls shows them; a scan, or a quota that is too small"
  },
+ "postrouting-share": {
+  "means": "Conntrack is full (262,144), nobody holds more of it than this container, and all that it holds was used in the last 30 s",
+  "do": "vswitch top --shares shows who holds what; --max-flows makes the table larger"
+ },
  "postrouting-table-full": {
-  "means": "Conntrack is full of answered flows (262,144)",
+  "means": "The claims of flows in the kernel are used up",
   "do": "vswitch nat ls shows who holds them; vswitch nat flush --container NAME"
  },
  "postrouting-tuple-conflict": {
@@ -141,7 +149,7 @@ export const reasons = {
   "do": "Nothing"
  },
  "prerouting-martian": {
-  "means": "A source or destination that no routed packet can have: loopback, multicast, the host's own, another network's, or both the same; or a packet of a flow from the wrong port",
+  "means": "A source or destination that no routed packet can have: loopback, multicast, the host's own, another network's, or both the same; or a packet of a flow that came in elsewhere than its direction does: a container's is its own, the host's the TAP, everybody else's an uplink",
   "do": "Find who sends it by the counter's port"
  },
  "prerouting-unclaimed": {
@@ -157,8 +165,8 @@ export const reasons = {
   "do": "It passes inside a network only"
  },
  "receive-invalid-offload": {
-  "means": "the virtio header of a frame cannot be true of it",
-  "do": "Look at what sends there: a kernel's own header is always right."
+  "means": "the virtio header of a frame cannot be true of it, or it is a TCP super-frame of more than 136 segments",
+  "do": "Look at what sends there: a kernel's own header is always right, and makes so many segments for a path MTU below 552 only."
  },
  "route-internal-network": {
   "means": "The network was made with --internal",
@@ -173,12 +181,12 @@ export const reasons = {
   "do": "vswitch ps: a container that has gone, or a wrong address"
  },
  "route-no-neighbor": {
-  "means": "The next hop's MAC is unknown and the waiting room is full, or the frame is longer than 2 KiB",
+  "means": "The next hop's MAC stayed unknown for 3 s, or others needed the room in waiting",
   "do": "ip neigh on the host: the gateway does not answer"
  },
  "route-no-route": {
   "means": "The host has no route there, or one that leaves by no uplink",
-  "do": "ip route get on the host; --uplink must name the interface"
+  "do": "ip route get on the host; --uplink must name the interface; default routes lead to no link-local address: ip route add 169.254.x.y via GATEWAY"
  },
  "route-too-big": {
   "means": "Larger than the next link's MTU, and not to be cut",
@@ -193,7 +201,7 @@ export const reasons = {
   "do": "Capture the port: the sender is broken, or tries something"
  },
  "storm-limit": {
-  "means": "The port floods more than it may",
+  "means": "The port floods more than it may, or more of what it flooded waits in egress than it has room for",
   "do": "A loop, a scan or a broken program: vswitch capture NAME broadcast or multicast"
  },
  "vlan-not-member": {

@@ -1,6 +1,7 @@
 // A table of the daemon that is searched, sorted and cut into pages there: a
 // hundred rows are drawn, however many there are.
-import { el, text, every, json, whole } from './dom.js';
+import { el, text, every, whole } from './dom.js';
+import { json } from './ask.js';
 
 const pageSize = 100, period = 2000;
 
@@ -30,12 +31,15 @@ export function table(root, spec) {
     });
   }
 
-  let wanted = 0;
+  let wanted = 0, asked = null;
   async function load() {
     const mine = ++wanted;
+    asked?.abort(); // the daemon need not look any more
+    asked = new AbortController();
     const p = new URLSearchParams({ q, sort, desc: desc ? '1' : '', offset, limit: pageSize });
     let got;
-    try { got = await json(`${spec.path}?${p}`); } catch (e) {
+    try { got = await json(`${spec.path}?${p}`, { signal: asked.signal }); } catch (e) {
+      if (mine !== wanted) return;
       text(summary, e.message);
       return;
     }

@@ -1,5 +1,6 @@
 // What would become of a packet, and what became of the last that were dropped.
-import { el, text, json, every, whole, age } from './dom.js';
+import { el, text, every, whole, age } from './dom.js';
+import { json } from './ask.js';
 import { live, on } from './live.js';
 
 const words = {
@@ -21,8 +22,8 @@ export function why(root) {
   root.append(el('header', { class: 'view-head' }, el('h1', {}, 'Why'), el('p', { class: 'muted' }, 'The stages of the switch decide about a made-up packet. Nothing is sent, nothing changes.')),
     form, answer, el('div', { class: 'panel flush' }, el('header', { class: 'panel-head' }, el('h2', {}, 'Last dropped frames')), list, none));
 
-  on('world', () => {
-    const all = live.world.containers.filter((c) => c.endpoints.length).map((c) => c.name).slice(0, 1000);
+  on('topology', () => {
+    const all = live.topology.containers.filter((c) => c.endpoints.length).map((c) => c.name).slice(0, 1000);
     if (all.join() === names.dataset.list) return;
     names.dataset.list = all.join();
     names.replaceChildren(...['host', 'outside', ...all].map((n) => el('option', { value: n })));

@@ -1,0 +1,40 @@
+package gen
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// question is an ARP request for To, RFC 826.
+func (f FrameSpec) question() []byte {
+	b := make([]byte, max(f.Size-fcsSize, etherSize+28))
+	copy(b, f.Dst)
+	copy(b[6:], f.Src)
+	binary.BigEndian.PutUint16(b[12:], unix.ETH_P_ARP)
+	a := b[etherSize:]
+	copy(a, []byte{0, 1, 8, 0, 6, 4, 0, 1}) // Ethernet, IPv4, a request
+	copy(a[8:], f.Src)
+	copy(a[14:], f.From.Addr().AsSlice())
+	f.ask(b, 0)
+	return b
+}
+
+// ask makes frame the question for the address that is n above To.
+func (f FrameSpec) ask(frame []byte, n uint32) {
+	to := f.To.Addr().AsSlice()
+	binary.BigEndian.PutUint32(frame[etherSize+24:], binary.BigEndian.Uint32(to[len(to)-4:])+n)
+}
+
+// one gives an IPv4 packet the identifier n: of its fragments, or of the query that it is.
+func (f FrameSpec) one(ip []byte, n uint16) {
+	if icmp := ip[20:]; f.Echo {
+		binary.BigEndian.PutUint16(icmp[4:], n)
+		binary.BigEndian.PutUint16(icmp[2:], 0)
+		binary.BigEndian.PutUint16(icmp[2:], ^sum(0, icmp))
+	} else {
+		binary.BigEndian.PutUint16(ip[4:], n)
+	}
+	binary.BigEndian.PutUint16(ip[10:], 0)
+	binary.BigEndian.PutUint16(ip[10:], ^sum(0, ip[:20]))
+}

@@ -1,0 +1,226 @@
+package control
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/state"
+)
+
+// damaged ends the daemon, damages what it stored and starts the next.
+func (m *machine) damaged(change func(name string, b []byte) []byte) {
+	m.t.Helper()
+	m.kill()
+	for _, name := range []string{state.FileName, state.CopyName} {
+		path := filepath.Join(m.cfg.StateDir, name)
+		b, err := os.ReadFile(path)
+		m.ok(err)
+		if b = change(name, b); b == nil {
+			m.ok(os.Remove(path))
+		} else {
+			m.ok(os.WriteFile(path, b, 0o600))
+		}
+	}
+	m.start()
+}
+
+// inventory is what the API says of all there is.
+func (m *machine) listed() (list []any) {
+	m.t.Helper()
+	cts, err := m.Containers(m.t.Context(), api.ContainerFilter{})
+	m.ok(err)
+	nets, err := m.Networks(m.t.Context())
+	m.ok(err)
+	return append(list, cts, nets)
+}
+
+// told is the newest event about the state, "" when there is none.
+func (m *machine) told() (text string) {
+	m.t.Helper()
+	s, err := m.Events(m.t.Context(), api.EventQuery{Since: new(uint64), Once: true})
+	m.ok(err)
+	defer s.Close()
+	for {
+		list, err := s.Next(m.t.Context())
+		m.ok(err)
+		if len(list) == 0 {
+			return text
+		}
+		for _, e := range list {
+			if e.Type == api.EventStateDamaged {
+				text = e.Message
+			}
+		}
+	}
+}
+
+// Whatever is damaged in one of the two files, the next start has all containers with all
+// they had, says so once, and touches no interface.
+func TestF20DaemonStartsOnADamagedState(t *testing.T) {
+	cut := func(b []byte) []byte { return b[:min(len(b)/2, 3*4096)] }
+	flip := func(at int) func([]byte) []byte {
+		return func(b []byte) []byte { b[at%len(b)] ^= 1; return b }
+	}
+	same := func(b []byte) []byte { return b }
+	for what, change := range map[string][2]func([]byte) []byte{
+		"nothing":              {same, same},
+		"half a file":          {cut, same},
+		"an empty file":        {func([]byte) []byte { return []byte{} }, same},
+		"no file":              {func([]byte) []byte { return nil }, same},
+		"its pages are zeros":  {func(b []byte) []byte { clear(b[8192:]); return b }, same},
+		"its first page":       {flip(16), same},
+		"a name in a record":   {func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`"web"`), []byte(`"wob"`)) }, same},
+		"half a copy":          {same, cut},
+		"a bit of the copy":    {same, flip(100)},
+		"no copy":              {same, func([]byte) []byte { return nil }},
+		"other pages together": {func(b []byte) []byte { copy(b[4*4096:], b[3*4096:4*4096]); return b }, same},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newMachine(t).start()
+			_, err := m.CreateNetwork(t.Context(), api.NetworkCreate{Name: "blue", IPv6: yes(), Labels: map[string]string{"a": "b"}})
+			m.ok(err)
+			m.container("web", networks("bridge", "blue"), publish("8080:80"))
+			m.container("db", networks("blue"), publish("5432"))
+			want, links := m.listed(), m.Facts()
+			m.damaged(func(name string, b []byte) []byte {
+				if name == state.FileName {
+					return change[0](b)
+				}
+				return change[1](b)
+			})
+			if d := cmp.Diff(want, m.listed()); d != "" {
+				t.Errorf("(-before +after):\n%s", d)
+			}
+			for _, f := range m.Facts() {
+				if strings.Contains(f, "link") && !slices.Contains(links, f) {
+					t.Errorf("new: %s", f)
+				}
+			}
+			if text := m.told(); (text != "") != (what != "nothing") || strings.Contains(text, "\n") {
+				t.Errorf("event %q", text)
+			}
+			m.kill()
+			m.start()
+			if d := cmp.Diff(want, m.listed()); d != "" || m.told() != "" {
+				t.Errorf("the next start: event %q (-before +after):\n%s", m.told(), d)
+			}
+		})
+	}
+}
+
+// With nothing left on disk the networks and containers come back from the kernel's links,
+// as closed as they were; published ports do not.
+func TestF20StateIsFoundAgainInTheKernel(t *testing.T) {
+	for what, change := range map[string]func(string, []byte) []byte{
+		"both empty": func(string, []byte) []byte { return []byte{} },
+		"both zeros": func(_ string, b []byte) []byte { clear(b); return b },
+		"a record, and all of the copy": func(name string, b []byte) []byte {
+			if name == state.CopyName {
+				clear(b)
+			}
+			return bytes.ReplaceAll(b, []byte(`"name":"web"`), []byte(`"name":"wob"`))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newMachine(t).start()
+			ctx := t.Context()
+			no := false
+			_, err := m.CreateNetwork(ctx, api.NetworkCreate{Name: "blue", Subnet: "10.7.0.0/24", IPv6: yes(), Internal: true})
+			m.ok(err)
+			_, err = m.CreateNetwork(ctx, api.NetworkCreate{Name: "red", Subnet: "10.8.0.0/24", MTU: 1400, Mode: api.GatewayRouted})
+			m.ok(err)
+			_, err = m.UpdateNetwork(ctx, "red", api.NetworkUpdate{ICC: &no})
+			m.ok(err)
+			m.container("web", networks("bridge", "blue"), publish("8080:80"))
+			m.container("db", networks("red"))
+			m.AddNetns(netnsOf("pod"))
+			_, err = m.Attach(ctx, api.Attach{Name: "pod", Runtime: api.RuntimeCNI, RuntimeID: "abc", Netns: netnsOf("pod"), Networks: []api.Connect{{Network: "blue", Ifname: "net0", Guard: api.GuardOff}}})
+			m.ok(err)
+			nets, err := m.Networks(ctx)
+			m.ok(err)
+			before := m.endpoints()
+			m.damaged(change)
+			if got := m.names(); got != "db pod web" {
+				t.Fatalf("containers %q", got)
+			}
+			if d := cmp.Diff(before, m.endpoints()); d != "" {
+				t.Errorf("endpoints (-before +after):\n%s", d)
+			}
+			after, err := m.Networks(ctx)
+			m.ok(err)
+			for i := range nets {
+				nets[i].Created, after[i].Created = nets[0].Created, nets[0].Created
+			}
+			if d := cmp.Diff(nets, after); d != "" {
+				t.Errorf("networks (-before +after):\n%s", d)
+			}
+			text := m.told()
+			if !strings.Contains(text, "found again") || !strings.Contains(text, "web") || strings.Contains(text, "\n") {
+				t.Errorf("event %q", text)
+			}
+			// They are containers like any others, also for their runtime and the next daemon.
+			m.stop()
+			m.start()
+			if got, text := m.names(), m.told(); got != "db pod web" || text != "" {
+				t.Errorf("then containers %q, event %q", got, text)
+			}
+			m.ok(m.Release(ctx, api.Release{Runtime: api.RuntimeCNI, RuntimeID: "abc"}))
+			_, err = m.Publish(ctx, "web", []string{"8080:80"})
+			m.ok(err)
+			m.dials(tcp, "127.0.0.1:8080", "10.88.0.2:80")
+			m.ok(m.Detach(ctx, "web"))
+			m.ok(m.Detach(ctx, "db"))
+			m.until("the interfaces are gone", func() bool {
+				return !slices.ContainsFunc(m.Facts(), func(f string) bool { return strings.Contains(f, "veth") })
+			})
+		})
+	}
+}
+
+// endpoints are the places of all containers, without what only a record has.
+func (m *machine) endpoints() (list []string) {
+	m.t.Helper()
+	cts, err := m.Containers(m.t.Context(), api.ContainerFilter{})
+	m.ok(err)
+	for _, ct := range cts {
+		for _, e := range ct.Endpoints {
+			e.Handover = "" // the runtime's own name of an interface that nobody hands over any more
+			list = append(list, fmt.Sprintf("%s %+v", ct.Name, e))
+		}
+	}
+	return list
+}
+
+// A record of a network that cannot be keeps its containers' interfaces, and nobody else down.
+func TestF20NetworkRecordIsLost(t *testing.T) {
+	m := newMachine(t).start()
+	_, err := m.CreateNetwork(t.Context(), api.NetworkCreate{Name: "blue"})
+	m.ok(err)
+	m.container("web", networks("blue"))
+	m.container("db")
+	m.kill()
+	s, c, err := state.Open(m.cfg.StateDir)
+	m.ok(err)
+	for _, n := range c.Networks {
+		if n.Name == "blue" {
+			n.Subnets = nil
+			m.ok(s.PutNetwork(n, nil))
+		}
+	}
+	m.ok(s.Close())
+	m.start()
+	if got := m.names(); got != "db web" {
+		t.Errorf("containers %q", got)
+	}
+	if text := m.told(); !strings.Contains(text, "network blue") || !strings.Contains(text, "found again") {
+		t.Errorf("event %q", text)
+	}
+}

@@ -1,0 +1,310 @@
+package directory
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// HostName is what the host is called where a container's name could stand.
+const HostName = "host"
+
+// Kinds of ports.
+const (
+	KindContainer = "container"
+	KindHost      = "host" // the TAP of a network
+	KindUplink    = "uplink"
+)
+
+// Port is what a port of the switch is called in tables, and whose it is.
+type Port struct {
+	Name    string // of the host's interface
+	Kind    string
+	Network string // "" of an uplink
+	// Container is the name of the container at the port, Owner its ID; both "" of others.
+	Container, Owner string
+	Ifname           string // at the other end; Name where there is none
+}
+
+// Title is what a capture calls a port: "web/eth0 (bridge)".
+func (p Port) Title() string {
+	switch p.Kind {
+	case KindContainer:
+		return p.Container + "/" + p.Ifname + " (" + p.Network + ")"
+	case KindHost:
+		return "host/" + p.Ifname + " (" + p.Network + ")"
+	case "":
+		return ""
+	}
+	return p.Kind + "/" + p.Ifname
+}
+
+// Container is an attached container, or one being attached or released.
+type Container struct {
+	ID, Name, RuntimeID string
+	Mode, Peer          string // whose network it has in place of one, and of which container
+	Ready               bool   // others may name it
+	Endpoints           []Endpoint
+	Published           []Published
+}
+
+// Endpoint is a container's place in a network.
+type Endpoint struct {
+	Network      string
+	Ifname, Veth string
+	MAC          header.MAC
+	Addrs        []netip.Addr
+	Port         frame.PortID
+	Plugged      bool // Port is one of the switch
+	Live         bool // the switch knows what is at Port
+	// LeadsOut says of each family whether the network has a way out: the first endpoint
+	// of a container that has one is its gateway.
+	LeadsOut [2]bool
+}
+
+// Published counts a container's published ports of a protocol.
+type Published struct {
+	Proto string
+	Ports int
+}
+
+// Gateway is the endpoint by which a container reaches what is in none of its networks,
+// nil when there is none.
+func (ct *Container) Gateway(f model.Family) *Endpoint {
+	for i := range ct.Endpoints {
+		if ct.Endpoints[i].LeadsOut[f] {
+			return &ct.Endpoints[i]
+		}
+	}
+	return nil
+}
+
+// Addr is the address of a family, invalid when there is none.
+func (e *Endpoint) Addr(f model.Family) netip.Addr {
+	for _, a := range e.Addrs {
+		if model.FamilyOf(a) == f {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// Network is a network, or one being made.
+type Network struct {
+	ID, Name, TAP string
+	Number        frame.NetworkID
+	Ready         bool
+	MAC           header.MAC // of the gateway
+	Subnets       []Subnet
+	Port          frame.PortID
+	Plugged       bool
+}
+
+// Subnet is what a network has of one family.
+type Subnet struct {
+	Prefix   netip.Prefix
+	Gateway  netip.Addr
+	Isolated bool // the gateway takes nothing, and the host is not there
+	WayOut   bool // the gateway leads to the world
+}
+
+// Subnet is a network's of a family, nil when it has none.
+func (n *Network) Subnet(f model.Family) *Subnet {
+	for i := range n.Subnets {
+		if model.FamilyOf(n.Subnets[i].Gateway) == f {
+			return &n.Subnets[i]
+		}
+	}
+	return nil
+}
+
+// Uplink is an interface of the host by which containers go out.
+type Uplink struct {
+	Port  frame.PortID
+	Name  string
+	MAC   header.MAC
+	Addrs []netip.Prefix // that masquerade may use, with their subnets
+}
+
+// owner is the container that has an address.
+type owner struct{ id, name, network string }
+
+// Directory is who has what at one time. It never changes, and neither may what it
+// returns. The zero value names nothing.
+type Directory struct {
+	// Revision is that of the newest snapshot when the directory was made.
+	Revision uint64
+
+	ports table[frame.PortID, Port]
+	// gone are ports that were, until their number is another's: frames of theirs may
+	// still be read. There are never more than numbers.
+	gone       table[frame.PortID, Port]
+	addrs      table[netip.Addr, owner]
+	containers table[string, *Container] // by ID
+	names      table[string, *Container]
+	networks   table[string, *Network] // by ID
+	netNames   table[string, *Network]
+	netNumbers table[frame.NetworkID, *Network]
+	gateways   table[netip.Addr, string] // the ID of the network
+	host       map[netip.Addr]bool       // addresses of the host's own
+	uplinks    []Uplink
+	slots      map[netip.Addr]int // claim slots of addresses that masquerade uses
+}
+
+// Uplinks are the interfaces of the host by which containers go out.
+func (d *Directory) Uplinks() []Uplink { return d.uplinks }
+
+// Slots are the claim slots of the host's addresses that masquerade may use.
+func (d *Directory) Slots() map[netip.Addr]int { return d.slots }
+
+// Containers ranges over the ready containers, in no order.
+func (d *Directory) Containers() iter.Seq[*Container] {
+	return func(yield func(*Container) bool) {
+		for _, ct := range d.containers.all() {
+			if ct.Ready && !yield(ct) {
+				return
+			}
+		}
+	}
+}
+
+// Networks ranges over the ready networks, in no order.
+func (d *Directory) Networks() iter.Seq[*Network] {
+	return func(yield func(*Network) bool) {
+		for _, n := range d.networks.all() {
+			if n.Ready && !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+// Port returns a port of the switch.
+func (d *Directory) Port(id frame.PortID) (Port, bool) { return d.ports.get(id) }
+
+// LastPort returns a port, also one that is gone, unless its number is another's by now.
+func (d *Directory) LastPort(id frame.PortID) (Port, bool) {
+	if p, ok := d.ports.get(id); ok {
+		return p, true
+	}
+	return d.gone.get(id)
+}
+
+// Ports are the numbers of all ports, sorted; with gone also those of ports that were.
+func (d *Directory) Ports(gone bool) []frame.PortID {
+	ids := make([]frame.PortID, 0, d.ports.n)
+	for id := range d.ports.all() {
+		ids = append(ids, id)
+	}
+	if gone {
+		for id := range d.gone.all() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Name is the name of an address and of the network it is in, "" for one of the outside.
+func (d *Directory) Name(a netip.Addr) (name, network string) {
+	if o, ok := d.addrs.get(a); ok {
+		return o.name, o.network
+	}
+	if _, ok := d.gateways.get(a); ok || d.host[a] {
+		return HostName, ""
+	}
+	return "", ""
+}
+
+// ContainerAt is the name of the container that has an address.
+func (d *Directory) ContainerAt(a netip.Addr) (name string, ok bool) {
+	o, ok := d.addrs.get(a)
+	return o.name, ok
+}
+
+// Addrs ranges over the addresses of containers with their names, in no order.
+func (d *Directory) Addrs() iter.Seq2[netip.Addr, string] {
+	return func(yield func(netip.Addr, string) bool) {
+		for a, o := range d.addrs.all() {
+			if !yield(a, o.name) {
+				return
+			}
+		}
+	}
+}
+
+// Named returns the container of a name, ready or not, or nil.
+func (d *Directory) Named(name string) *Container {
+	ct, _ := d.names.get(name)
+	return ct
+}
+
+// ByID returns the container of an ID, ready or not, or nil.
+func (d *Directory) ByID(id string) *Container {
+	ct, _ := d.containers.get(id)
+	return ct
+}
+
+// Container finds a ready container by name, by ID, its own or that of its runtime, or
+// by the beginning of an ID that only one has.
+func (d *Directory) Container(name string) (*Container, error) {
+	if ct, _ := d.names.get(name); ct != nil && ct.Ready {
+		return ct, nil
+	}
+	var found *Container
+	if len(name) >= 6 {
+		for _, ct := range d.containers.all() {
+			if ct.Ready && (strings.HasPrefix(ct.ID, name) || strings.HasPrefix(ct.RuntimeID, name)) {
+				if found != nil {
+					return nil, model.Invalidf("container %s: several IDs begin so: give more of it", name)
+				}
+				found = ct
+			}
+		}
+	}
+	if found == nil {
+		return nil, model.NotFoundf("container %s is not attached: see vswitch ps", name)
+	}
+	return found, nil
+}
+
+// NetworkNamed returns the network of a name, ready or not, or nil.
+func (d *Directory) NetworkNamed(name string) *Network {
+	n, _ := d.netNames.get(name)
+	return n
+}
+
+// NetworkName is the name of the network of a number, "" when there is none.
+func (d *Directory) NetworkName(id frame.NetworkID) string {
+	if n, _ := d.netNumbers.get(id); n != nil {
+		return n.Name
+	}
+	return ""
+}
+
+// Network finds a ready network by name, by ID or by its beginning that only one has.
+func (d *Directory) Network(name string) (*Network, error) {
+	if n, _ := d.netNames.get(name); n != nil && n.Ready {
+		return n, nil
+	}
+	var found *Network
+	if len(name) >= 6 {
+		for _, n := range d.networks.all() {
+			if n.Ready && strings.HasPrefix(n.ID, name) {
+				if found != nil {
+					return nil, model.Invalidf("network %s: several IDs begin so: give more of it", name)
+				}
+				found = n
+			}
+		}
+	}
+	if found == nil {
+		return nil, model.NotFoundf("network %s does not exist: see vswitch network ls, or make it with vswitch network create %s", name, name)
+	}
+	return found, nil
+}

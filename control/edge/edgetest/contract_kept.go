@@ -1,0 +1,98 @@
+package edgetest
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/vswitch/vswitch/control/edge"
+	"github.com/vswitch/vswitch/control/reserve"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// testKept: what one process leaves the next takes, and what that does not want goes.
+func testKept(c contract) {
+	var stored []reserve.Range
+	owner := edge.Owner{Identity: owner, PutReserved: func(list []reserve.Range) error { stored = list; return nil }}
+	all := netip.Addr{}
+	next := func(left string) edge.Edge {
+		e := c.Next()
+		if got := e.HeldFor(); got != left {
+			c.Errorf("devices of %q are left, want %q", got, left)
+		}
+		owner.Reserved = stored
+		c.ok("begin", e.Begin(owner))
+		return e
+	}
+	spec := edge.DeviceSpec{
+		Name: "vs-0123456789", Alias: "vswitch:" + owner.Identity + ":network blue", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1400,
+		Addrs: []netip.Prefix{netip.MustParsePrefix("10.88.0.1/24")},
+	}
+	unwanted := spec
+	unwanted.Name, unwanted.Addrs = "vs-9876543210", []netip.Prefix{netip.MustParsePrefix("10.90.0.1/24")}
+	e := next("")
+	ns, _ := c.netns("web")
+	index, err := e.AddCable(ns, cable()) // or nothing would be kept
+	c.ok("add a cable", err)
+	d, err := e.OpenDevice(spec)
+	c.ok("open", err)
+	d2, err := e.OpenDevice(unwanted)
+	c.ok("open", err)
+	_, err = e.TakePorts(header.ProtoTCP, all, 8080, 8080)
+	c.ok("take", err)
+	_, err = e.TakePorts(header.ProtoUDP, all, 7000, 7003)
+	c.ok("take", err)
+	for _, first := range []uint16{20000, 21000} {
+		_, err = e.TakePorts(header.ProtoTCP, all, first, first+999)
+		c.ok("take a large range", err)
+	}
+	e.Keep()
+	c.ok("close", d.Close())
+	c.ok("close", d2.Close())
+	c.ok("end", e.Close())
+
+	spec.Addrs = []netip.Prefix{netip.MustParsePrefix("10.89.0.1/24"), netip.MustParsePrefix("fd00:89::1/64")}
+	e = next(owner.Identity)
+	again, err := e.OpenDevice(spec)
+	c.ok("adopt", err)
+	if again.Index() != d.Index() {
+		c.Error("another device was made")
+	}
+	if got := c.addrsOf(again.Index()); !slices.Equal(got, []string{"10.89.0.1/24", "fd00:89::1/64"}) {
+		c.Errorf("addresses %v", got)
+	}
+	p := c.port(again)
+	c.ok("check", p.Check())
+	c.ok("close the port", p.Close())
+	h, err := e.TakePorts(header.ProtoTCP, all, 8080, 8080)
+	c.ok("take again", err)
+	_, err = e.TakePorts(header.ProtoUDP, all, 7001, 7002)
+	c.ok("take some of them", err)
+	_, err = e.TakePorts(header.ProtoTCP, all, 21000, 21999)
+	c.ok("take a large range again", err)
+	if len(stored) == 0 {
+		c.Error("what is reserved is not stored any more before it is settled")
+	}
+	c.ok("drop the rest", e.DropHeld())
+	if want := []reserve.Range{{First: 21000, Last: 21999}}; !slices.Equal(stored, want) {
+		c.Errorf("stored %v, want %v", stored, want)
+	}
+	if slices.Contains(c.names(), unwanted.Name) {
+		c.Error("a device that nobody asked for is still there")
+	}
+	if list, err := e.Intruders(); err != nil || len(list) != 0 {
+		c.Errorf("intruders %v, %v", list, err)
+	}
+	c.ok("release", h.Release())
+	c.Bind(8080)()
+	c.ok("remove the cable", e.DelLink(cable().Name, index))
+	c.ok("close", again.Close())
+	c.ok("end", e.Close())
+	if slices.Contains(c.names(), spec.Name) {
+		c.Error("the device is still there")
+	}
+	if len(stored) != 0 {
+		c.Errorf("stored %v after the end", stored)
+	}
+	e = next("")
+	c.ok("end", e.Close())
+}

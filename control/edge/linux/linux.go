@@ -1,0 +1,271 @@
+// Package linux is the edge of a switch by the Linux kernel: netlink (control/host), BPF
+// programs (control/kernel), sockets that hold ports (control/reserve), and the relay. It
+// puts these together and decides nothing about networks or containers.
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/vswitch/vswitch/control/edge"
+	"github.com/vswitch/vswitch/control/holder"
+	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/kernel"
+	"github.com/vswitch/vswitch/control/relay"
+	"github.com/vswitch/vswitch/control/reserve"
+	"github.com/vswitch/vswitch/dataplane/port"
+)
+
+// spareSockets are prepared for cables to come, 512 KiB each.
+const spareSockets = 4
+
+// Config says what Open opens. The zero value works.
+type Config struct {
+	// NoFlowTable keeps every frame in the daemon; otherwise the kernel carries on the
+	// flows that were decided there.
+	NoFlowTable bool
+	MaxFlows    int // that are tracked at a time, 0: the default of package dataplane
+	// NoTCX does without TCX, as on a kernel before Linux 6.6.
+	NoTCX bool
+	// Cgroup is the directory of a cgroup2 whose programs, and those below it, have a UDP
+	// port of the host at once when they bind it; CgroupAuto, or "" for none.
+	Cgroup string
+	// Holder keeps what outlives the process only as long as somebody has it open; nil: it ends
+	// with the process. Close closes it.
+	Holder *holder.Holder
+	Log    *slog.Logger // nil: slog.Default()
+}
+
+// Edge is the network namespace of the process.
+type Edge struct {
+	*host.Host
+	*kernel.Kernel // nil before Begin
+	cfg            Config
+	seals          []sealKind // the first for most cables, the last for those that share their ingress
+	// sockets are prepared: to open one takes the kernel 9 ms (RCU), which an
+	// attach then need not wait for.
+	sockets *port.Pool
+	owner   edge.Owner     // from Begin on, as ports
+	ports   *reserve.Ports // nil before
+
+	keep    atomic.Bool
+	heldFor string // see HeldFor
+
+	consumers consumers
+
+	noBindHooks error
+}
+
+var _ edge.Edge = (*Edge)(nil)
+
+// Open opens sockets. It changes nothing that anybody else sees. The programs are loaded by Begin:
+// whose they are says which maps they go on with.
+func Open(cfg Config) (_ *Edge, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if err := checkCgroup(cfg.Cgroup); err != nil {
+		return nil, err
+	}
+	e := &Edge{cfg: cfg}
+	_, e.heldFor, _ = cfg.Holder.Take(holder.Owner)
+	if e.Host, err = host.New(); err != nil {
+		return nil, err
+	}
+	if err := kernel.Allowed(); err != nil {
+		return nil, errors.Join(err, e.Host.Close())
+	}
+	e.sockets = port.NewPool(spareSockets, 0)
+	return e, nil
+}
+
+// Begin implements edge.Edge.
+func (e *Edge) Begin(o edge.Owner) error {
+	e.heldFor = ""
+	if err := e.cfg.Holder.Put(holder.Owner, -1, o.Identity); err != nil {
+		return err
+	}
+	if err := e.load(o.Identity); err != nil {
+		return err
+	}
+	e.owner = o
+	e.ports = reserve.New(e.Host, reserve.Config{
+		Kept: o.Kept, Left: o.Reserved, Holder: e.cfg.Holder, Own: e.Kernel.Own, Recount: e.Kernel.Recount, Renote: e.Kernel.Renote,
+		Reserved: func(list []reserve.Range) error {
+			return errors.Join(o.PutReserved(list), e.cfg.Holder.Put(holder.Reserved, -1, reserve.FormatRanges(list)))
+		},
+	})
+	return nil
+}
+
+// Together implements edge.Edge.
+func (e *Edge) Together(cables, slots int) (end func(), err error) {
+	e.sockets.Prepare(max(0, cables-e.cfg.Holder.Left(holder.Sockets)), slots)
+	return e.ports.Together()
+}
+
+// HeldFor implements edge.Edge.
+func (e *Edge) HeldFor() string { return e.heldFor }
+
+// DropHeld implements edge.Edge.
+func (e *Edge) DropHeld() error {
+	e.cfg.Holder.Settle()
+	return e.ports.Settle()
+}
+
+// Keep implements edge.Edge.
+func (e *Edge) Keep() { e.keep.Store(true) }
+
+// Close implements edge.Edge.
+func (e *Edge) Close() error {
+	err := e.sockets.Close()
+	if e.ports != nil && e.keep.Load() {
+		e.ports.Keep()
+	} else if e.ports != nil {
+		err = errors.Join(err, e.ports.Close())
+	}
+	if e.Kernel != nil {
+		err = errors.Join(err, e.Kernel.Close())
+	}
+	err = errors.Join(err, e.Host.Close())
+	if e.keep.Load() {
+		return errors.Join(err, e.cfg.Holder.Close())
+	}
+	return errors.Join(err, e.cfg.Holder.End())
+}
+
+// OpenNetns implements edge.Namespaces.
+func (e *Edge) OpenNetns(path string, pid int) (edge.Netns, error) {
+	ns, err := host.OpenNetns(path)
+	if path == "" {
+		ns, err = host.OpenNetnsPID(pid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ns, nil
+}
+
+// IsHost implements edge.Namespaces.
+func (e *Edge) IsHost(ns edge.Netns) bool { return e.Host.IsHost(netns(ns)) }
+
+// netns is the namespace of control/host, nil for none.
+func netns(ns edge.Netns) *host.Netns {
+	n, _ := ns.(*host.Netns)
+	return n
+}
+
+// Steer implements edge.Edge.
+func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool), reached func(relay.Reached)) (edge.Relay, error) {
+	users, err := host.OpenSocketUsers()
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	held := e.cfg.Holder
+	cfg := relay.Config{Resolve: resolve, Whose: users.Of, Reached: reached, Steer: e.steer, Log: e.cfg.Log}
+	if held != nil {
+		cfg.Holder, cfg.Stale = held, held.Alone() > staleAfter
+	}
+	r, err := relay.New(cfg)
+	if err != nil {
+		return nil, errors.Join(err, users.Close())
+	}
+	return steering{r, users, e}, nil
+}
+
+// heldLink is the name of the link of sk_lookup with the holder.
+const heldLink = "steer"
+
+// steer is relay.Config.Steer.
+func (e *Edge) steer(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
+	left, _, ok := e.cfg.Holder.Take(heldLink)
+	if !ok {
+		left = -1
+	} else {
+		defer syscall.Close(left)
+	}
+	s, err := e.Kernel.Steer(left, tcp4, tcp6, udp4, udp6)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := s.FD()
+	if err == nil {
+		err = e.cfg.Holder.Put(heldLink, fd, "")
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// steering is a relay with what it asks whose the clients are.
+type steering struct {
+	*relay.Relay
+	users *host.SocketUsers
+	e     *Edge
+}
+
+// Close implements edge.Relay.
+func (s steering) Close() error {
+	err := errors.Join(s.Relay.Close(), s.users.Close())
+	if !s.e.keep.Load() {
+		s.e.cfg.Holder.Drop(heldLink)
+		s.Relay.Forget()
+	}
+	return err
+}
+
+// LocalPorts implements edge.Uplinks.
+func (e *Edge) LocalPorts() (low, high uint16) {
+	low, high = 32768, 60999 // the kernel's default
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return low, high
+	}
+	var l, h uint16
+	if _, err := fmt.Sscan(string(b), &l, &h); err != nil || l > h {
+		return low, high
+	}
+	return l, h
+}
+
+// TakePorts implements edge.Reservations.
+func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, holders ...string) (edge.Hold, error) {
+	h, err := e.ports.Take(proto, addr, first, last, holders...)
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// FreePort implements edge.Reservations.
+func (e *Edge) FreePort(proto uint8, addr netip.Addr, n int) (uint16, error) {
+	return e.ports.FreePort(proto, addr, n)
+}
+
+// The ports from which programs of the host connect that choose one below 1024 themselves,
+// as the kernel's own NFS client does (rresvport(3)).
+const firstReserved, lastReserved = 512, 1023
+
+// BusyPorts implements edge.Reservations. A connection keeps its port from masquerade where
+// no listener tells of it.
+func (e *Edge) BusyPorts() ([]host.Socket, error) {
+	list, err := e.ports.Busy()
+	if err != nil {
+		return nil, err
+	}
+	conns, err := e.Host.ConnectionsFrom(firstReserved, lastReserved)
+	return append(list, conns...), err
+}
+
+// Intruders implements edge.Reservations.
+func (e *Edge) Intruders() ([]host.Socket, error) { return e.ports.Intruders() }
+
+// SocketOwner implements edge.Reservations.
+func (e *Edge) SocketOwner(inode uint32) string { return host.Owner(inode) }

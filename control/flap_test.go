@@ -1,0 +1,114 @@
+package control
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// TestF40UplinkFlaps: an uplink is down for a moment and loses its routes, which come back
+// after it. Connections out and to a published port go on, those that the kernel carries and
+// those that it does not, also where somebody speaks meanwhile.
+func TestF40UplinkFlaps(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		t.Run(fmt.Sprint("named ", named), func(t *testing.T) {
+			r := newRig(t)
+			if named {
+				r.cfg.Uplinks = []string{"eth0"}
+			}
+			r.start()
+			web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
+			echo(t, web, ":80")
+			echo(t, r.world.Outside, ":7000")
+			var conns []net.Conn
+			for range 10 {
+				for _, c := range []struct {
+					from *netlab.NS
+					to   string
+				}{{web, netlab.OutsideAddr + ":7000"}, {r.world.Outside, netlab.HostAddr + ":8080"}} {
+					conn, err := c.from.Dial("tcp", c.to, 30*time.Second)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					conns = append(conns, conn)
+					say(t, conn, "before")
+				}
+			}
+			host := r.world.Host
+			if err := host.SetDown("eth0"); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range conns {
+				if _, err := fmt.Fprintln(c, "meanwhile"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second)
+			if err := host.SetUp("eth0"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // the host's network manager
+			if out, err := host.Command("ip", "route", "replace", "default", "via", netlab.OutsideAddr).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			for i, c := range conns {
+				if got := hear(t, c); got != "meanwhile" {
+					t.Errorf("connection %d: heard %q", i, got)
+				}
+				say(t, c, "after")
+			}
+		})
+	}
+}
+
+// echo answers each line with itself.
+func echo(t *testing.T, ns *netlab.NS, addr string) {
+	t.Helper()
+	l, err := ns.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labtest.Serve(t, l, func(c net.Conn) {
+		for lines := bufio.NewReader(c); ; {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, line)
+		}
+	})
+}
+
+func say(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(c, text); err != nil {
+		t.Fatal(err)
+	}
+	if got := hear(t, c); got != text {
+		t.Errorf("said %q, heard %q", text, got)
+	}
+}
+
+// hear returns a line, byte by byte: what comes after it is for the next.
+func hear(t *testing.T, c net.Conn) string {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	var line strings.Builder
+	for b := make([]byte, 1); ; {
+		if _, err := c.Read(b); err != nil {
+			t.Fatalf("%s: %v", c.LocalAddr(), err)
+		}
+		if b[0] == '\n' {
+			return line.String()
+		}
+		line.WriteByte(b[0])
+	}
+}

@@ -1,0 +1,97 @@
+package holder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// startLocked starts a holder and gives it what there is.
+func (h *Holder) startLocked() error {
+	path := filepath.Join(h.cfg.Dir, SocketName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	if err := os.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	f, err := l.File()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Its own session: no terminal, process group or service manager takes it for a part of
+	// the daemon. Only what it needs is passed on: neither the sockets of a service manager
+	// nor how to speak to it.
+	cmd := exec.Command("/proc/self/exe", command)
+	cmd.Args[0], cmd.Dir, cmd.Env = "vswitch", "/", []string{"GOMAXPROCS=1", started + "=1"}
+	if at := os.Getenv("GOCOVERDIR"); at != "" {
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+at)
+	}
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	h.child = cmd.Process
+	c, err := dial(h.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	// It is heard once the child runs, which nobody waits for.
+	err = send(c, hello, -1, strconv.Itoa(version))
+	for name, it := range h.items {
+		if err == nil {
+			err = send(c, put, it.fd, name, it.value)
+		}
+	}
+	if err != nil {
+		c.Close()
+		return err
+	}
+	h.adoptLocked(c)
+	return nil
+}
+
+func dial(dir string) (*net.UnixConn, error) {
+	return net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: filepath.Join(dir, SocketName), Net: "unixpacket"})
+}
+
+// End ends the holder in a run directory, and all that it keeps. ok says whether there was one.
+func End(dir string) (ok bool, err error) {
+	c, err := dial(dir)
+	if err != nil {
+		return false, nil // nobody listens
+	}
+	defer c.Close()
+	if err = peer(c); err == nil {
+		err = send(c, end, -1)
+	}
+	if err != nil {
+		return true, fmt.Errorf("holder: %w", err)
+	}
+	c.SetReadDeadline(time.Now().Add(5 * patience))
+	for buf := make([]byte, maxMessage); ; {
+		m, err := receive(c, buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return true, errors.New("holder: it does not end: kill the process vswitch hold")
+		}
+		if err != nil {
+			return true, nil
+		}
+		m.close()
+	}
+}

@@ -1,0 +1,160 @@
+package inventory
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/vswitch/vswitch/control/directory"
+	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/model"
+)
+
+// Inventory is all that there is. It is not safe for concurrent use: its user holds a lock.
+// The directory follows it, and is read without the lock.
+type Inventory struct {
+	Networks   map[string]*Network   // by name, also those being made
+	Containers map[string]*Container // by name, also those being attached
+	Endpoints  map[string]*Endpoint  // by name of the host end
+	Pools      [2]netip.Prefix       // of subnets that nobody names, by family
+	Numbers    Numbers
+	Marks      Marks
+
+	names *directory.Live
+}
+
+// New makes an empty inventory, whose entries names will have.
+func New(names *directory.Live) *Inventory {
+	return &Inventory{
+		Networks: make(map[string]*Network), Containers: make(map[string]*Container), Endpoints: make(map[string]*Endpoint),
+		Numbers: newNumbers(), names: names,
+	}
+}
+
+// Container finds a container that is ready, as the directory does.
+func (v *Inventory) Container(name string) (*Container, error) {
+	found, err := v.names.Now().Container(name)
+	if err != nil {
+		return nil, err
+	}
+	return v.Containers[found.Name], nil
+}
+
+// Network finds a network that is ready, as the directory does.
+func (v *Inventory) Network(name string) (*Network, error) {
+	found, err := v.names.Now().Network(name)
+	if err != nil {
+		return nil, err
+	}
+	return v.Networks[found.Name], nil
+}
+
+// OfRuntime returns what a runtime attached, or is attaching, as id.
+func (v *Inventory) OfRuntime(runtime, id string) *Container {
+	for _, ct := range v.Containers {
+		if runtime != "" && ct.Rec.Runtime == runtime && ct.Rec.RuntimeID == id {
+			return ct
+		}
+	}
+	return nil
+}
+
+// ReadyContainers lists the containers that are ready by name.
+func (v *Inventory) ReadyContainers() []*Container {
+	list := slices.DeleteFunc(slices.Collect(maps.Values(v.Containers)), func(ct *Container) bool { return !ct.Ready })
+	slices.SortFunc(list, func(a, b *Container) int { return cmp.Compare(a.Rec.Name, b.Rec.Name) })
+	return list
+}
+
+// ReadyNetworks lists the networks that are ready by name.
+func (v *Inventory) ReadyNetworks() []*Network {
+	list := slices.DeleteFunc(slices.Collect(maps.Values(v.Networks)), func(n *Network) bool { return !n.Ready })
+	slices.SortFunc(list, func(a, b *Network) int { return cmp.Compare(a.Rec.Name, b.Rec.Name) })
+	return list
+}
+
+// Enter enters a container, or what has changed of it.
+func (v *Inventory) Enter(ct *Container) {
+	v.Containers[ct.Rec.Name] = ct
+	v.Changed(ct)
+}
+
+// Changed tells the directory of a change of a container.
+func (v *Inventory) Changed(ct *Container) { v.names.PutContainer(ct.listing()) }
+
+// Forget is the end of a container.
+func (v *Inventory) Forget(ct *Container) {
+	delete(v.Containers, ct.Rec.Name)
+	v.names.DropContainer(ct.Rec.ID)
+}
+
+// Rename enters a container under a name in every table that has it.
+func (v *Inventory) Rename(ct *Container, name string) {
+	delete(v.Containers, ct.Rec.Name)
+	ct.Rec.Name = name
+	v.Enter(ct)
+	for _, e := range ct.Endpoints {
+		e.Network.MACs[e.MAC] = "container " + name
+		e.Network.Addrs.Rename(e.Addrs, name)
+	}
+}
+
+// Missed compares the cables with the host's links, when events may have been missed: lost are
+// containers that have a cable less, moved those whose runtime has moved an end by itself, or,
+// with true, of which a host end has another name.
+func (v *Inventory) Missed(links []host.Link) (lost, moved map[*Container]bool) {
+	have := make(map[int]host.Link, len(links))
+	for _, l := range links {
+		have[l.Index] = l
+	}
+	lost, moved = make(map[*Container]bool), make(map[*Container]bool)
+	for _, e := range v.Endpoints {
+		switch l := have[e.Index]; {
+		case !e.Live:
+		case l.Alias != e.Alias: // another may have its number
+			lost[e.Container] = true
+		case l.Name != e.Veth || e.Container.Rec.Handover && l.Running:
+			moved[e.Container] = moved[e.Container] || l.Name != e.Veth
+		}
+	}
+	return lost, moved
+}
+
+// EnterNetwork enters a network, or what has changed of it.
+func (v *Inventory) EnterNetwork(n *Network) {
+	v.Networks[n.Rec.Name] = n
+	v.ChangedNetwork(n)
+}
+
+// ChangedNetwork tells the directory of a change of a network.
+func (v *Inventory) ChangedNetwork(n *Network) { v.names.PutNetwork(n.listing()) }
+
+// ForgetNetwork is the end of a network. That it is not entered is no error.
+func (v *Inventory) ForgetNetwork(n *Network) {
+	if v.Networks[n.Rec.Name] == n {
+		delete(v.Networks, n.Rec.Name)
+		v.names.DropNetwork(n.Rec.ID)
+	}
+}
+
+// Overlap returns a network whose subnet overlaps p, nil when there is none.
+func (v *Inventory) Overlap(p netip.Prefix) (*Network, netip.Prefix) {
+	for _, n := range v.Networks {
+		for _, s := range n.Rec.Subnets {
+			if s.Prefix.Overlaps(p) {
+				return n, s.Prefix
+			}
+		}
+	}
+	return nil, netip.Prefix{}
+}
+
+// NextSubnet is the first subnet of a family's pool that no network overlaps and free
+// takes; ok is false when there is none.
+func (v *Inventory) NextSubnet(f model.Family, free func(netip.Prefix) bool) (p netip.Prefix, ok bool) {
+	return model.NextSubnet(v.Pools[f], max(model.PoolBits[f], v.Pools[f].Bits()), func(p netip.Prefix) bool {
+		n, _ := v.Overlap(p)
+		return n == nil && free(p)
+	})
+}

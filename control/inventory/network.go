@@ -1,0 +1,84 @@
+package inventory
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/directory"
+	"github.com/vswitch/vswitch/control/edge"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/state"
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// Network is a network that exists or is being made.
+type Network struct {
+	Rec      state.Network
+	ID       frame.NetworkID
+	MAC      header.MAC // of the gateway
+	Ready    bool       // with its TAP; compiled into snapshots
+	TAP      edge.Device
+	TAPIndex int
+	Port     frame.PortID
+	Plugged  bool // Port is in the switch
+	Addrs    *model.Addresses
+	MACs     map[header.MAC]string // container by address
+	Members  map[*Endpoint]bool    // also those still being attached
+}
+
+// NewNetwork makes a network of a record, which may lack its subnets until Fill.
+func NewNetwork(rec state.Network) *Network {
+	return &Network{Rec: rec, Port: frame.NoPort, MACs: make(map[header.MAC]string), Members: make(map[*Endpoint]bool)}
+}
+
+// Fill sets what follows from the record. cursors are how far its addresses had got.
+func (n *Network) Fill(cursors []netip.Addr) {
+	n.MAC = model.GatewayMAC(n.Rec.Subnets[0].Gateway)
+	n.Addrs = model.NewAddresses(n.Rec, cursors)
+	n.MACs[n.MAC] = "the gateway"
+}
+
+// MemberNames are the containers of a network, at most ten of them.
+func (n *Network) MemberNames() []string {
+	var names []string
+	for e := range n.Members {
+		names = append(names, e.Container.Rec.Name)
+	}
+	slices.Sort(names)
+	if more := len(names) - 10; more > 0 {
+		names = append(names[:10], fmt.Sprintf("%d more", more))
+	}
+	return names
+}
+
+// Used reports whether a runtime relies on a network, with or without containers.
+func (n *Network) Used() bool {
+	for key := range n.Rec.Labels {
+		if strings.HasPrefix(key, api.UsedBy) {
+			return true
+		}
+	}
+	return false
+}
+
+// listing is the entry of a network in the directory.
+func (n *Network) listing() directory.Network {
+	l := directory.Network{
+		ID: n.Rec.ID, Name: n.Rec.Name, TAP: n.Rec.TAP, Number: n.ID, Ready: n.Ready, MAC: n.MAC, Port: n.Port, Plugged: n.Plugged,
+		Subnets: make([]directory.Subnet, 0, len(n.Rec.Subnets)),
+	}
+	for _, s := range n.Rec.Subnets {
+		isolated := s.Mode == api.GatewayIsolated
+		l.Subnets = append(l.Subnets, directory.Subnet{Prefix: s.Prefix.Masked(), Gateway: s.Gateway, Isolated: isolated, WayOut: !isolated && !n.Rec.Internal})
+	}
+	return l
+}
+
+// Routes reports whether the addresses of a subnet are reached from outside.
+func (n *Network) Routes(s state.Subnet) bool {
+	return s.Mode == api.GatewayRouted && !n.Rec.Internal
+}

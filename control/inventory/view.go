@@ -1,0 +1,132 @@
+package inventory
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/state"
+)
+
+// View shows a network to clients.
+func (n *Network) View() api.Network {
+	v := api.Network{
+		ID: n.Rec.ID, Name: n.Rec.Name, MTU: n.Rec.MTU, Internal: n.Rec.Internal, ICC: !n.Rec.NoICC, HostAccess: !n.Rec.NoHostAccess, Ephemeral: n.Rec.Ephemeral,
+		Filter: model.FilterWord(n.Rec), Labels: n.Rec.Labels, Interface: n.Rec.TAP,
+		GatewayMAC: n.MAC.String(), Created: n.Rec.Created, Containers: []api.NetworkMember{},
+	}
+	if len(n.Rec.Exempt) > 0 {
+		v.Exempt = Texts(n.Rec.Exempt)
+	}
+	for _, s := range n.Rec.Subnets {
+		v.Subnets = append(v.Subnets, viewSubnet(s))
+		for name, a := range s.Reserved {
+			if v.Reserved == nil {
+				v.Reserved = make(map[string]string)
+			}
+			v.Reserved[name] = a.String()
+		}
+	}
+	v.Subnet, v.Gateway, v.IPRange = v.Subnets[0].Subnet, v.Subnets[0].Gateway, v.Subnets[0].IPRange
+	for e := range n.Members {
+		if e.Live {
+			addrs := Texts(e.Prefixes())
+			v.Containers = append(v.Containers, api.NetworkMember{
+				Name: e.Container.Rec.Name, Address: addrs[0], Addresses: addrs, MAC: e.MAC.String(),
+			})
+		}
+	}
+	slices.SortFunc(v.Containers, func(a, b api.NetworkMember) int { return cmp.Compare(a.Name, b.Name) })
+	return v
+}
+
+func viewSubnet(s state.Subnet) api.Subnet {
+	v := api.Subnet{Subnet: s.Prefix.String(), Mode: s.Mode}
+	if v.Mode == "" {
+		v.Mode = api.GatewayNAT
+	}
+	if s.Mode != api.GatewayIsolated {
+		v.Gateway = s.Gateway.String()
+	}
+	if s.IPRange.IsValid() {
+		v.IPRange = s.IPRange.String()
+	}
+	return v
+}
+
+// View shows a container to clients.
+func (ct *Container) View() api.Container {
+	v := api.Container{
+		ID: ct.Rec.ID, Name: ct.Rec.Name, Runtime: ct.Rec.Runtime, RuntimeID: ct.Rec.RuntimeID, Mode: ct.Rec.Mode, Peer: ct.Rec.Peer,
+		Netns: ct.Rec.Netns, PID: ct.Rec.PID, Created: ct.Rec.Created,
+		Labels: ct.Rec.Labels, Expose: ct.Rec.Expose,
+		Endpoints: []api.Endpoint{}, Ports: ct.ViewMappings(ct.Mappings),
+	}
+	for _, e := range ct.Endpoints {
+		addrs := Texts(e.Prefixes())
+		ev := api.Endpoint{
+			Network: e.Network.Rec.Name, RuntimeNetwork: e.RuntimeNet, Interface: e.Ifname, HostInterface: e.Veth, Address: addrs[0], Addresses: addrs,
+			Guard: e.Layer2.Guard(), VLAN: int(e.Layer2.VLAN), Trunk: e.Layer2.TrunkText(),
+			MaxFlows: e.Quota.Flows, FlowRate: e.Quota.Rate, Routes: e.viewRoutes(),
+			Gateways: []string{}, MAC: e.MAC.String(), MTU: e.Network.Rec.MTU,
+			DefaultRoute: e == ct.Gateway(model.IPv4) || e == ct.Gateway(model.IPv6),
+		}
+		for _, p := range model.GatewayPrefixes(e.Network.Rec) {
+			ev.Gateways = append(ev.Gateways, p.Addr().String())
+		}
+		if ct.Rec.Handover {
+			ev.Handover = e.WaitsAs()
+		}
+		if len(ev.Gateways) > 0 {
+			ev.Gateway = ev.Gateways[0]
+		}
+		v.Endpoints = append(v.Endpoints, ev)
+	}
+	return v
+}
+
+// ViewMappings shows published ports of a container to clients.
+func (ct *Container) ViewMappings(mappings []*Mapping) []api.PortMapping {
+	list := []api.PortMapping{}
+	for _, m := range mappings {
+		v := api.PortMapping{
+			Proto: model.ProtoName(m.Proto), HostPort: m.HostFirst, HostPortEnd: m.HostLast,
+			Port: m.ContainerFirst, PortEnd: m.ContainerFirst + (m.HostLast - m.HostFirst),
+		}
+		if m.HostIP.IsValid() {
+			v.HostIP = m.HostIP.String()
+		}
+		for _, f := range model.Families {
+			if gw := ct.Gateway(f); gw != nil && (!m.HostIP.IsValid() || m.HostIP.IsLoopback() || model.FamilyOf(m.HostIP) == f) {
+				v.Addresses = append(v.Addresses, gw.Addr(f).String())
+			}
+		}
+		if len(v.Addresses) > 0 {
+			v.Address = v.Addresses[0]
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+func (e *Endpoint) viewRoutes() (list []api.Route) {
+	for _, r := range e.StaticRoutes() {
+		v := api.Route{To: r.To.String(), Metric: r.Metric}
+		if r.Via.IsValid() {
+			v.Via = r.Via.String()
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+// Texts are the texts of a list.
+func Texts[T fmt.Stringer](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = v.String()
+	}
+	return out
+}

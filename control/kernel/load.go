@@ -1,0 +1,70 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+)
+
+// The programs are in C, in bpf; make generate compiles them. The headers of an
+// architecture lie in a place of their own on Debian, and the programs are the same for
+// each. They take network order for the reverse of the machine's, as does amd64 and
+// arm64, so there is no object for the others.
+//
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -no-global-types -output-stem programs programs bpf/vswitch.bpf.c -- -mcpu=v3 -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+
+// bare ends the name of the variant of a program that does without the flow table.
+const bare = "_bare"
+
+// spec is what the object holds, with the stamp that tells the marks of these programs
+// from others, and knows the kernel's packets. To the kernel all variants of a program have its
+// name.
+func spec(stamp [2]uint32) (*ebpf.CollectionSpec, error) {
+	s, err := loadPrograms()
+	if err != nil {
+		return nil, err
+	}
+	for name, p := range s.Programs {
+		p.Name = strings.TrimSuffix(name, bare)
+	}
+	return s, errors.Join(s.Variables[programsVarStamp].Set(stamp), s.Variables[programsVarSkBuffAt].Set(packetFields()))
+}
+
+// newMap makes a map as the object describes it.
+func newMap(s *ebpf.CollectionSpec, name string) (*ebpf.Map, error) {
+	m, err := ebpf.NewMap(s.Maps[name])
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", name, err)
+	}
+	return m, nil
+}
+
+// newProgram loads a program that uses the given maps.
+func newProgram(s *ebpf.CollectionSpec, name string, maps ...map[string]**ebpf.Map) (*ebpf.Program, error) {
+	one := &ebpf.CollectionSpec{
+		Programs: map[string]*ebpf.ProgramSpec{name: s.Programs[name]},
+		Maps:     map[string]*ebpf.MapSpec{rodata: s.Maps[rodata]},
+		Variables: map[string]*ebpf.VariableSpec{
+			programsVarStamp: s.Variables[programsVarStamp], programsVarNetnsCookie: s.Variables[programsVarNetnsCookie],
+			programsVarSkBuffAt: s.Variables[programsVarSkBuffAt],
+		},
+		Types: s.Types, ByteOrder: s.ByteOrder,
+	}
+	use := make(map[string]*ebpf.Map)
+	for _, list := range maps {
+		for name, m := range list {
+			one.Maps[name], use[name] = s.Maps[name], *m
+		}
+	}
+	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: use})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.DetachProgram(name), nil
+}
+
+// rodata is the map of the programs' constants.
+const rodata = ".rodata"

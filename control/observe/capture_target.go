@@ -1,0 +1,226 @@
+package observe
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vswitch/vswitch/control/directory"
+	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/frame"
+)
+
+// target is a part of what a capture is asked for.
+type target struct {
+	kind string // container, network, uplink or all
+	name string // "" every uplink
+}
+
+// targetsOf reads the words of a capture's request.
+func targetsOf(words []string) (list []target, err error) {
+	for _, w := range words {
+		kind, name, named := strings.Cut(w, ":")
+		switch {
+		case w == "all", w == "uplink":
+			list = append(list, target{kind: w})
+		case !named && w != "":
+			list = append(list, target{"container", w})
+		case (kind == "container" || kind == "network" || kind == "uplink") && name != "":
+			list = append(list, target{kind, name})
+		default:
+			return nil, model.Invalidf("capture of %q: name a container, network:NAME, uplink, uplink:INTERFACE or all", w)
+		}
+	}
+	if len(list) == 0 {
+		list = []target{{kind: "all"}}
+	}
+	return list, nil
+}
+
+// words are the targets as they were given.
+func words(list []target) string {
+	var out []string
+	for _, t := range list {
+		switch {
+		case t.name == "":
+			out = append(out, t.kind)
+		case t.kind == "container":
+			out = append(out, t.name)
+		default:
+			out = append(out, t.kind+":"+t.name)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// matches reports whether a port is called so.
+func (t target) matches(p directory.Port) bool {
+	switch t.kind {
+	case "all":
+		return true
+	case "container":
+		return p.Kind == directory.KindContainer && p.Container == t.name
+	case "network":
+		return p.Network == t.name
+	}
+	return p.Kind == directory.KindUplink && (t.name == "" || t.name == p.Ifname)
+}
+
+// wanted reports whether a port belongs to one of the targets.
+func wanted(list []target, p directory.Port) bool {
+	return slices.ContainsFunc(list, func(t target) bool { return t.matches(p) })
+}
+
+// check refuses what is not there: a name that is mistyped would wait for ever.
+func (t *target) check(names *directory.Directory) error {
+	switch t.kind {
+	case "container":
+		ct, err := names.Container(t.name)
+		if err != nil {
+			return model.NotFoundf("%w, or capture --wait to begin before it comes", err)
+		}
+		if len(ct.Endpoints) == 0 {
+			return model.Invalidf("container %s runs with --network %s and has no port of its own: capture elsewhere", t.name, ct.Mode)
+		}
+		t.name = ct.Name // it may have been its ID
+	case "network":
+		if names.NetworkNamed(t.name) == nil {
+			return model.NotFoundf("network %s does not exist: see vswitch network ls, or capture --wait to begin before it comes", t.name)
+		}
+	default:
+		for _, id := range names.Ports(false) {
+			if p, _ := names.Port(id); t.matches(p) {
+				return nil
+			}
+		}
+		if t.name != "" {
+			return model.NotFoundf("%s is no uplink: see vswitch stats, or capture --wait to begin before it is one", t.name)
+		}
+		return model.NotFoundf("the switch has no port for a capture of %q: capture --wait begins before one comes", t.kind)
+	}
+	return nil
+}
+
+// sight is the ports that targets name. A port once in sight stays, whatever it is
+// called later, and so does its container.
+type sight struct {
+	targets []target
+	ports   map[frame.PortID]sighted
+}
+
+// sighted says whose port is in sight, and whether for the sake of its container.
+type sighted struct {
+	owner  string
+	byName bool
+}
+
+func (s *sight) has(id frame.PortID) bool { _, ok := s.ports[id]; return ok }
+
+// list are the ports in sight, sorted.
+func (s *sight) list() []frame.PortID { return slices.Sorted(maps.Keys(s.ports)) }
+
+// update follows a change of the directory, and reports whether other ports are in sight.
+func (s *sight) update(names *directory.Directory, changed []frame.PortID) (differs bool) {
+	if s.ports == nil {
+		s.ports = make(map[frame.PortID]sighted)
+	}
+	for _, id := range changed {
+		p, ok := names.Port(id)
+		was, had := s.ports[id]
+		if had && ok && was.owner == p.Owner {
+			continue
+		}
+		if had {
+			delete(s.ports, id)
+			differs = true
+		}
+		if !ok {
+			continue
+		}
+		byName := s.names(p)
+		if byName || wanted(s.targets, p) {
+			s.ports[id] = sighted{p.Owner, byName}
+			differs = true
+		}
+	}
+	return differs
+}
+
+// names reports whether a target names the container of a port, or named it when another
+// of its ports came.
+func (s *sight) names(p directory.Port) bool {
+	if p.Owner == "" {
+		return false
+	}
+	if slices.ContainsFunc(s.targets, func(t target) bool { return t.kind == "container" && t.matches(p) }) {
+		return true
+	}
+	for _, o := range s.ports {
+		if o.byName && o.owner == p.Owner {
+			return true
+		}
+	}
+	return false
+}
+
+// pointsOf reads names of points; none is rx and tx.
+func pointsOf(names []string) (s dataplane.Points, err error) {
+	for _, name := range names {
+		found := false
+		for p := range dataplane.NumPoints {
+			if p.String() == name {
+				s, found = s|1<<p, true
+			}
+		}
+		if !found {
+			return 0, model.Invalidf("point %q: must be of rx, tx, drop, prenat, postnat", name)
+		}
+	}
+	if s == 0 {
+		s = 1<<dataplane.PointRx | 1<<dataplane.PointTx
+	}
+	return s, nil
+}
+
+// filterNames lets a filter use the names of containers and networks, with the
+// addresses they have when the capture begins.
+type filterNames struct{ *directory.Directory }
+
+// Host implements pcapfilter.Names.
+func (f filterNames) Host(name string) (list []netip.Addr) {
+	if ct := f.Named(name); ct != nil {
+		for _, e := range ct.Endpoints {
+			list = append(list, e.Addrs...)
+		}
+	}
+	return list
+}
+
+// Gateway implements pcapfilter.Names.
+func (f filterNames) Gateway(name string) (macs [][6]byte, own []netip.Addr) {
+	if ct := f.Named(name); ct != nil {
+		for _, e := range ct.Endpoints {
+			macs, own = append(macs, e.MAC), append(own, e.Addrs...)
+		}
+		return macs, own
+	}
+	if n := f.NetworkNamed(name); n != nil {
+		macs = append(macs, n.MAC)
+		for _, s := range n.Subnets {
+			own = append(own, s.Gateway)
+		}
+	}
+	return macs, own
+}
+
+// Net implements pcapfilter.Names.
+func (f filterNames) Net(name string) (list []netip.Prefix) {
+	if n := f.NetworkNamed(name); n != nil {
+		for _, s := range n.Subnets {
+			list = append(list, s.Prefix)
+		}
+	}
+	return list
+}

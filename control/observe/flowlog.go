@@ -1,0 +1,143 @@
+package observe
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/journal"
+	"github.com/vswitch/vswitch/control/server"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+)
+
+const (
+	keptFlows   = 16384
+	flowLogTick = 200 * time.Millisecond // dataplane holds 8192 between two
+)
+
+// flowLog is the stream of flows that have ended. The data path remembers them
+// only while somebody reads.
+type flowLog struct {
+	mu      sync.Mutex
+	readers int
+	journal *journal.Journal[endedFlow]
+	stop    context.CancelFunc
+}
+
+// endedFlow is a flow that has ended: for people, and as the data path saw it at a
+// time.
+type endedFlow struct {
+	view api.Flow
+	info conntrack.Info
+	seen time.Time
+}
+
+// FlowLog begins to read the flows that end from now on.
+func (o *Observer) FlowLog(_ context.Context, name string) (server.Stream[api.Flow], error) {
+	if name != "" {
+		ct, err := o.dir.Now().Container(name)
+		if err != nil {
+			return nil, err
+		}
+		name = ct.Name
+	}
+	return o.readFlows(name), nil
+}
+
+// readFlows begins to read the flows of a container, by its very name, or of all.
+func (o *Observer) readFlows(name string) *flowStream {
+	l := &o.flowLog
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.readers++; l.readers == 1 {
+		var ctx context.Context
+		ctx, l.stop = context.WithCancel(o.ctx)
+		l.journal = journal.New[endedFlow](keptFlows, 0)
+		o.sw.RecordFlows(true)
+		o.work.Go(func() { o.followFlows(ctx, l.journal) })
+	}
+	return &flowStream{o: o, at: l.journal.Tail(), only: name}
+}
+
+// followFlows moves what the data path remembers into the journal.
+func (o *Observer) followFlows(ctx context.Context, ended *journal.Journal[endedFlow]) {
+	tick := time.NewTicker(flowLogTick)
+	defer tick.Stop()
+	var infos []conntrack.Info
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var lost uint64
+		if infos, lost = o.sw.EndedFlows(infos[:0]); len(infos) == 0 && lost == 0 {
+			continue
+		}
+		now := time.Now()
+		names := o.dir.Now()
+		for i := range infos {
+			f := viewFlow(names, &infos[i], now.Add(-infos[i].Idle))
+			end := f.Start.Add(infos[i].Age)
+			f.End = &end
+			ended.Add(func(uint64) endedFlow { return endedFlow{f, infos[i], now} })
+		}
+		if lost > 0 {
+			ended.Add(func(uint64) endedFlow { return endedFlow{view: api.Flow{Lost: lost}} })
+		}
+	}
+}
+
+type flowStream struct {
+	o    *Observer
+	at   *journal.Cursor[endedFlow]
+	only string
+	once sync.Once
+}
+
+// Next implements server.Stream.
+func (s *flowStream) Next(ctx context.Context) ([]api.Flow, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.o.ctx, cancel)()
+	for {
+		ended, lost, err := s.at.Read(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		list := s.mine(ended)
+		if lost > 0 {
+			list = append([]api.Flow{{Lost: lost}}, list...)
+		}
+		if len(list) > 0 {
+			return list, nil
+		}
+	}
+}
+
+// mine leaves the flows of the container that was asked for, as it sees them.
+func (s *flowStream) mine(ended []endedFlow) (list []api.Flow) {
+	for i := range ended {
+		switch f := ended[i].view; {
+		case s.only == "" || f.Container == s.only || f.Lost > 0:
+			list = append(list, f)
+		case f.Peer == s.only:
+			list = append(list, turned(f))
+		}
+	}
+	return list
+}
+
+// Close implements server.Stream.
+func (s *flowStream) Close() {
+	s.once.Do(func() {
+		l := &s.o.flowLog
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.readers--; l.readers == 0 {
+			l.stop()
+			s.o.sw.RecordFlows(false)
+		}
+	})
+}

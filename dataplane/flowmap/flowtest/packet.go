@@ -1,0 +1,225 @@
+package flowtest
+
+import (
+	"encoding/binary"
+
+	"github.com/vswitch/vswitch/dataplane/flowmap"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// packet is what a row is decided by.
+type packet struct {
+	key  flowmap.Key
+	ip   int    // length of the IP header
+	l4   []byte // transport header and payload, as long as the IP header says
+	noID bool   // IPv4 without DF
+}
+
+func etherType(b []byte) uint16 { return uint16(be16(b[12:])) }
+
+// parse takes whole TCP and UDP packets without options or extension headers, whose
+// TTL leaves them a hop.
+func parse(f *Frame) (p packet, ok bool) {
+	if len(f.Data) < header.EthernetLen {
+		return p, false
+	}
+	b := f.Data[header.EthernetLen:]
+	var length int
+	switch etherType(f.Data) {
+	case header.TypeIPv4:
+		p.ip = 20
+		if len(b) < p.ip+8 || b[0] != 0x45 || be16(b[6:])&0x3fff != 0 || b[8] <= 1 {
+			return p, false
+		}
+		length = be16(b[2:])
+		p.key.Proto = b[9]
+		p.key.Src, p.key.Dst = mapped(b[12:]), mapped(b[16:])
+		p.noID = b[6]&0x40 == 0
+	case header.TypeIPv6:
+		p.ip = 40
+		if len(b) < p.ip+8 || b[0]>>4 != 6 || b[7] <= 1 {
+			return p, false
+		}
+		if n := be16(b[4:]); n > 0 {
+			length = p.ip + n
+		}
+		p.key.Proto = b[6]
+		copy(p.key.Src[:], b[8:])
+		copy(p.key.Dst[:], b[24:])
+	default:
+		return p, false
+	}
+	if length == 0 && f.GSOSize != 0 && len(b) > 0xffff {
+		length = len(b)
+	}
+	if length > len(b) || length < p.ip {
+		return p, false
+	}
+	p.l4 = b[p.ip:length]
+	head := b[p.ip:] // of a frame with padding there is more than the packet
+	copy(p.key.Ports[:], head)
+	switch p.key.Proto {
+	case header.ProtoTCP:
+		if len(head) < 16 {
+			return p, false
+		}
+		offset := int(head[12]>>4) * 4
+		return p, offset >= 20 && offset <= len(p.l4)
+	case header.ProtoUDP:
+		n := be16(head[4:])
+		return p, n >= 8 && n <= len(p.l4)
+	}
+	return p, false
+}
+
+func mapped(b []byte) (a header.Addr) {
+	a[10], a[11] = 0xff, 0xff
+	copy(a[12:], b[:4])
+	return a
+}
+
+// head is the length of the transport header.
+func (p *packet) head() int {
+	if p.key.Proto == header.ProtoUDP {
+		return 8
+	}
+	return int(p.l4[12]>>4) * 4
+}
+
+// wireSize is the length of the largest packet that a frame becomes.
+func (p *packet) wireSize(f *Frame) int {
+	if f.GSOSize == 0 {
+		return len(f.Data) - header.EthernetLen
+	}
+	return int(f.GSOSize) + p.ip + p.head()
+}
+
+// tracked is what becomes of a frame of a routed flow.
+type tracked int
+
+const (
+	leave  tracked = iota // to the switch
+	ignore                // it is carried, and moves nothing
+	move                  // it is carried, and moves its half
+)
+
+const fin, syn, rst, ack = 1, 2, 4, 16
+
+// track holds a segment against the halves of its connection. alone says that nobody is there.
+func (p *packet) track(row *flowmap.Entry, o *flowmap.Half, alone bool) tracked {
+	if row.Flags&flowmap.NeedsDF != 0 && p.noID {
+		return leave
+	}
+	if p.key.Proto != header.ProtoTCP {
+		return ignore
+	}
+	flags := p.l4[13]
+	switch {
+	case flags&syn != 0, flags&rst != 0 && !alone:
+		return leave
+	case flags&rst != 0:
+		if seq := be32(p.l4[4:]); seq != row.Half.SeqEnd && seq != o.Ack {
+			return leave
+		}
+		row.Half.Ended = flowmap.HalfRST
+		return ignore
+	case !p.fits(&row.Half, o):
+		return ignore
+	case flags&fin != 0 && alone:
+		row.Half.Ended = flowmap.HalfFIN
+	case flags&fin != 0:
+		row.State = flowmap.Off
+		return leave
+	}
+	return move
+}
+
+func after(a, b uint32) bool { return int32(a-b) > 0 }
+
+// end is the number after the segment.
+func (p *packet) end() uint32 {
+	return be32(p.l4[4:]) + uint32(len(p.l4)-p.head()) + uint32(p.l4[13]&fin)
+}
+
+func (p *packet) fits(s, o *flowmap.Half) bool {
+	if seq := be32(p.l4[4:]); after(seq, s.SeqEnd) && after(seq, o.Edge) {
+		return false
+	}
+	if !after(p.end(), s.SeqEnd-o.Window-1) {
+		return false
+	}
+	if p.l4[13]&ack == 0 {
+		return false
+	}
+	n := be32(p.l4[8:])
+	return !after(n, o.SeqEnd+128<<10) && after(n, s.Ack-max(min(s.Window, 256<<10), 66000))
+}
+
+// moves takes a segment that fits into its half.
+func (p *packet) moves(s *flowmap.Half) {
+	window := uint32(be16(p.l4[14:])) << (s.Scale & flowmap.ScaleMask)
+	if s.Scale&flowmap.ScaleUnknown != 0 {
+		window = min(window, flowmap.MostUnknown)
+	}
+	s.Window = max(s.Window, window)
+	if end := p.end(); after(end, s.SeqEnd) {
+		s.SeqEnd = end
+	}
+	n := be32(p.l4[8:])
+	if after(n, s.Ack) {
+		s.Ack = n
+	}
+	if edge := n + max(window, 1); after(edge, s.Edge) {
+		s.Edge = edge
+	}
+}
+
+// rewrite is false for what is too short, which then has not changed.
+func rewrite(frame []byte, row *flowmap.Entry) bool {
+	v4 := etherType(frame) == header.TypeIPv4
+	ip, ttl, proto, addrs, each := 40, 7, 6, 8, 16
+	if v4 {
+		ip, ttl, proto, addrs, each = 20, 8, 9, 12, 4
+	}
+	if len(frame) < header.EthernetLen+ip+4 {
+		return false
+	}
+	b := frame[header.EthernetLen:]
+	udp := b[proto] == header.ProtoUDP
+	check := ip + 16
+	if udp {
+		check = ip + 6
+	}
+	if len(b) < check+2 && row.AddrDiff|row.PortDiff != 0 {
+		return false
+	}
+	// 0 is no checksum in UDP, and no sum that UDP may have.
+	for _, diff := range []uint32{row.AddrDiff, row.PortDiff} {
+		if diff == 0 {
+			continue
+		}
+		if sum := b[check:]; !udp || sum[0]|sum[1] != 0 {
+			adjust(sum, diff)
+			if udp && sum[0]|sum[1] == 0 {
+				sum[0], sum[1] = 0xff, 0xff
+			}
+		}
+	}
+	copy(frame, row.MACs[:])
+	copy(b[addrs:addrs+2*each], row.Addrs[:])
+	copy(b[ip:], row.Ports[:])
+	b[ttl]--
+	if v4 {
+		adjust(b[10:], row.L3Diff)
+	}
+	return true
+}
+
+// adjust adds a difference to a checksum (RFC 1624), both as the machine reads them.
+func adjust(check []byte, diff uint32) {
+	sum := uint64(^binary.NativeEndian.Uint16(check)) + uint64(diff)
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.NativeEndian.PutUint16(check, ^uint16(sum))
+}

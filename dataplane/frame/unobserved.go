@@ -1,0 +1,5 @@
+//go:build unobserved
+
+package frame
+
+const Observed = false

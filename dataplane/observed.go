@@ -1,7 +1,0 @@
-//go:build !unobserved
-
-package dataplane
-
-// observed says that the turn counts and can be captured. The benchmark builds a
-// daemon without (-tags unobserved) to tell what that costs; nobody else should.
-const observed = true

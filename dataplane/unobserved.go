@@ -1,5 +1,0 @@
-//go:build unobserved
-
-package dataplane
-
-const observed = false
