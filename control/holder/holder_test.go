@@ -313,3 +313,19 @@ func TestAnotherNamespace(t *testing.T) {
 	l.ended(r)
 	l.eventually("the holder of the other namespace has ended", func() bool { return !l.there() })
 }
+
+// The first thread of a daemon may be about something elsewhere, or for ever end there
+// (runtime.LockOSThread): the daemon is where its other threads are.
+func TestFirstThreadElsewhere(t *testing.T) {
+	l := newLab(t)
+	h := l.open()
+	h.Put(Owner, -1, owner)
+	r := l.pipe(h, "one")
+	h.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), immigrantEnv+"="+l.dir, strayEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "found true\n") {
+		t.Errorf("%v, %s", err, out)
+	}
+	l.taken(l.open(), "one", r)
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,21 +23,43 @@ const strangerEnv = "VSWITCH_TEST_STRANGER"
 // immigrantEnv holds the directory of a holder of another namespace.
 const immigrantEnv = "VSWITCH_TEST_IMMIGRANT"
 
+// strayEnv has the immigrant's first thread elsewhere instead.
+const strayEnv = "VSWITCH_TEST_STRAY"
+
+// The first goroutine stays on the first thread.
+func init() {
+	if os.Getenv(strayEnv) != "" {
+		runtime.LockOSThread()
+	}
+}
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(strangerEnv); dir != "" {
 		beStranger(dir)
 	}
 	if dir := os.Getenv(immigrantEnv); dir != "" {
-		h, err := Open(Config{Dir: dir})
-		if err != nil {
-			fmt.Println(err)
-			os.Exit(1)
+		if os.Getenv(strayEnv) != "" {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
 		}
-		_, _, ok := h.Take("one")
-		fmt.Println("found", ok)
-		os.Exit(0)
+		go beImmigrant(dir)
+		select {}
 	}
 	labtest.Main(m)
+}
+
+// beImmigrant asks a holder for what it keeps under the name one.
+func beImmigrant(dir string) {
+	h, err := Open(Config{Dir: dir})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	_, _, ok := h.Take("one")
+	fmt.Println("found", ok)
+	os.Exit(0)
 }
 
 // beStranger asks a holder for what it has, without rights.

@@ -137,11 +137,13 @@ func peer(c *net.UnixConn) error {
 	return nil
 }
 
-// netns names the network namespace of the process.
+// netns names the network namespace of the caller's thread. The process's is that of its
+// first thread, which may be elsewhere.
 func netns() (string, error) {
+	const path = "/proc/thread-self/ns/net"
 	var st unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
-		return "", &os.PathError{Op: "stat", Path: "/proc/self/ns/net", Err: err}
+	if err := unix.Stat(path, &st); err != nil {
+		return "", &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
 }

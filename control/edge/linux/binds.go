@@ -53,7 +53,7 @@ func (e *Edge) BindHooks() error { return e.noBindHooks }
 
 // rootCgroup is the directory of the cgroup that every process is in or below.
 func rootCgroup() (string, error) {
-	own, err1 := os.Readlink("/proc/self/ns/net")
+	own, err1 := os.Readlink("/proc/thread-self/ns/net")
 	first, err2 := os.Readlink("/proc/1/ns/net")
 	if err := errors.Join(err1, err2); err != nil {
 		return "", err

@@ -153,8 +153,8 @@ export const reasons = {
   "do": "Find who sends it by the counter's port"
  },
  "prerouting-unclaimed": {
-  "means": "From the uplink, and neither a reply nor for a published port",
-  "do": "A few after a port was removed or a flow ended are normal"
+  "means": "From the uplink, and neither a reply nor for a published port. In the first minute after a start also from a container, in the middle of a connection to a port of masquerade that nobody has taken over, or from a published port that it may not be reached by",
+  "do": "A few after a port was removed or a flow ended, or after a start, are normal"
  },
  "prerouting-unmatched-error": {
   "means": "An ICMP error that quotes no tracked flow",
