@@ -105,13 +105,13 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 	}
 	relay := make(inventory.RelayTable)
 	for _, ct := range c.inv.Containers {
-		var holder frame.PortID // the first of the container's ports
+		var tenant frame.PortID // the first of the container's ports
 		for _, e := range ct.Endpoints {
 			if !e.Live {
 				continue
 			}
-			holder = cmp.Or(holder, e.Port)
-			p := dataplane.PortConfig{ID: e.Port, Kind: dataplane.PortContainer, Network: e.Network.ID, MAC: e.MAC, Ifindex: uint32(e.Index), Holder: holder}
+			tenant = cmp.Or(tenant, e.Port)
+			p := dataplane.PortConfig{ID: e.Port, Kind: dataplane.PortContainer, Network: e.Network.ID, MAC: e.MAC, Ifindex: uint32(e.Index), Tenant: tenant}
 			e.Layer2.Apply(&p)
 			p.Quota, p.Queued, p.Missed = e.Quota.Compile(), e.Shaping.Queued || e.Program.Name != "", e.Program.Misses
 			cfg.Ports = append(cfg.Ports, p)

@@ -154,9 +154,9 @@ type PortConfig struct {
 	// StormRate bounds the frames a second that are flooded from the port:
 	// broadcast, multicast and unknown unicast. 0 is 1000, negative no bound.
 	StormRate int
-	// Holder is the port that all ports of its container are counted on, for quotas and
+	// Tenant is the port that all ports of its container are counted on, for quotas and
 	// shares; 0: its own ID.
-	Holder frame.PortID
+	Tenant frame.PortID
 	// Quota is that of a container.
 	Quota conntrack.Quota
 	// NoICMPErrors keeps the switch from sending ICMP errors of its own out of

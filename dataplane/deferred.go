@@ -26,13 +26,13 @@ type deferredFragment struct {
 func (t *fragmentTable) deferLocked(w *worker, at int16, r *routed) DropReason {
 	c, in, need := &t.ctx[at], int(r.f.In), chunksOf(len(r.f.Buf))
 	for t.mem.left < need {
-		oldest, holder := t.shares.Victim(in)
+		oldest, tenant := t.shares.Victim(in)
 		if oldest == 0 {
 			t.shares.Refuse(in)
 			c.bad = true // incomplete: the rest would be carried for nothing
 			return DropFragment
 		}
-		t.shares.Gave(holder)
+		t.shares.Gave(tenant)
 		gives := &t.ctx[t.deferred[oldest-1].of]
 		gives.bad = true
 		t.discardLocked(w, gives, DropFragment, w.now)

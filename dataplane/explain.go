@@ -231,7 +231,7 @@ func (x *explainer) lookLimits() {
 		}
 	case "postrouting":
 		if x.e.births[0].used(x.w.now) > x.begun || x.e.counters[0].drops[DropFlowRate].Load() > 0 || x.e.counters[0].drops[DropQuota].Load() > 0 {
-			x.step(Step{Kind: StepQuota, Port: in.ID, Used: x.w.sw.conntrack.Held(in.holder), Limit: in.quota.Flows})
+			x.step(Step{Kind: StepQuota, Port: in.ID, Used: x.w.sw.conntrack.Held(in.tenant), Limit: in.quota.Flows})
 		}
 	}
 }

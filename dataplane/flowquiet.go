@@ -49,7 +49,8 @@ func (t *flowTable) enterQuiet(sw *Switch, now int64) {
 	}
 }
 
-// quietRoom reports whether more pairs are free than the idle give way for, by so many and more.
+// quietRoom reports whether more than a quarter of the pairs is free, below which idle rows end
+// (relieve), and so many besides.
 func (t *flowTable) quietRoom(more int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,7 +74,7 @@ func (t *flowTable) enterPage(sw *Switch, page []conntrack.Settled) (entered boo
 			continue
 		}
 		alone := c.Rowless[0] && c.Rowless[1] // otherwise it has its pair
-		if alone && !t.quietRoomLocked(t.shares.Held(int(in.holder))/2) {
+		if alone && !t.quietRoomLocked(t.shares.Held(int(in.tenant))/2) {
 			continue
 		}
 		for dir, tuple := range [...]*header.Tuple{&c.Orig, &c.Reply} {
@@ -88,9 +89,9 @@ func (t *flowTable) enterPage(sw *Switch, page []conntrack.Settled) (entered boo
 	return entered
 }
 
-// frameOf says where and with which MAC addresses the packets of a routed flow's direction come in
-// as far as that is known: from a container, or from the neighbour that packets to their sender
-// go to.
+// frameOf says by which port and with which MAC addresses the packets of one direction of a routed
+// flow come in: from a container, or from the neighbour that packets to their sender go to. ok is
+// false when that is not known.
 func (v *view) frameOf(t *header.Tuple) (f flowID, ok bool) {
 	f.tuple = *t
 	if h := v.stations[t.Src]; h != nil {

@@ -22,12 +22,12 @@ func (t *rowEntries) Link(i uint32) *share.Link { return &t.places[i-1].link }
 // Seen is when the kernel carried a frame of the row, as its programs count time.
 func (t *rowEntries) Seen(i uint32) uint32 { return uint32(atomic.LoadUint64(&t.entries[i-1].LastUse)) }
 
-// rowHolder is the container that a row is counted on: that of the sender, or of the receiver
+// rowTenant is the container that a row is counted on: that of the sender, or of the receiver
 // where that is none.
-func rowHolder(s *Snapshot, in, out frame.PortID) int {
+func rowTenant(s *Snapshot, in, out frame.PortID) int {
 	for _, id := range []frame.PortID{in, out} {
 		if p := s.ports[id]; p != nil && p.Kind == PortContainer {
-			return int(p.holder)
+			return int(p.tenant)
 		}
 	}
 	return int(in)
@@ -92,25 +92,25 @@ func (t *flowTable) relieve(now int64, ended []*flowRow) []*flowRow {
 }
 
 // use is what a container has of the rows.
-func (t *flowTable) use(holder frame.PortID) share.Use {
+func (t *flowTable) use(tenant frame.PortID) share.Use {
 	if t == nil {
 		return share.Use{}
 	}
-	return t.shares.Use(int(holder))
+	return t.shares.Use(int(tenant))
 }
 
-// rehold counts the rows of one port of a container on another one, see Switch.rehold.
-func (t *flowTable) rehold(from, to frame.PortID) {
+// moveTenant counts the rows of one port of a container on another one, see Switch.moveTenants.
+func (t *flowTable) moveTenant(from, to frame.PortID) {
 	if t == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range t.rows {
-		if r.holder == int(from) {
-			t.shares.Leave(r.number+1, r.holder, 0, 1)
-			r.holder = int(to)
-			t.shares.Enter(r.number+1, r.holder, 0, 1)
+		if r.tenant == int(from) {
+			t.shares.Leave(r.number+1, r.tenant, 0, 1)
+			r.tenant = int(to)
+			t.shares.Enter(r.number+1, r.tenant, 0, 1)
 		}
 	}
 	t.shares.Inherit(int(to), int(from))

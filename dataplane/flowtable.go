@@ -78,7 +78,7 @@ type flowRow struct {
 	decision
 	ports   [2]*portEntry // it comes in by and goes out by
 	number  uint32        // of its entry
-	holder  int           // the container that it is counted on
+	tenant  int           // the container that it is counted on
 	since   int64         // ns, when it took its state
 	seen    int64         // ns, when packets was last found changed
 	settled bool          // before is valid
@@ -106,12 +106,12 @@ func (t *flowTable) entry(r *flowRow) *flowmap.Entry { return &t.entries[r.numbe
 
 // number finds an entry for a decision: the other half of the pair that has the flow's
 // frames the other way, or the first of a new one that its container may have.
-func (t *flowTable) number(d *decision, holder int) (uint32, bool) {
+func (t *flowTable) number(d *decision, tenant int) (uint32, bool) {
 	if o := t.rows[d.other]; o != nil {
 		p := &t.places[o.number^1]
 		return o.number ^ 1, p.row == nil && !p.rests
 	}
-	if !t.mayTake(holder) {
+	if !t.mayTake(tenant) {
 		return 0, false
 	}
 	return t.free[0] * 2, true
@@ -129,7 +129,7 @@ func (t *flowTable) assign(r *flowRow) {
 func (t *flowTable) enterRow(r *flowRow) {
 	t.places[r.number].row = r
 	t.rows[r.row.Key] = r
-	t.shares.Enter(r.number+1, r.holder, 0, 1)
+	t.shares.Enter(r.number+1, r.tenant, 0, 1)
 	t.count.Add(1)
 	if t.leads[r.out]++; t.leads[r.out] == 1 {
 		t.firsts.Add(1)
@@ -189,12 +189,12 @@ func (t *flowTable) enter(f flowID, sw *Switch) bool {
 		t.resting = append(t.resting, r)
 		return false // its entry rests; it is offered again
 	}
-	holder := rowHolder(sw.snapshot.Load(), f.in, d.out)
-	n, ok := t.number(&d, holder)
+	tenant := rowTenant(sw.snapshot.Load(), f.in, d.out)
+	n, ok := t.number(&d, tenant)
 	if !ok {
 		return false
 	}
-	r := &flowRow{flow: f, decision: d, ports: ports, number: n, holder: holder, since: now, seen: now}
+	r := &flowRow{flow: f, decision: d, ports: ports, number: n, tenant: tenant, since: now, seen: now}
 	m := t.entry(r)
 	// No program finds it yet. From lend on the end of the flow turns it off.
 	m.Begin(&d.row)

@@ -163,12 +163,12 @@ func (t *fragmentTable) contextLocked(w *worker, r *routed) (int16, DropReason) 
 		t.closeLocked(i)
 	}
 	for len(t.free) == 0 {
-		oldest, holder := t.owners.Victim(int(k.in))
+		oldest, tenant := t.owners.Victim(int(k.in))
 		if oldest == 0 {
 			t.owners.Refuse(int(k.in))
 			return -1, DropFragment
 		}
-		t.owners.Gave(holder)
+		t.owners.Gave(tenant)
 		t.discardLocked(w, &t.ctx[oldest-1], DropFragment, w.now)
 		t.closeLocked(int16(oldest - 1))
 	}

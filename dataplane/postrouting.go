@@ -53,23 +53,23 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	case l.Flags&header.FlagFragment != 0 && hasPorts(l.Tuple.Proto):
 		return DropFragment // its first fragment began none
 	}
-	t, holder := w.sw.conntrack, r.holder(s)
+	t, tenant := w.sw.conntrack, r.tenant(s)
 	if why := w.charge(r); why != NotDropped {
 		w.tell(s, EventQuota, r.f, frame.NoPort)
 		return why
 	}
-	ref := t.Alloc(holder)
+	ref := t.Alloc(tenant)
 	if ref == 0 {
 		return DropShare
 	}
 	c := t.At(ref)
-	c.Init(l.Tuple, r.kind, r.out, holder)
+	c.Init(l.Tuple, r.kind, r.out, tenant)
 	if why := w.translateSource(r, c, s); why != NotDropped {
 		t.GiveBack(ref)
 		return why
 	}
 	if c.Reply = r.to.Reverse(); r.answers {
-		c.Init(c.Reply, r.kind, r.in.ID, holder)
+		c.Init(c.Reply, r.kind, r.in.ID, tenant)
 		c.Reply = l.Tuple
 		c.BeginBack(l, r.f.Data(), w.now)
 	} else {

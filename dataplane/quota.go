@@ -2,13 +2,13 @@ package dataplane
 
 import "github.com/vswitch/vswitch/dataplane/conntrack"
 
-// holder is who would hold the flow that r begins.
-func (r *routed) holder(s *Snapshot) conntrack.Holder {
+// tenant is whom the flow that r begins is counted on.
+func (r *routed) tenant(s *Snapshot) conntrack.Tenant {
 	if r.in.Kind == PortContainer {
-		return conntrack.Began(r.in.holder)
+		return conntrack.Began(r.in.tenant)
 	}
 	if out := s.ports[r.out]; out != nil && out.Kind == PortContainer {
-		return conntrack.Received(out.holder)
+		return conntrack.Received(out.tenant)
 	}
 	return conntrack.Nobody
 }
@@ -18,7 +18,7 @@ func (w *worker) charge(r *routed) DropReason {
 	if r.in.Kind != PortContainer {
 		return NotDropped
 	}
-	q, id := &r.in.quota, r.in.holder
+	q, id := &r.in.quota, r.in.tenant
 	if !w.sw.conntrack.Room(id, q, r.f.Layers.Tuple.Proto) {
 		return DropQuota
 	}

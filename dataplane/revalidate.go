@@ -52,7 +52,7 @@ func (t *flowTable) end(rows []*flowRow) {
 		delete(t.rows, r.row.Key)
 		t.count.Add(-1)
 		t.leads[r.out]--
-		t.shares.Leave(r.number+1, r.holder, 0, 1)
+		t.shares.Leave(r.number+1, r.tenant, 0, 1)
 		t.places[r.number] = place{rests: true}
 	}
 	_ = t.maps.Delete(keys)

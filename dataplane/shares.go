@@ -34,7 +34,7 @@ func (s Shared) String() string { return sharedNames[s] }
 
 // Shares is what one container has of all shared tables.
 type Shares struct {
-	Holder frame.PortID // that the container is counted on
+	Tenant frame.PortID // that the container is counted on
 	Of     [NumShared]share.Use
 }
 
@@ -57,15 +57,15 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 			if u == (share.Use{}) {
 				continue
 			}
-			holder := id
+			tenant := id
 			if p := sn.ports[id]; Shared(n).byPort() && p != nil && p.Kind == PortContainer {
-				holder = p.holder
+				tenant = p.tenant
 			}
-			i, ok := at[holder]
+			i, ok := at[tenant]
 			if !ok {
 				i = len(list)
-				at[holder] = i
-				list = append(list, Shares{Holder: holder})
+				at[tenant] = i
+				list = append(list, Shares{Tenant: tenant})
 			}
 			list[i].Of[n].Add(u)
 		}
@@ -113,24 +113,24 @@ func (s *Switch) clockPorts(now int64) {
 	}
 }
 
-// rehold follows containers that are counted on another of their ports, because the one
+// moveTenants follows containers that are counted on another of their ports, because the one
 // that they were counted on has left. They keep their entries, and the next port with the
 // number begins without any.
-func (s *Switch) rehold(was, is *Snapshot) {
+func (s *Switch) moveTenants(was, is *Snapshot) {
 	moved := make(map[frame.PortID]frame.PortID)
 	for id, p := range is.ports {
-		if old := was.ports[id]; p != nil && old != nil && p.holder != old.holder {
-			moved[old.holder] = p.holder
+		if old := was.ports[id]; p != nil && old != nil && p.tenant != old.tenant {
+			moved[old.tenant] = p.tenant
 		}
 	}
 	for _, p := range is.ports {
 		if p != nil {
-			delete(moved, p.holder) // others are counted there
+			delete(moved, p.tenant) // others are counted there
 		}
 	}
 	for from, to := range moved {
-		s.conntrack.Rehold(from, to)
-		s.flows.rehold(from, to)
+		s.conntrack.MoveTenant(from, to)
+		s.flows.moveTenant(from, to)
 	}
 }
 
@@ -145,7 +145,7 @@ func (s *Switch) forgetShares(id frame.PortID) {
 	}
 }
 
-// sharesTold is what the holders of shared tables had given and been refused when that was
+// sharesTold is what the tenants of shared tables had given and been refused when that was
 // last told.
 type sharesTold struct {
 	sync.Mutex

@@ -89,8 +89,8 @@ func TestFloodAtPublishedPort(t *testing.T) {
 				for _, s := range shares {
 					switch begun := s.Of[dataplane.SharedFlows]; {
 					case begun.Gave != 0 || begun.Refused != 0:
-						t.Errorf("port %d gave of its own flows: %+v", s.Holder, begun)
-					case s.Holder == l.Port("c1") && s.Of[dataplane.SharedReceived].Gave == 0:
+						t.Errorf("port %d gave of its own flows: %+v", s.Tenant, begun)
+					case s.Tenant == l.Port("c1") && s.Of[dataplane.SharedReceived].Gave == 0:
 						t.Error("nobody gave for the flood")
 					}
 				}
@@ -127,7 +127,7 @@ func TestPortsAreShared(t *testing.T) {
 			l.Config.MasqueradePorts = []conntrack.PortRange{{First: 61000, Last: 61000 + ports - 1}}
 			for i := range l.Config.Ports {
 				if p := &l.Config.Ports[i]; p.ID == l.Port("c2") || p.ID == l.Port("c4") {
-					p.Holder = l.Port("c3") // three interfaces of one container
+					p.Tenant = l.Port("c3") // three interfaces of one container
 				}
 			}
 			eachPolicy(l, func(n *policy.Network) { n.Filter = filter })
@@ -221,10 +221,10 @@ func TestPortsOfTheHostForSinglePeers(t *testing.T) {
 func TestShareSurvivesAReconnect(t *testing.T) {
 	const flows = 50
 	l := New(t)
-	count := func(holder string) {
+	count := func(tenant string) {
 		for i := range l.Config.Ports {
 			if p := &l.Config.Ports[i]; p.ID == l.Port("c3") || p.ID == l.Port("c2") {
-				p.Holder = l.Port(holder)
+				p.Tenant = l.Port(tenant)
 			}
 		}
 		l.Install()
@@ -232,7 +232,7 @@ func TestShareSurvivesAReconnect(t *testing.T) {
 	has := func(name string) (of [dataplane.NumShared]int) {
 		_, shares := l.Switch.Shares()
 		for _, s := range shares {
-			if s.Holder == l.Port(name) {
+			if s.Tenant == l.Port(name) {
 				for n, u := range s.Of {
 					of[n] = u.Held
 				}

@@ -21,7 +21,7 @@ import (
 // something that contradicts itself.
 var ErrSnapshot = errors.New("inconsistent snapshot")
 
-// Snapshot is what the workers know of the world, immutable. They load it once
+// Snapshot is what the workers know of ports, networks and routes, immutable. They load it once
 // a turn; the garbage collector is the grace period of an old one.
 type Snapshot struct {
 	revision uint64
@@ -54,7 +54,7 @@ type portConfig struct {
 	plain   bool            // the flow table can speak of it
 	storm   int64           // ns of credit that a flooded frame costs, 0: free
 	quota   conntrack.Quota // with defaults
-	holder  frame.PortID    // that its container is counted on
+	tenant  frame.PortID    // that its container is counted on
 }
 
 type network struct {
@@ -141,7 +141,7 @@ func (s *Snapshot) addPorts(cfg *SnapshotConfig) error {
 		if int(pc.ID) >= MaxPorts || s.ports[pc.ID] != nil {
 			return fmt.Errorf("port %d: no ID of its own", pc.ID)
 		}
-		p := &portConfig{PortConfig: pc, quota: pc.Quota.WithDefaults(), holder: cmp.Or(pc.Holder, pc.ID)}
+		p := &portConfig{PortConfig: pc, quota: pc.Quota.WithDefaults(), tenant: cmp.Or(pc.Tenant, pc.ID)}
 		s.ports[pc.ID] = p
 		if err := p.check(); err != nil {
 			return fmt.Errorf("port %d: %w", pc.ID, err)

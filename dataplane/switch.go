@@ -318,7 +318,7 @@ func (s *Switch) Install(cfg SnapshotConfig) error {
 		s.flows.setTimeouts(s)
 	}
 	s.grace()
-	s.rehold(was, sn)
+	s.moveTenants(was, sn)
 	s.mu.Unlock()
 	s.flows.revalidate(s, nil)
 	s.told.renew(s)

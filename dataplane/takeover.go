@@ -106,7 +106,7 @@ func (t *flowTable) takeOver(s *Switch, r *flowRow, d decision) bool {
 		return false
 	}
 	m := t.entry(r)
-	r.decision, r.holder = d, rowHolder(s.snapshot.Load(), r.flow.in, d.out)
+	r.decision, r.tenant = d, rowTenant(s.snapshot.Load(), r.flow.in, d.out)
 	r.packets, r.bytes = atomic.LoadUint64(&m.Packets), atomic.LoadUint64(&m.Bytes)
 	t.enterRow(r)
 	if state := atomic.LoadUint32(&m.State); state != flowmap.Active && atomic.CompareAndSwapUint32(&m.State, state, flowmap.Pending) {

@@ -194,7 +194,7 @@ func TestTakeOverRefuses(t *testing.T) {
 		"a kind that cannot": func(m *flowmap.Entry) { m.Conn |= 0xf },
 		"a state of UDP":     func(m *flowmap.Entry) { m.Conn = m.Conn&^0xff0000 | 2<<16 },
 		"no such slot":       func(m *flowmap.Entry) { m.Conn |= 0xff00 },
-		"no such holder":     func(m *flowmap.Entry) { m.Holder = 0xffff },
+		"no such tenant":     func(m *flowmap.Entry) { m.Holder = 0xffff },
 		"ended":              func(m *flowmap.Entry) { m.End() },
 	} {
 		t.Run(name, func(t *testing.T) {

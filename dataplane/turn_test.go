@@ -211,7 +211,7 @@ func TestUnansweredFloodsYield(t *testing.T) {
 				}
 				_, list := l.Switch.Shares()
 				for _, s := range list {
-					if u := s.Of[dataplane.SharedTime]; s.Holder == l.Port("c2") && (u.Held == 0 || (u.Gave > 0) == answered || told == answered) {
+					if u := s.Of[dataplane.SharedTime]; s.Tenant == l.Port("c2") && (u.Held == 0 || (u.Gave > 0) == answered || told == answered) {
 						t.Errorf("its time: %+v, told %v", u, told)
 					}
 				}

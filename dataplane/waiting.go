@@ -112,12 +112,12 @@ func (w *worker) wait(r *routed, next header.Addr) DropReason {
 		room.evictLocked(w, i)
 	}
 	for room.mem.left < need {
-		i, holder := room.shares.Victim(int(in))
+		i, tenant := room.shares.Victim(int(in))
 		if i == 0 {
 			room.shares.Refuse(int(in))
 			return DropNoNeighbor
 		}
-		room.shares.Gave(holder)
+		room.shares.Gave(tenant)
 		room.evictLocked(w, int32(i-1))
 	}
 	i := room.mem.keep(r.f.Buf)
@@ -150,12 +150,12 @@ func (room *waitingRoom) hopLocked(w *worker, key NeighborKey, in frame.PortID) 
 		return i
 	}
 	for room.free < 0 {
-		i, holder := room.owners.Victim(int(in))
+		i, tenant := room.owners.Victim(int(in))
 		if i == 0 { // the frames of all hops may go on
 			room.owners.Refuse(int(in))
 			return -1
 		}
-		room.owners.Gave(holder)
+		room.owners.Gave(tenant)
 		room.forgetLocked(w, int32(i-1))
 	}
 	i := room.free

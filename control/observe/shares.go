@@ -23,7 +23,7 @@ func (o *Observer) Shares(context.Context) ([]api.Share, error) {
 func ViewShares(names *directory.Directory, room [dataplane.NumShared]int, list []dataplane.Shares) []api.Share {
 	out := []api.Share{}
 	for _, h := range list {
-		p, _ := names.Port(h.Holder)
+		p, _ := names.Port(h.Tenant)
 		for n, u := range h.Of {
 			if u == (share.Use{}) {
 				continue

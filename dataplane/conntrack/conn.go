@@ -37,10 +37,10 @@ type Conn struct {
 	nat         natHold      // of a masquerade mapping; changed under Table.lock
 	listed      uint8        // in the list of this class minus one, 0: in none; guarded by Table.mu
 	Port        frame.PortID // the container's
-	Holder      Holder
+	Tenant      Tenant
 	hash        [2]atomic.Uint32
 
-	// In the list of its holder's flows of a class, or of free ones. Guarded by Table.mu.
+	// In the list of its tenant's flows of a class, or of free ones. Guarded by Table.mu.
 	link share.Link
 
 	Revision atomic.Uint32 // of what allowed it last
@@ -78,8 +78,8 @@ const (
 
 // Init makes a conn that was allocated that of a new flow: its first packet's tuple,
 // why it is translated, and whose it is. It holds no port yet.
-func (c *Conn) Init(orig header.Tuple, kind Kind, port frame.PortID, h Holder) {
-	c.Orig, c.Kind, c.Slot, c.nat, c.Port, c.Holder = orig, kind, 0, natNone, port, h
+func (c *Conn) Init(orig header.Tuple, kind Kind, port frame.PortID, h Tenant) {
+	c.Orig, c.Kind, c.Slot, c.nat, c.Port, c.Tenant = orig, kind, 0, natNone, port, h
 }
 
 // endpoint is the inside of the flow's mapping.

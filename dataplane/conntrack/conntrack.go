@@ -28,7 +28,7 @@ const (
 // flows themselves lie in memory that Open is given, and are reused for ever; what
 // the process adds to it, index, lists and locks, is made of it by adopt.
 //
-// Each flow has a holder (Holder) and a class. When the table is full, the holder of the
+// Each flow has a tenant (Tenant) and a class. When the table is full, the tenant of the
 // most flows gives one for a new one, of the class that is worth least: a flood can
 // neither end the flows of others nor keep new ones of theirs out.
 type Table struct {
@@ -192,7 +192,7 @@ func (t *Table) Insert(r Ref) Insertion {
 		return TupleTaken
 	}
 	if c.claims() {
-		switch err := t.peers.claim(c.peer(), c.Holder); {
+		switch err := t.peers.claim(c.peer(), c.Tenant); {
 		case errors.Is(err, errPeerTaken):
 			return PeerTaken
 		case err != nil:
@@ -214,7 +214,7 @@ func (t *Table) Insert(r Ref) Insertion {
 
 // charge counts a flow on the quota of the container that began it, or no longer.
 func (t *Table) charge(c *Conn, on bool) {
-	switch h := c.Holder; {
+	switch h := c.Tenant; {
 	case !h.began():
 	case on:
 		t.held[h.container()].add(c.Orig.Proto, 1)

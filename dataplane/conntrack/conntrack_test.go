@@ -46,7 +46,7 @@ func fillOf(tb testing.TB, n, room int) *Table {
 		r := t.Alloc(Nobody)
 		c := t.At(r)
 		c.Orig, c.Reply = flow(i)
-		c.Holder, c.nat = Nobody, natNone
+		c.Tenant, c.nat = Nobody, natNone
 		if r == 0 || t.Insert(r) != Inserted {
 			tb.Fatalf("flow %d of %d: ref %d", i, n, r)
 		}
@@ -82,7 +82,7 @@ func TestConntrackIndexAgainstMap(t *testing.T) {
 			r := ct.Alloc(Nobody)
 			c := ct.At(r)
 			c.Orig, c.Reply = flow(i)
-			c.Holder, c.nat = Nobody, natNone
+			c.Tenant, c.nat = Nobody, natNone
 			if ct.Insert(r) != Inserted || ct.Insert(r) != TupleTaken {
 				t.Fatalf("step %d: flow %d is not inserted once", step, i)
 			}
@@ -109,7 +109,7 @@ func TestConntrackIndexAgainstMap(t *testing.T) {
 	}
 }
 
-// Tuples that are alike in all but little spread over shards and slots: no chain
+// Tuples that are alike in all but little spread over shards and cells: no chain
 // is long, whatever an attacker knows of the hash but its keys.
 func TestConntrackHashSpreads(t *testing.T) {
 	ct := fill(t, 100_000)
@@ -119,9 +119,9 @@ func TestConntrackHashSpreads(t *testing.T) {
 		if ix.used < 2500 || ix.used > 3750 {
 			t.Errorf("shard %d holds %d of 200000 tuples", i, ix.used)
 		}
-		slots := ix.table.Load().of
-		mask := len(slots) - 1
-		for at, v := range slots {
+		cells := ix.table.Load().of
+		mask := len(cells) - 1
+		for at, v := range cells {
 			if v != 0 {
 				d := (at - int(v>>32)) & mask
 				longest, sum, n = max(longest, d), sum+d, n+1
@@ -181,7 +181,7 @@ func BenchmarkConntrackInsert(b *testing.B) {
 			r := t.Alloc(Nobody)
 			c := t.At(r)
 			c.Orig, c.Reply = flow(i)
-			c.Holder = Nobody
+			c.Tenant = Nobody
 			t.Insert(r)
 			c.become(t, r, stateUDP)
 			worst = max(worst, time.Since(begun))

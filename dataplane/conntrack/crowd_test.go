@@ -12,8 +12,8 @@ import (
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// begin enters a flow of a holder, or reports that it may not.
-func begin(ct *Table, h Holder, n int) (Ref, bool) {
+// begin enters a flow of a tenant, or reports that it may not.
+func begin(ct *Table, h Tenant, n int) (Ref, bool) {
 	r := ct.Alloc(h)
 	if r == 0 {
 		return 0, false
@@ -69,7 +69,7 @@ func TestCrowdIsNotStarved(t *testing.T) {
 	}
 }
 
-// The order in which a holder gives: closed, half open, not assured; of assured flows only
+// The order in which a tenant gives: closed, half open, not assured; of assured flows only
 // the ones that were idle, to its own.
 func TestClassesGiveInOrder(t *testing.T) {
 	now := int64(1e12)
@@ -122,7 +122,7 @@ func TestClassesGiveInOrder(t *testing.T) {
 		ct.At(r).assure(ct, r)
 	}
 	if _, ok := begin(ct, h, 100); ok {
-		t.Error("an assured flow that was used just now gave to one of its own holder")
+		t.Error("an assured flow that was used just now gave to one of its own tenant")
 	}
 	if u, _ := ct.Flows(1); u.Refused != 1 {
 		t.Errorf("%+v, want one refused", u)
@@ -292,7 +292,7 @@ func TestSharesBesideWorkers(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(w), 1))
 			l := &header.Layers{}
 			for n := range 5000 {
-				h := Holder(rng.IntN(8))
+				h := Tenant(rng.IntN(8))
 				i := w<<16 | n
 				if _, ok := begin(ct, h, i); !ok {
 					continue
@@ -309,12 +309,12 @@ func TestSharesBesideWorkers(t *testing.T) {
 	}
 	all.Go(func() {
 		for n := range frame.PortID(40) {
-			ct.Rehold(1+n%2, 2-n%2)
+			ct.MoveTenant(1+n%2, 2-n%2)
 		}
 	})
 	all.Wait()
 	held := 0
-	for h := range numHolders {
+	for h := range numTenants {
 		held += ct.shares.Held(h)
 	}
 	classes := 0
@@ -322,10 +322,10 @@ func TestSharesBesideWorkers(t *testing.T) {
 		classes += n
 	}
 	if held != ct.Len() || classes != ct.Len() || ct.Len() < room-workers {
-		t.Errorf("holders have %d, classes %d, the table %d", held, classes, ct.Len())
+		t.Errorf("tenants have %d, classes %d, the table %d", held, classes, ct.Len())
 	}
 	ct.Flush(&Selector{})
 	if ct.shares.Total() != 0 || ct.shares.Active() != 0 {
-		t.Errorf("%d of %d holders are left of an empty table", ct.shares.Total(), ct.shares.Active())
+		t.Errorf("%d of %d tenants are left of an empty table", ct.shares.Total(), ct.shares.Active())
 	}
 }

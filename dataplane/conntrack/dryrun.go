@@ -57,7 +57,7 @@ func (t *Table) pull(k *header.Tuple) bool {
 	lock := b.t.lock(o)
 	lock.Lock()
 	o.recall(b.t.rows)
-	c.Orig, c.Reply, c.Kind, c.Slot, c.nat, c.Port, c.Holder = o.Orig, o.Reply, o.Kind, o.Slot, o.nat, o.Port, Nobody
+	c.Orig, c.Reply, c.Kind, c.Slot, c.nat, c.Port, c.Tenant = o.Orig, o.Reply, o.Kind, o.Slot, o.nat, o.Port, Nobody
 	c.Revision.Store(o.Revision.Load())
 	c.Rule.Store(o.Rule.Load())
 	c.win = o.win

@@ -23,7 +23,7 @@ func TestConntrackFetchesBesideWriters(t *testing.T) {
 			r := ct.Alloc(Nobody)
 			c := ct.At(r)
 			c.Orig, c.Reply = flow(4*FetchFrom + i)
-			c.Holder, c.nat = Nobody, natNone
+			c.Tenant, c.nat = Nobody, natNone
 			if r == 0 || ct.Insert(r) != Inserted {
 				t.Errorf("flow %d: not inserted", i)
 				return

@@ -53,7 +53,7 @@ type masquerade struct {
 
 type mapping struct {
 	port   uint16
-	holder uint16 // whose it is, see portHolder
+	tenant uint16 // whose it is, see portTenant
 	open   bool   // in inside: strangers may come in
 	alone  bool   // it has had one flow only
 	refs   uint32 // flows
@@ -104,7 +104,7 @@ func (m *masquerade) acquire(e endpoint, who int, open bool, pool *Pool, busy *B
 	if !ok {
 		return 0, natNone
 	}
-	got = mapping{port: p, holder: uint16(who), refs: 1, alone: true, open: open && flowmap.ClaimProto(e.proto) < 2}
+	got = mapping{port: p, tenant: uint16(who), refs: 1, alone: true, open: open && flowmap.ClaimProto(e.proto) < 2}
 	m.enterLocked(e, got)
 	return p, got.hold()
 }
@@ -122,7 +122,7 @@ func (m *masquerade) enterLocked(e endpoint, got mapping) {
 	m.maps[e] = got
 	m.plane.Set(int(e.slot), e.proto, got.port)
 	p := m.pool(e.slot, e.proto)
-	p.holders.Weigh(int(got.holder), 1)
+	p.tenants.Weigh(int(got.tenant), 1)
 	if !got.open {
 		p.mapped.add(got.port, got.port)
 		return
@@ -243,11 +243,11 @@ func (m *masquerade) release(e endpoint, port uint16, atOnce bool) {
 	delete(m.maps, e)
 	p := m.pool(e.slot, e.proto)
 	p.mapped.remove(port)
-	p.holders.Weigh(int(got.holder), -1)
+	p.tenants.Weigh(int(got.tenant), -1)
 	if got.rests(e.proto) && !(atOnce && got.alone) {
 		m.closeLocked(e, port)
-		m.rest.add(e.slot, e.proto, port, got.holder)
-		p.resting[got.holder]++
+		m.rest.add(e.slot, e.proto, port, got.tenant)
+		p.resting[got.tenant]++
 		return
 	}
 	if p.lent.has(port) {
@@ -285,13 +285,13 @@ type restingPorts struct {
 type restingPort struct {
 	until  int64
 	key    uint32
-	holder uint16 // whose it was, and still counts as; noHolder: nobody's, or that is not known
+	tenant uint16 // whose it was, and still counts as; noTenant: nobody's, or that is not known
 }
 
-const noHolder = ^uint16(0)
+const noTenant = ^uint16(0)
 
-func (r *restingPorts) add(slot, proto uint8, port, holder uint16) {
-	r.ports = append(r.ports, restingPort{r.now + RestTime, outside(slot, proto, port), holder})
+func (r *restingPorts) add(slot, proto uint8, port, tenant uint16) {
+	r.ports = append(r.ports, restingPort{r.now + RestTime, outside(slot, proto, port), tenant})
 }
 
 // rests reports whether a port rests.
@@ -312,7 +312,7 @@ func (m *masquerade) awake(now int64) {
 	for ; n < len(r.ports) && r.ports[n].until <= now; n++ {
 		k := r.ports[n].key
 		m.plane.Clear(int(k>>24), uint8(k>>16), uint16(k))
-		if h := r.ports[n].holder; h != noHolder {
+		if h := r.ports[n].tenant; h != noTenant {
 			m.pool(uint8(k>>24), uint8(k>>16)).resting[h]--
 		}
 	}

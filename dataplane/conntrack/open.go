@@ -110,7 +110,7 @@ func (t *Table) adopt(now int64) error {
 		}
 		t.adoptPort(c)
 		if c.claims() {
-			_ = t.peers.claim(c.peer(), c.Holder) // whoever wrote the memory has done so before
+			_ = t.peers.claim(c.peer(), c.Tenant) // whoever wrote the memory has done so before
 		}
 		live = append(live, i)
 	}
@@ -137,12 +137,12 @@ func (m *masquerade) adopt(e endpoint, who int, port uint16, open bool) {
 	got, ok := m.maps[e]
 	switch open = open && flowmap.ClaimProto(e.proto) < 2; {
 	case !ok:
-		m.enterLocked(e, mapping{port: port, holder: uint16(who), refs: 1, open: open})
+		m.enterLocked(e, mapping{port: port, tenant: uint16(who), refs: 1, open: open})
 		return
 	case open && !got.open:
-		m.enterLocked(e, mapping{port: port, holder: got.holder, open: true})
+		m.enterLocked(e, mapping{port: port, tenant: got.tenant, open: true})
 		p := m.pool(e.slot, e.proto)
-		p.holders.Weigh(int(got.holder), -1)
+		p.tenants.Weigh(int(got.tenant), -1)
 		p.mapped.remove(port)
 		got.open = true
 	}
@@ -165,7 +165,7 @@ func (m *masquerade) restOthers(now int64) {
 		for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP, header.ProtoICMP} {
 			for port := range 1 << 16 {
 				if p := uint16(port); m.plane.Test(int(slot), proto, p) && !held[planeOf(slot, proto)|uint32(p)] {
-					m.rest.add(slot, proto, p, noHolder)
+					m.rest.add(slot, proto, p, noTenant)
 				}
 			}
 		}

@@ -13,34 +13,34 @@ import (
 
 // portPool is who has the ports of one host address and protocol.
 type portPool struct {
-	// holders are containers, and one for who is none; each port of a mapping weighs 1.
-	holders *share.Table
-	resting [portHolders]int32 // ports that rest, by whose they were: no flow's end gives one
+	// tenants are containers, and one for who is none; each port of a mapping weighs 1.
+	tenants *share.Table
+	resting [portTenants]int32 // ports that rest, by whose they were: no flow's end gives one
 	mapped  portSet            // ports of mappings that no stranger may come in by
 	lent    portSet            // ports that serve single peers, see AcquirePort
-	// barren is until when no flow is ended for another of a holder, ns: see ask.
-	barren [4][portHolders]int64
+	// barren is until when no flow is ended for another of a tenant, ns: see ask.
+	barren [4][portTenants]int64
 }
 
-const portHolders = flowmap.MaxPorts + 1
+const portTenants = flowmap.MaxPorts + 1
 
-// portHolder is whose a port is that a flow takes.
-func portHolder(h Holder) int { return int(min(h>>1, portHolders-1)) }
+// portTenant is whose a port is that a flow takes.
+func portTenant(h Tenant) int { return int(min(h>>1, portTenants-1)) }
 
 func (m *masquerade) pool(slot, proto uint8) *portPool {
 	p := &m.pools[slot][flowmap.ClaimProto(proto)]
 	if *p == nil {
-		*p = &portPool{holders: share.New(nil, portHolders)}
+		*p = &portPool{tenants: share.New(nil, portTenants)}
 	}
 	return *p
 }
 
-// held is how many ports a holder keeps from others.
-func (p *portPool) held(who int) int { return p.holders.Held(who) + int(p.resting[who]) }
+// held is how many ports a tenant keeps from others.
+func (p *portPool) held(who int) int { return p.tenants.Held(who) + int(p.resting[who]) }
 
 func (s *portSet) remove(p uint16) { s[p>>6] &^= 1 << (p & 63) }
 
-// barrenTime is how long no flows are searched for a holder, ns, after the last search was in
+// barrenTime is how long no flows are searched for a tenant, ns, after the last search was in
 // vain: it costs much more than another frame.
 const barrenTime = int64(2 * time.Millisecond)
 
@@ -138,7 +138,7 @@ func (m *masquerade) capped(e endpoint, who int, pool *Pool, busy *BusyPorts) bo
 	return free > 0 && free <= held && held >= cappedFrom
 }
 
-// heldLocked is how many ports a holder keeps from others, of the address and protocol of e.
+// heldLocked is how many ports a tenant keeps from others, of the address and protocol of e.
 func (m *masquerade) heldLocked(e endpoint, who int) int {
 	if m.below != nil { // it has only copies of those that were asked for
 		m.below.mu.Lock()
@@ -153,7 +153,7 @@ const cappedFrom = 16
 
 // AcquirePort gives a flow the outside port of its endpoint, a new one when that has
 // none; false when no port is free. to is the flow as it leaves, without its port; open
-// lets strangers in. The flow has its Slot and Holder, and holds the port until it is
+// lets strangers in. The flow has its Slot and Tenant, and holds the port until it is
 // removed or given back.
 //
 // When no port is free, the container that has most gives some of flows that are closed or
@@ -162,7 +162,7 @@ const cappedFrom = 16
 // last resort has one of the host's own range for its peer alone. searches is how many times
 // ports or flows were searched.
 func (t *Table) AcquirePort(c *Conn, to header.Tuple, open bool, pool *Pool, busy *BusyPorts, rng *mrand.Rand) (port uint16, searches int, ok bool) {
-	e, who := c.endpoint(), portHolder(c.Holder)
+	e, who := c.endpoint(), portTenant(c.Tenant)
 	capped, hold := open && t.nat.capped(e, who, pool, busy), natNone
 	if searches = 1; !capped {
 		port, hold = t.nat.acquire(e, who, open, pool, busy, rng)
@@ -216,7 +216,7 @@ func (t *Table) adoptPort(c *Conn) {
 	case natLends:
 		t.nat.borrowLocked(c.endpoint(), c.natPort())
 	default:
-		t.nat.adopt(c.endpoint(), portHolder(c.Holder), c.natPort(), c.nat == natOpens)
+		t.nat.adopt(c.endpoint(), portTenant(c.Tenant), c.natPort(), c.nat == natOpens)
 	}
 }
 
@@ -236,7 +236,7 @@ func (t *Table) reclaim(e endpoint, who int, open, capped bool, pool *Pool, busy
 	if giver < 0 || giver >= flowmap.MaxPorts {
 		return 0, 0, natNone
 	}
-	upTo, h := gives(giver == who, open, capped), Holder(giver<<1)
+	upTo, h := gives(giver == who, open, capped), Tenant(giver<<1)
 	var room [portsBack]uint32
 	for from := classClosed; from <= upTo; from++ {
 		searches++
@@ -270,7 +270,7 @@ func gives(own, open, capped bool) class {
 // port does not rest after they end. Others go to the end of their class, so that the next
 // search begins where this one ends, and so do flows that were used since they were looked at
 // last: of those it takes the idlest when there is no better one.
-func (t *Table) withPort(e endpoint, h Holder, of class, found []uint32) []uint32 {
+func (t *Table) withPort(e endpoint, h Tenant, of class, found []uint32) []uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	idlest, at := uint32(0), uint32(0)
@@ -311,7 +311,7 @@ func (m *masquerade) giver(e endpoint, who int, open bool, now int64) int {
 	if now < p.barren[e.ask(open)][who] {
 		return -1
 	}
-	return p.holders.Giver(who)
+	return p.tenants.Giver(who)
 }
 
 // gaveNothing notes that no flow's end gave who a port.
@@ -321,7 +321,7 @@ func (m *masquerade) gaveNothing(e endpoint, who int, open bool, now int64) {
 	m.pool(e.slot, e.proto).barren[e.ask(open)][who] = now + barrenTime
 }
 
-// ask numbers what a holder may search for: a port that lets strangers in or not, below 1024
+// ask numbers what a tenant may search for: a port that lets strangers in or not, below 1024
 // or not.
 func (e *endpoint) ask(open bool) (n int) {
 	if open {
@@ -337,7 +337,7 @@ func (e *endpoint) ask(open bool) (n int) {
 func (m *masquerade) gave(e endpoint, giver int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool(e.slot, e.proto).holders.Gave(giver)
+	m.pool(e.slot, e.proto).tenants.Gave(giver)
 }
 
 // refuse counts a flow that found no port.
@@ -345,7 +345,7 @@ func (m *masquerade) refuse(e endpoint, who int) {
 	m.full.Add(1)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pool(e.slot, e.proto).holders.Refuse(who)
+	m.pool(e.slot, e.proto).tenants.Refuse(who)
 }
 
 // PortsHeld is what a container has of masquerade's ports, of all addresses and protocols, with
@@ -356,7 +356,7 @@ func (t *Table) PortsHeld(container frame.PortID) (u share.Use) {
 	for slot := range t.nat.pools {
 		for _, p := range t.nat.pools[slot] {
 			if p != nil {
-				u.Add(p.holders.Use(int(container)))
+				u.Add(p.tenants.Use(int(container)))
 				u.Held += int(p.resting[container])
 			}
 		}

@@ -112,7 +112,7 @@ func TestRestingPortsGiveNothing(t *testing.T) {
 	if n := ct.PortsHeld(1).Held; n != rest {
 		t.Errorf("%d ports are counted for who has %d at rest", n, rest)
 	}
-	ct.Rehold(1, 5)
+	ct.MoveTenant(1, 5)
 	if was, is := ct.PortsHeld(1).Held, ct.PortsHeld(5).Held; was != 0 || is != rest {
 		t.Errorf("%d and %d ports are counted after a move", was, is)
 	}

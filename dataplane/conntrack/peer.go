@@ -50,7 +50,7 @@ type peers struct {
 
 	mu      sync.Mutex                      // guards what follows, of protocols without ports and of SCTP
 	claimed map[uint8]map[flowmap.Peer]bool // by protocol
-	refused map[Holder]refusals             // for strange packets, by who asks
+	refused map[Tenant]refusals             // for strange packets, by who asks
 }
 
 // refusals are of a container that asks for peers whose packets are nobody's. Those of others
@@ -113,7 +113,7 @@ func (s *peers) hostPeers() HostPeers {
 
 // claim makes the packets of a peer the switch's. The error is errPeerTaken when the host
 // keeps it, another when there is no room.
-func (s *peers) claim(p flowmap.Peer, by Holder) error {
+func (s *peers) claim(p flowmap.Peer, by Tenant) error {
 	if !portless(p.Proto) {
 		if s.maps == nil {
 			return nil
@@ -161,7 +161,7 @@ func (s *peers) drop(p flowmap.Peer) {
 
 // refuseLocked reports whether a container still has to wait for a peer that sends to the
 // host and that the host has no use for. While it waits for very many it begins with no other.
-func (s *peers) refuseLocked(p flowmap.Peer, by Holder, now int64) bool {
+func (s *peers) refuseLocked(p flowmap.Peer, by Tenant, now int64) bool {
 	waits := s.refused[by]
 	r, ok := waits[p]
 	switch {
@@ -170,7 +170,7 @@ func (s *peers) refuseLocked(p flowmap.Peer, by Holder, now int64) bool {
 	case !ok && len(waits) >= maxRefused:
 		return true
 	case s.refused == nil:
-		s.refused = make(map[Holder]refusals)
+		s.refused = make(map[Tenant]refusals)
 	}
 	if waits == nil {
 		waits = make(refusals)

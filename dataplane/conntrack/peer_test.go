@@ -239,7 +239,7 @@ func TestStrangeWaits(t *testing.T) {
 	}
 	// The next container with a number waits for itself.
 	ct.peers.drop(peerOf(esp))
-	for _, by := range []Holder{Began(3), Received(3)} {
+	for _, by := range []Tenant{Began(3), Received(3)} {
 		if err := ct.peers.claim(peerOf(esp), by); !errors.Is(err, errPeerTaken) {
 			t.Errorf("one that sends, to another: %v", err)
 		}

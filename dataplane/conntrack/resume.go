@@ -43,7 +43,7 @@ func OriginDirection(conn uint32) int {
 // lent writes into a row the rest of what the next process needs. It needs Table.lock.
 func (c *Conn) lent(t *Table, dir int) {
 	m := &t.rows[c.rows[dir].Load()-1]
-	m.Container, m.Holder, m.Born = uint16(c.Port), uint16(c.Holder), units(c.created.Load())
+	m.Container, m.Holder, m.Born = uint16(c.Port), uint16(c.Tenant), units(c.created.Load())
 	// The row goes on counting where the flow is.
 	packets, bytes := c.packets[dir].Load(), c.bytes[dir].Load()
 	atomic.StoreUint64(&m.Packets, packets)
@@ -134,7 +134,7 @@ func (t *Table) resume(m *flowmap.Entry, dir int, in, out header.Tuple, now int6
 	if dir == 1 {
 		orig, reply = reply, orig
 	}
-	c.Init(orig, Kind(kind), frame.PortID(m.Container), Holder(m.Holder))
+	c.Init(orig, Kind(kind), frame.PortID(m.Container), Tenant(m.Holder))
 	c.Reply, c.Slot = reply, slot
 	c.blank(BornAt(m.Born, now))
 	c.Revision.Store(0)

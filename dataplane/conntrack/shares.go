@@ -9,34 +9,34 @@ import (
 	"github.com/vswitch/vswitch/dataplane/share"
 )
 
-// Holder is who holds a flow: a container, and whether the container began it or others
+// Tenant is whom a flow is counted on: a container, and whether the container began it or others
 // did with it. A flood from outside at a published port takes nothing of what the container
 // itself may begin.
-type Holder uint16
+type Tenant uint16
 
-// Began is the holder of the flows that a container began, by the port that it is counted on.
-func Began(container frame.PortID) Holder { return Holder(container) << 1 }
+// Began is the tenant of the flows that a container began, by the port that it is counted on.
+func Began(container frame.PortID) Tenant { return Tenant(container) << 1 }
 
-// Received is the holder of the flows that others began with a container.
-func Received(container frame.PortID) Holder { return Holder(container)<<1 | 1 }
+// Received is the tenant of the flows that others began with a container.
+func Received(container frame.PortID) Tenant { return Tenant(container)<<1 | 1 }
 
 // Nobody holds what is no container's.
-const Nobody = Holder(flowmap.MaxPorts << 1)
+const Nobody = Tenant(flowmap.MaxPorts << 1)
 
-const numHolders = int(Nobody) + 1
+const numTenants = int(Nobody) + 1
 
-// began reports whether the holder's container began its flows, which then count on its quota.
-func (h Holder) began() bool { return h&1 == 0 && h != Nobody }
+// began reports whether the tenant's container began its flows, which then count on its quota.
+func (h Tenant) began() bool { return h&1 == 0 && h != Nobody }
 
-// container is the port that the holder is counted on, frame.NoPort for Nobody.
-func (h Holder) container() frame.PortID {
+// container is the port that the tenant is counted on, frame.NoPort for Nobody.
+func (h Tenant) container() frame.PortID {
 	if h == Nobody {
 		return frame.NoPort
 	}
 	return frame.PortID(h >> 1)
 }
 
-// class is how much a flow is worth to its holder, in the order in which flows give.
+// class is how much a flow is worth to its tenant, in the order in which flows give.
 type class uint8
 
 const (
@@ -48,18 +48,18 @@ const (
 	numClasses
 )
 
-// classKeeps is the part of its flows that a holder keeps of the half-open and of the
+// classKeeps is the part of its flows that a tenant keeps of the half-open and of the
 // unassured ones when it has better ones: a handshake takes its time.
 const classKeeps = 16
 
 // ownIdle is how long an assured flow must have been idle to give to a new one of its own
-// holder, ns. To one of another holder it gives at once.
+// tenant, ns. To one of another tenant it gives at once.
 const ownIdle = int64(30 * time.Second)
 
 // assured is the bit of Conn.state that says that the beginner has shown that it hears the
 // answers: of TCP by an ACK of the SYN with ACK, of the others by a packet assuredAfter the
 // first answer. Somebody who spoofs the address does not know the number, and rarely has
-// the patience. Both prove little, so they protect a flow against other holders only.
+// the patience. Both prove little, so they protect a flow against other tenants only.
 const assured = uint32(1) << 31
 
 // Conn.proof is of TCP the number that the beginner has to acknowledge, once the flow is
@@ -163,7 +163,7 @@ func (c *Conn) seen(reply bool, now int64) {
 }
 
 func newShares(t *Table) *share.Table {
-	return share.New((*connEntries)(t), numHolders, 0, classKeeps, classKeeps, 0)
+	return share.New((*connEntries)(t), numTenants, 0, classKeeps, classKeeps, 0)
 }
 
 // reclass puts a flow into the class that it has now.
@@ -173,33 +173,33 @@ func (t *Table) reclass(r Ref) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if to := uint8(c.class() + 1); c.listed != 0 && to != c.listed {
-		t.shares.Move(i, int(c.Holder), int(c.listed-1), int(to-1))
+		t.shares.Move(i, int(c.Tenant), int(c.listed-1), int(to-1))
 		t.classes[c.listed-1]--
 		t.classes[to-1]++
 		c.listed = to
 	}
 }
 
-// enterLocked gives a flow to its holder, leaveLocked takes it away.
+// enterLocked gives a flow to its tenant, leaveLocked takes it away.
 func (t *Table) enterLocked(i uint32) {
 	c := t.conn(i)
 	of := c.class()
 	c.listed = uint8(of + 1)
-	t.shares.Enter(i, int(c.Holder), int(of), 1)
+	t.shares.Enter(i, int(c.Tenant), int(of), 1)
 	t.classes[of]++
 }
 
 func (t *Table) leaveLocked(i uint32) {
 	c := t.conn(i)
-	t.shares.Leave(i, int(c.Holder), int(c.listed-1), 1)
+	t.shares.Leave(i, int(c.Tenant), int(c.listed-1), 1)
 	t.classes[c.listed-1]--
 	c.listed = 0
 }
 
-// Alloc returns a conn that is in no index, for a flow of a holder: one that is free, or
+// Alloc returns a conn that is in no index, for a flow of a tenant: one that is free, or
 // that of the flow that gives. 0 when none may. The caller calls Conn.Init, sets Reply,
 // and then either Insert or GiveBack.
-func (t *Table) Alloc(h Holder) Ref {
+func (t *Table) Alloc(h Tenant) Ref {
 	if t.below != nil && !t.below.t.room(h) {
 		return 0
 	}
@@ -219,7 +219,7 @@ func (t *Table) Alloc(h Holder) Ref {
 		if !may {
 			break
 		}
-		t.evict(i, Holder(giver), from)
+		t.evict(i, Tenant(giver), from)
 	}
 	t.full.Add(1)
 	t.shares.Refuse(int(h))
@@ -239,8 +239,8 @@ func (t *Table) unusedLocked() uint32 {
 	return 0
 }
 
-// room reports whether Alloc would find a conn for a holder, and changes nothing.
-func (t *Table) room(h Holder) bool {
+// room reports whether Alloc would find a conn for a tenant, and changes nothing.
+func (t *Table) room(h Tenant) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.free != 0 || int(t.header.made) < t.max {
@@ -260,9 +260,9 @@ func (t *Table) room(h Holder) bool {
 	return false
 }
 
-// evict ends a flow of a holder if it still is of the class.
-func (t *Table) evict(i uint32, h Holder, from class) bool {
-	ok := t.remove(Ref(i)<<1, func(c *Conn) bool { return c.Holder == h && c.class() == from }, true)
+// evict ends a flow of a tenant if it still is of the class.
+func (t *Table) evict(i uint32, h Tenant, from class) bool {
+	ok := t.remove(Ref(i)<<1, func(c *Conn) bool { return c.Tenant == h && c.class() == from }, true)
 	if ok {
 		t.gone.Add(1)
 		if from != classClosed { // nobody misses those

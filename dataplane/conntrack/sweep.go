@@ -104,7 +104,7 @@ func (t *Table) Stats() Stats {
 
 // Pressure counts what the limits of the table cost.
 type Pressure struct {
-	TableFull      uint64 // flows refused: the table is full, and their holders have no more than others
+	TableFull      uint64 // flows refused: the table is full, and their tenants have no more than others
 	Evicted        uint64 // flows that made room for new ones
 	PortsExhausted uint64 // flows refused: no masquerade port is free
 }

@@ -1,13 +1,13 @@
 // Package share divides what all use among those who use it. Anyone may fill what is free;
-// when nothing is, the holder with the most gives. All of it takes constant time and
+// when nothing is, the tenant with the most gives. All of it takes constant time and
 // allocates nothing, so that a flood pays no more for each new entry than others do.
 //
 // A table of something shared (flows, stations, pieces of datagrams) uses it like this:
 //
 //   - It numbers its entries from 1 on, keeps a Link in each, and hands itself to New as
-//     Entries. It numbers its holders from 0 on: ports, containers, users.
+//     Entries. It numbers its tenants from 0 on: ports, containers, users.
 //   - It guards the Table with the lock that it takes anyway for a new entry.
-//   - A new entry is told by Enter, one that is taken out by Leave, with its holder, class and
+//   - A new entry is told by Enter, one that is taken out by Leave, with its tenant, class and
 //     weight (1, or bytes) each time. Move changes the class.
 //   - When there is no room, Victim names the entry that gives, and the table takes it out.
 //     If Victim is 0, or gives too little for what is to come in, it calls Refuse.
@@ -47,10 +47,10 @@ type Entries interface {
 type Table struct {
 	entries Entries
 	keep    []int
-	lists   []list // of a holder, class after class
-	holders []holder
+	lists   []list // of a tenant, class after class
+	tenants []tenant
 	buckets [numBuckets]bucket
-	filled  [(numBuckets + 63) / 64]uint64 // which buckets have holders
+	filled  [(numBuckets + 63) / 64]uint64 // which buckets have tenants
 	total   int
 	active  int
 }
@@ -61,9 +61,9 @@ type list struct {
 	count       int32
 }
 
-// holder is linked with those that hold about as much. prev and next are numbers of
-// holders and one, 0: none.
-type holder struct {
+// tenant is linked with those that hold about as much. prev and next are numbers of
+// tenants and one, 0: none.
+type tenant struct {
 	held          atomic.Int64
 	gave, refused atomic.Uint64
 	prev, next    uint32
@@ -71,7 +71,7 @@ type holder struct {
 
 type bucket struct{ first, last uint32 }
 
-// A bucket holds the holders of one count below 32, and from there on of counts that differ
+// A bucket holds the tenants of one count below 32, and from there on of counts that differ
 // by a sixteenth at most.
 const (
 	bucketBits = 4
@@ -83,39 +83,39 @@ func bucketOf(held int) int {
 	return min(e<<bucketBits+held>>e, numBuckets-1)
 }
 
-// New makes a table of a number of holders. keep has a number for each class: of a
-// holder's entries a class keeps the n-th part when a later class has any, so that what is
+// New makes a table of a number of tenants. keep has a number for each class: of a
+// tenant's entries a class keeps the n-th part when a later class has any, so that what is
 // new has time to prove itself; 0 keeps none.
-func New(entries Entries, holders int, keep ...int) *Table {
-	return &Table{entries: entries, keep: keep, lists: make([]list, holders*len(keep)), holders: make([]holder, holders)}
+func New(entries Entries, tenants int, keep ...int) *Table {
+	return &Table{entries: entries, keep: keep, lists: make([]list, tenants*len(keep)), tenants: make([]tenant, tenants)}
 }
 
-func (t *Table) list(holder, class int) *list { return &t.lists[holder*len(t.keep)+class] }
+func (t *Table) list(tenant, class int) *list { return &t.lists[tenant*len(t.keep)+class] }
 
-// Enter notes a new entry of a holder.
-func (t *Table) Enter(i uint32, holder, class, weight int) {
-	t.push(t.list(holder, class), i)
-	t.add(holder, weight)
+// Enter notes a new entry of a tenant.
+func (t *Table) Enter(i uint32, tenant, class, weight int) {
+	t.push(t.list(tenant, class), i)
+	t.add(tenant, weight)
 }
 
 // Leave notes that an entry is taken out.
-func (t *Table) Leave(i uint32, holder, class, weight int) {
-	t.unlink(t.list(holder, class), i)
-	t.add(holder, -weight)
+func (t *Table) Leave(i uint32, tenant, class, weight int) {
+	t.unlink(t.list(tenant, class), i)
+	t.add(tenant, -weight)
 }
 
 // Move puts an entry at the end of another class, or of its own.
-func (t *Table) Move(i uint32, holder, from, to int) {
-	t.unlink(t.list(holder, from), i)
-	t.push(t.list(holder, to), i)
+func (t *Table) Move(i uint32, tenant, from, to int) {
+	t.unlink(t.list(tenant, from), i)
+	t.push(t.list(tenant, to), i)
 }
 
 // Weigh changes the weight of an entry by an amount.
-func (t *Table) Weigh(holder, by int) { t.add(holder, by) }
+func (t *Table) Weigh(tenant, by int) { t.add(tenant, by) }
 
 // Rename says that the entry with one number has moved, with its Link, to another.
-func (t *Table) Rename(from, to uint32, holder, class int) {
-	l, k := t.list(holder, class), t.entries.Link(to)
+func (t *Table) Rename(from, to uint32, tenant, class int) {
+	l, k := t.list(tenant, class), t.entries.Link(to)
 	if k.prev != 0 {
 		t.entries.Link(k.prev).Next = to
 	} else if l.first == from {
@@ -156,9 +156,9 @@ func (t *Table) unlink(l *list, i uint32) {
 	l.count--
 }
 
-// add changes what a holder holds, and its bucket when it has to.
+// add changes what a tenant holds, and its bucket when it has to.
 func (t *Table) add(who, by int) {
-	h := &t.holders[who]
+	h := &t.tenants[who]
 	was := int(h.held.Load())
 	now := was + by
 	h.held.Store(int64(now))
@@ -180,10 +180,10 @@ func (t *Table) add(who, by int) {
 }
 
 func (t *Table) joinBucket(n, who int) {
-	b, h := &t.buckets[n], &t.holders[who]
+	b, h := &t.buckets[n], &t.tenants[who]
 	h.prev, h.next = b.last, 0
 	if b.last != 0 {
-		t.holders[b.last-1].next = uint32(who + 1)
+		t.tenants[b.last-1].next = uint32(who + 1)
 	} else {
 		b.first = uint32(who + 1)
 		t.filled[n>>6] |= 1 << (n & 63)
@@ -192,14 +192,14 @@ func (t *Table) joinBucket(n, who int) {
 }
 
 func (t *Table) leaveBucket(n, who int) {
-	b, h := &t.buckets[n], &t.holders[who]
+	b, h := &t.buckets[n], &t.tenants[who]
 	if h.prev != 0 {
-		t.holders[h.prev-1].next = h.next
+		t.tenants[h.prev-1].next = h.next
 	} else {
 		b.first = h.next
 	}
 	if h.next != 0 {
-		t.holders[h.next-1].prev = h.prev
+		t.tenants[h.next-1].prev = h.prev
 	} else {
 		b.last = h.prev
 	}
@@ -208,7 +208,7 @@ func (t *Table) leaveBucket(n, who int) {
 	}
 }
 
-// Largest is the holder that has the most, within a sixteenth, and of several that one
+// Largest is the tenant that has the most, within a sixteenth, and of several that one
 // who has had so much for longest; -1 when nobody has anything.
 func (t *Table) Largest() int {
 	for w := len(t.filled) - 1; w >= 0; w-- {
@@ -219,7 +219,7 @@ func (t *Table) Largest() int {
 	return -1
 }
 
-// Giver is the holder that gives so that another, the asker, may have more: the asker
+// Giver is the tenant that gives so that another, the asker, may have more: the asker
 // itself when nobody has more, so that no two who have their share take from each other.
 // It is -1 when nobody has anything.
 func (t *Table) Giver(asker int) int {
@@ -230,37 +230,37 @@ func (t *Table) Giver(asker int) int {
 	return most
 }
 
-// Victim is the entry that gives way to one of the asker's, and its holder; 0 when there is
+// Victim is the entry that gives way to one of the asker's, and its tenant; 0 when there is
 // none. It stays where it is until Leave.
-func (t *Table) Victim(asker int) (i uint32, holder int) {
-	if holder = t.Giver(asker); holder < 0 {
-		return 0, holder
+func (t *Table) Victim(asker int) (i uint32, tenant int) {
+	if tenant = t.Giver(asker); tenant < 0 {
+		return 0, tenant
 	}
-	return t.VictimOf(holder, len(t.keep)-1), holder
+	return t.VictimOf(tenant, len(t.keep)-1), tenant
 }
 
-// VictimOf is the entry of a holder that gives first, if its class is one or less; 0 when
+// VictimOf is the entry of a tenant that gives first, if its class is one or less; 0 when
 // there is none.
-func (t *Table) VictimOf(holder, upTo int) uint32 {
-	class := t.Class(holder)
+func (t *Table) VictimOf(tenant, upTo int) uint32 {
+	class := t.Class(tenant)
 	if class < 0 || class > upTo {
 		return 0
 	}
-	return t.oldest(t.list(holder, class))
+	return t.oldest(t.list(tenant, class))
 }
 
-// Class is the class of a holder whose entries give first, -1 when it has none.
-func (t *Table) Class(holder int) int {
+// Class is the class of a tenant whose entries give first, -1 when it has none.
+func (t *Table) Class(tenant int) int {
 	n := 0
 	for class := range t.keep {
-		n += t.Count(holder, class)
+		n += t.Count(tenant, class)
 	}
 	for class, keep := range t.keep {
 		kept := 0
 		if keep > 0 {
 			kept = n / keep
 		}
-		if t.Count(holder, class) > kept {
+		if t.Count(tenant, class) > kept {
 			return class
 		}
 	}
@@ -287,9 +287,9 @@ func (t *Table) oldest(l *list) uint32 {
 	return idlest
 }
 
-// Oldest is the first entry of a class of a holder, 0 when there is none, and Next the one
+// Oldest is the first entry of a class of a tenant, 0 when there is none, and Next the one
 // that came after an entry: they walk through a class in the order of entry.
-func (t *Table) Oldest(holder, class int) uint32 { return t.list(holder, class).first }
+func (t *Table) Oldest(tenant, class int) uint32 { return t.list(tenant, class).first }
 
 // Next is the entry after one of the same list, 0 when it is the last.
 func (t *Table) Next(i uint32) uint32 { return t.entries.Link(i).Next }
@@ -297,49 +297,49 @@ func (t *Table) Next(i uint32) uint32 { return t.entries.Link(i).Next }
 // Used reports whether an entry was used since it came in or was last looked at.
 func (t *Table) Used(i uint32) bool { return t.entries.Seen(i) != t.entries.Link(i).seen }
 
-// Count is how many entries of a class a holder has.
-func (t *Table) Count(holder, class int) int { return int(t.list(holder, class).count) }
+// Count is how many entries of a class a tenant has.
+func (t *Table) Count(tenant, class int) int { return int(t.list(tenant, class).count) }
 
-// Held is the weight of all that a holder has.
-func (t *Table) Held(holder int) int { return int(t.holders[holder].held.Load()) }
+// Held is the weight of all that a tenant has.
+func (t *Table) Held(tenant int) int { return int(t.tenants[tenant].held.Load()) }
 
-// Total is the weight of all entries, and Active how many holders have any.
+// Total is the weight of all entries, and Active how many tenants have any.
 func (t *Table) Total() int  { return t.total }
 func (t *Table) Active() int { return t.active }
 
-// Gave notes that a holder has given an entry for another.
-func (t *Table) Gave(holder int) { t.holders[holder].gave.Add(1) }
+// Gave notes that a tenant has given an entry for another.
+func (t *Table) Gave(tenant int) { t.tenants[tenant].gave.Add(1) }
 
-// Refuse notes that a holder did not get what it asked for.
-func (t *Table) Refuse(holder int) { t.holders[holder].refused.Add(1) }
+// Refuse notes that a tenant did not get what it asked for.
+func (t *Table) Refuse(tenant int) { t.tenants[tenant].refused.Add(1) }
 
-// Inherit counts for a holder what another has given and been refused; Forget lets nothing
+// Inherit counts for a tenant what another has given and been refused; Forget lets nothing
 // be counted. They need no lock.
-func (t *Table) Inherit(holder, from int) {
-	h, f := &t.holders[holder], &t.holders[from]
+func (t *Table) Inherit(tenant, from int) {
+	h, f := &t.tenants[tenant], &t.tenants[from]
 	h.gave.Add(f.gave.Swap(0))
 	h.refused.Add(f.refused.Swap(0))
 }
 
-func (t *Table) Forget(holder int) {
-	t.holders[holder].gave.Store(0)
-	t.holders[holder].refused.Store(0)
+func (t *Table) Forget(tenant int) {
+	t.tenants[tenant].gave.Store(0)
+	t.tenants[tenant].refused.Store(0)
 }
 
-// Use is what a holder has of a shared thing.
+// Use is what a tenant has of a shared thing.
 type Use struct {
 	Held    int    // weight
 	Gave    uint64 // entries that it has given for others, or for newer ones of its own
 	Refused uint64 // entries that it did not get
 }
 
-// Use reads what a holder has; it needs no lock. The numbers are of about one moment.
-func (t *Table) Use(holder int) Use {
-	h := &t.holders[holder]
+// Use reads what a tenant has; it needs no lock. The numbers are of about one moment.
+func (t *Table) Use(tenant int) Use {
+	h := &t.tenants[tenant]
 	return Use{Held: int(h.held.Load()), Gave: h.gave.Load(), Refused: h.refused.Load()}
 }
 
-// Add sums the uses of several holders.
+// Add sums the uses of several tenants.
 func (u *Use) Add(o Use) {
 	u.Held += o.Held
 	u.Gave += o.Gave

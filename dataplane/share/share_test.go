@@ -22,28 +22,28 @@ func newMemory(n int) *memory { return &memory{make([]Link, n+1), make([]uint32,
 type model struct {
 	keep    []int
 	entries []*entry   // in the order in which they came into their classes
-	order   []grouping // holders in the order in which they came into their groups
+	order   []grouping // tenants in the order in which they came into their groups
 }
 
 type entry struct {
 	i             uint32
-	holder, class int
+	tenant, class int
 	weight        int
 	seen, looked  uint32
 }
 
-type grouping struct{ holder, group int }
+type grouping struct{ tenant, group int }
 
-func (m *model) held(holder int) (n int) {
+func (m *model) held(tenant int) (n int) {
 	for _, e := range m.entries {
-		if e.holder == holder {
+		if e.tenant == tenant {
 			n += e.weight
 		}
 	}
 	return n
 }
 
-// group is the same for holders that hold about as much.
+// group is the same for tenants that hold about as much.
 func group(held int) int {
 	g := 0
 	for step := 1; held >= 32; held, step = held/2, step*2 {
@@ -52,13 +52,13 @@ func group(held int) int {
 	return g + held
 }
 
-// regroup follows a change of what a holder has.
-func (m *model) regroup(holder int) {
+// regroup follows a change of what a tenant has.
+func (m *model) regroup(tenant int) {
 	g := 0
-	if n := m.held(holder); n > 0 {
+	if n := m.held(tenant); n > 0 {
 		g = group(n)
 	}
-	at := slices.IndexFunc(m.order, func(o grouping) bool { return o.holder == holder })
+	at := slices.IndexFunc(m.order, func(o grouping) bool { return o.tenant == tenant })
 	if at >= 0 && m.order[at].group == g {
 		return
 	}
@@ -66,7 +66,7 @@ func (m *model) regroup(holder int) {
 		m.order = slices.Delete(m.order, at, at+1)
 	}
 	if g > 0 {
-		m.order = append(m.order, grouping{holder, g})
+		m.order = append(m.order, grouping{tenant, g})
 	}
 }
 
@@ -78,16 +78,16 @@ func (m *model) giver(asker int) int {
 		}
 	}
 	for _, o := range m.order {
-		if o.holder == asker && o.group == most.group {
+		if o.tenant == asker && o.group == most.group {
 			return asker
 		}
 	}
-	return most.holder
+	return most.tenant
 }
 
-func (m *model) of(holder, class int) (list []*entry) {
+func (m *model) of(tenant, class int) (list []*entry) {
 	for _, e := range m.entries {
-		if e.holder == holder && e.class == class {
+		if e.tenant == tenant && e.class == class {
 			list = append(list, e)
 		}
 	}
@@ -101,12 +101,12 @@ func (m *model) toEnd(e *entry) {
 }
 
 func (m *model) victim(asker int) uint32 {
-	holder, all := m.giver(asker), 0
+	tenant, all := m.giver(asker), 0
 	for class := range m.keep {
-		all += len(m.of(holder, class))
+		all += len(m.of(tenant, class))
 	}
 	for class, keep := range m.keep {
-		list := m.of(holder, class)
+		list := m.of(tenant, class)
 		if kept := 0; keep > 0 {
 			kept = all / keep
 			if len(list) <= kept {
@@ -137,10 +137,10 @@ func (m *model) victim(asker int) uint32 {
 func TestSharesAgainstModel(t *testing.T) {
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		const entries, holders = 120, 7
+		const entries, tenants = 120, 7
 		mem := newMemory(entries)
 		m := &model{keep: []int{0, 8, 4, 0}}
-		s := New(mem, holders, m.keep...)
+		s := New(mem, tenants, m.keep...)
 		heavy := seed%3 == 0
 		live := map[uint32]*entry{}
 		now := uint32(0)
@@ -157,9 +157,9 @@ func TestSharesAgainstModel(t *testing.T) {
 			return live[keys[rng.IntN(len(keys))]]
 		}
 		leave := func(e *entry) {
-			s.Leave(e.i, e.holder, e.class, e.weight)
+			s.Leave(e.i, e.tenant, e.class, e.weight)
 			m.entries = slices.DeleteFunc(m.entries, func(o *entry) bool { return o == e })
-			m.regroup(e.holder)
+			m.regroup(e.tenant)
 			delete(live, e.i)
 			free = append(free, e.i)
 		}
@@ -168,38 +168,38 @@ func TestSharesAgainstModel(t *testing.T) {
 			what := fmt.Sprintf("seed %d, step %d", seed, step)
 			switch op := rng.IntN(10); {
 			case op < 5 || len(live) == 0:
-				// Some holders ask more often than others.
-				asker := min(rng.IntN(holders), rng.IntN(holders))
+				// Some tenants ask more often than others.
+				asker := min(rng.IntN(tenants), rng.IntN(tenants))
 				if len(free) == 0 {
 					want := m.victim(asker)
-					got, holder := s.Victim(asker)
-					if got != want || holder != live[got].holder {
-						t.Fatalf("%s: entry %d of holder %d gives, the model says %d", what, got, holder, want)
+					got, tenant := s.Victim(asker)
+					if got != want || tenant != live[got].tenant {
+						t.Fatalf("%s: entry %d of tenant %d gives, the model says %d", what, got, tenant, want)
 					}
 					leave(live[got])
 				}
-				e := &entry{i: free[0], holder: asker, class: rng.IntN(len(m.keep)), weight: 1}
+				e := &entry{i: free[0], tenant: asker, class: rng.IntN(len(m.keep)), weight: 1}
 				if heavy {
 					e.weight = 1 + rng.IntN(3000)
 				}
 				free = free[1:]
 				mem.seen[e.i], e.seen, e.looked = now, now, now
-				s.Enter(e.i, e.holder, e.class, e.weight)
+				s.Enter(e.i, e.tenant, e.class, e.weight)
 				live[e.i] = e
 				m.entries = append(m.entries, e)
-				m.regroup(e.holder)
+				m.regroup(e.tenant)
 			case op < 7:
 				e := some()
 				mem.seen[e.i], e.seen = now, now
 			case op < 8:
 				e, to := some(), rng.IntN(len(m.keep))
-				s.Move(e.i, e.holder, e.class, to)
+				s.Move(e.i, e.tenant, e.class, to)
 				e.class = to
 				m.toEnd(e)
 			case op < 9 && len(free) > 0: // a table moves an entry in memory
 				e, to := some(), free[0]
 				mem.links[to], mem.seen[to] = mem.links[e.i], mem.seen[e.i]
-				s.Rename(e.i, to, e.holder, e.class)
+				s.Rename(e.i, to, e.tenant, e.class)
 				delete(live, e.i)
 				free[0], e.i = e.i, to
 				live[to] = e
@@ -208,21 +208,21 @@ func TestSharesAgainstModel(t *testing.T) {
 			}
 			if step%50 == 0 {
 				total := 0
-				for h := range holders {
+				for h := range tenants {
 					if got, want := s.Held(h), m.held(h); got != want {
-						t.Fatalf("%s: holder %d has %d, the model says %d", what, h, got, want)
+						t.Fatalf("%s: tenant %d has %d, the model says %d", what, h, got, want)
 					}
 					total += s.Held(h)
 				}
 				if s.Total() != total || s.Active() != len(m.order) {
-					t.Fatalf("%s: %d of %d holders in all, the model says %d of %d", what, s.Total(), s.Active(), total, len(m.order))
+					t.Fatalf("%s: %d of %d tenants in all, the model says %d of %d", what, s.Total(), s.Active(), total, len(m.order))
 				}
 			}
 		}
 	}
 }
 
-// The holder that gives has nearly the most: at most a sixteenth less than any other.
+// The tenant that gives has nearly the most: at most a sixteenth less than any other.
 func TestLargestIsNearlyTheLargest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	mem := newMemory(1)
@@ -244,20 +244,20 @@ func TestLargestIsNearlyTheLargest(t *testing.T) {
 	}
 }
 
-// One holder takes all, in vain: the others get what they ask for, at its cost only, and it
+// One tenant takes all, in vain: the others get what they ask for, at its cost only, and it
 // gets no more than what the others leave.
 func TestFloodGivesToOthers(t *testing.T) {
-	const entries, holders = 1000, 50
+	const entries, tenants = 1000, 50
 	mem := newMemory(entries)
-	s := New(mem, holders, 0)
+	s := New(mem, tenants, 0)
 	owner := make([]int, entries+1)
 	next := uint32(0)
 	ask := func(who int) {
 		i := next + 1
 		if next == entries {
 			var from int
-			if i, from = s.Victim(who); from != 0 && s.Held(from) < entries/holders {
-				t.Fatalf("holder %d gives, which has %d", from, s.Held(from))
+			if i, from = s.Victim(who); from != 0 && s.Held(from) < entries/tenants {
+				t.Fatalf("tenant %d gives, which has %d", from, s.Held(from))
 			}
 			s.Leave(i, owner[i], 0, 1)
 		} else {
@@ -270,13 +270,13 @@ func TestFloodGivesToOthers(t *testing.T) {
 		ask(0)
 	}
 	for n := range 15 {
-		for who := 1; who < holders; who++ {
+		for who := 1; who < tenants; who++ {
 			ask(who)
 			for range 10 {
 				ask(0)
 			}
 			if s.Held(who) != n+1 {
-				t.Fatalf("holder %d has %d of the %d it asked for", who, s.Held(who), n+1)
+				t.Fatalf("tenant %d has %d of the %d it asked for", who, s.Held(who), n+1)
 			}
 		}
 	}
@@ -295,12 +295,12 @@ func TestSharesAllocateNothing(t *testing.T) {
 	if got := testing.AllocsPerRun(1000, func() {
 		n++
 		asker := n % 11
-		i, holder := s.Victim(asker)
+		i, tenant := s.Victim(asker)
 		class := 0
-		for s.Count(holder, class) == 0 || !s.has(holder, class, i) {
+		for s.Count(tenant, class) == 0 || !s.has(tenant, class, i) {
 			class++
 		}
-		s.Leave(i, holder, class, 1)
+		s.Leave(i, tenant, class, 1)
 		s.Enter(i, asker, n%3, 1)
 	}); got != 0 {
 		t.Errorf("%v allocations for a new entry, want none", got)
@@ -308,8 +308,8 @@ func TestSharesAllocateNothing(t *testing.T) {
 }
 
 // has reports whether an entry is in a list.
-func (t *Table) has(holder, class int, i uint32) bool {
-	for at := t.Oldest(holder, class); at != 0; at = t.Next(at) {
+func (t *Table) has(tenant, class int, i uint32) bool {
+	for at := t.Oldest(tenant, class); at != 0; at = t.Next(at) {
 		if at == i {
 			return true
 		}
@@ -330,8 +330,8 @@ func BenchmarkNewEntry(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		n++
-		i, holder := s.Victim(n & 63)
-		s.Leave(i, holder, 1, 1)
+		i, tenant := s.Victim(n & 63)
+		s.Leave(i, tenant, 1, 1)
 		s.Enter(i, n&63, 1, 1)
 	}
 }

@@ -5,23 +5,24 @@ import (
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
 
-// Rehold counts on one port of a container what was counted on another one, which has left.
+// MoveTenant counts on one port of a container what was counted on another one, which has left.
 // No worker begins a flow for that any more.
-func (t *Table) Rehold(from, to frame.PortID) {
+func (t *Table) MoveTenant(from, to frame.PortID) {
 	for i := range t.madeNow() {
-		t.rehold(i+1, from, to)
+		t.moveTenant(i+1, from, to)
 	}
 	t.shares.Inherit(int(Began(to)), int(Began(from)))
 	t.shares.Inherit(int(Received(to)), int(Received(from)))
-	t.nat.rehold(from, to)
+	t.nat.moveTenant(from, to)
 }
 
-func (t *Table) rehold(i uint32, from, to frame.PortID) {
+// moveTenant moves one flow, if it is still that.
+func (t *Table) moveTenant(i uint32, from, to frame.PortID) {
 	c := t.conn(i)
 	h0, h1 := c.hash[0].Load(), c.hash[1].Load()
 	a, b := t.lockPair(h0, h1)
 	defer unlockPair(a, b)
-	if c.state.Load() == uint32(stateFree) || c.hash[0].Load() != h0 || c.hash[1].Load() != h1 || c.Holder.container() != from {
+	if c.state.Load() == uint32(stateFree) || c.hash[0].Load() != h0 || c.hash[1].Load() != h1 || c.Tenant.container() != from {
 		return
 	}
 	counts := !c.st().closed()
@@ -30,10 +31,10 @@ func (t *Table) rehold(i uint32, from, to frame.PortID) {
 	}
 	t.mu.Lock()
 	t.leaveLocked(i)
-	c.Holder = Holder(to)<<1 | c.Holder&1
+	c.Tenant = Tenant(to)<<1 | c.Tenant&1
 	for dir := range c.rows {
 		if n := c.rows[dir].Load(); n != 0 {
-			t.rows[n-1].Holder = uint16(c.Holder)
+			t.rows[n-1].Holder = uint16(c.Tenant)
 		}
 	}
 	t.enterLocked(i)
@@ -43,30 +44,30 @@ func (t *Table) rehold(i uint32, from, to frame.PortID) {
 	}
 }
 
-func (m *masquerade) rehold(from, to frame.PortID) {
+func (m *masquerade) moveTenant(from, to frame.PortID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for e, got := range m.maps {
-		if got.holder == uint16(from) {
-			holders := m.pool(e.slot, e.proto).holders
-			holders.Weigh(int(from), -1)
-			holders.Weigh(int(to), 1)
-			got.holder = uint16(to)
+		if got.tenant == uint16(from) {
+			tenants := m.pool(e.slot, e.proto).tenants
+			tenants.Weigh(int(from), -1)
+			tenants.Weigh(int(to), 1)
+			got.tenant = uint16(to)
 			m.maps[e] = got
 		}
 	}
 	for i := range m.rest.ports {
-		if r := &m.rest.ports[i]; r.holder == uint16(from) {
+		if r := &m.rest.ports[i]; r.tenant == uint16(from) {
 			p := m.pool(uint8(r.key>>24), uint8(r.key>>16))
 			p.resting[from]--
 			p.resting[to]++
-			r.holder = uint16(to)
+			r.tenant = uint16(to)
 		}
 	}
 	for slot := range flowmap.ClaimSlots {
 		for _, p := range m.pools[slot] {
 			if p != nil {
-				p.holders.Inherit(int(to), int(from))
+				p.tenants.Inherit(int(to), int(from))
 			}
 		}
 	}
@@ -92,15 +93,15 @@ func (m *masquerade) forget(container frame.PortID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.rest.ports {
-		if r := &m.rest.ports[i]; r.holder == uint16(container) {
+		if r := &m.rest.ports[i]; r.tenant == uint16(container) {
 			m.pool(uint8(r.key>>24), uint8(r.key>>16)).resting[container]--
-			r.holder = noHolder
+			r.tenant = noTenant
 		}
 	}
 	for slot := range flowmap.ClaimSlots {
 		for _, p := range m.pools[slot] {
 			if p != nil {
-				p.holders.Forget(int(container))
+				p.tenants.Forget(int(container))
 				for ask := range p.barren {
 					p.barren[ask][container] = 0
 				}
