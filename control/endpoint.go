@@ -58,9 +58,9 @@ func (h *change) hold(n int) (err error) {
 	s := h.specs[n]
 	m := &inventory.Mapping{Container: h.ct, ContainerFirst: s.ContainerFirst}
 	if h.delta.Found {
-		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, holders(h.ct.Rec.Runtime)...)
+		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, keepers(h.ct.Rec.Runtime)...)
 	} else if err = h.ct.CheckPublish(s); err == nil {
-		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, holders(h.ct.Rec.Runtime)...)
+		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, keepers(h.ct.Rec.Runtime)...)
 	}
 	if err != nil {
 		return err
@@ -91,11 +91,11 @@ func (h *change) nameNow() string {
 	return h.ct.Rec.Name
 }
 
-// holders are the programs of a runtime that keep the published ports of its
+// keepers are the programs of a runtime that keep the published ports of its
 // containers from others by sockets of their own: podman, before it asks for the
 // network, which hands them to the container's conmon (enable_port_reservation in
 // containers.conf).
-func holders(runtime string) []string {
+func keepers(runtime string) []string {
 	if runtime == api.RuntimePodman || runtime == api.RuntimeCNI { // Podman 4 has both
 		return []string{"podman", "conmon"}
 	}

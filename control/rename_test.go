@@ -99,7 +99,7 @@ func TestLease(t *testing.T) {
 			t.Errorf("leased %s as %s", a, got.Address)
 		}
 	}
-	// Nobody else gets it, the holder does.
+	// Nobody else gets it, the one that has it does.
 	at := func(runtime, id, ip string) error {
 		_, err := r.Attach(ctx, api.Attach{Name: id, Runtime: runtime, RuntimeID: id, Handover: true, Networks: []api.Connect{{Network: "blue", IP: ip}}})
 		return err

@@ -12,14 +12,14 @@ import (
 // The range of ports that Linux gives to connections, net.ipv4.ip_local_port_range.
 const localFirst, localLast = 32768, 60999
 
-// holders is how many processes hold them: none may have many open files.
-const holders = 8
+// processes is how many hold them: none may have many open files.
+const processes = 8
 
 // Hold binds all ports of ns that no connection of its host takes by itself, TCP and UDP, for
 // window: what a user without rights may do.
 func Hold(ctx context.Context, ns Namespace, window time.Duration) error {
 	var g errgroup.Group
-	for i := range holders {
+	for i := range processes {
 		g.Go(func() error { return call(ctx, ns, Spec{Role: roleHold, Streams: i, Window: window}, nil) })
 	}
 	return g.Wait()
@@ -36,7 +36,7 @@ func hold(s Spec) error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("hold ports: %w", err)
 	}
-	for port := 1024 + s.Streams; port < 1<<16; port += holders {
+	for port := 1024 + s.Streams; port < 1<<16; port += processes {
 		if port >= localFirst && port <= localLast {
 			continue
 		}

@@ -21,11 +21,11 @@ func TestBadInput(t *testing.T) {
 	r.must("network", "create", "small", "--subnet", "10.2.0.0/30")
 	r.must("network", "create", "dual", "--subnet", "fd00:2::/64", "--subnet", "10.4.0.0/24")
 	r.must("attach", "web", "--netns", web.Path(), "--network", "small", "-p", "8080:80")
-	holder, err := r.world.Host.Listen("tcp", "0.0.0.0:7000")
+	listener, err := r.world.Host.Listen("tcp", "0.0.0.0:7000")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Close()
+	defer listener.Close()
 	if err := r.world.Host.AddRoute("10.77.0.0/16", netlab.OutsideAddr, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ const randomTries = 64
 // Reserve finds host ports for a rule, enters them in the table and holds them against
 // the programs of the host, but not those that hold ports for the container. who names
 // the container; it is called without locks. Nothing is left after an error.
-func (t *Table) Reserve(s model.PublishSpec, who func() string, holders ...string) (*Ports, error) {
+func (t *Table) Reserve(s model.PublishSpec, who func() string, keepers ...string) (*Ports, error) {
 	if err := t.checkHostIP(s.HostIP); err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (t *Table) Reserve(s model.PublishSpec, who func() string, holders ...strin
 			if err != nil {
 				return nil, refusal(err)
 			}
-			p, err := t.Hold(s, first, who, holders...)
+			p, err := t.Hold(s, first, who, keepers...)
 			if err == nil || !isTaken(err) {
 				return p, err
 			}
@@ -153,7 +153,7 @@ func (t *Table) Reserve(s model.PublishSpec, who func() string, holders ...strin
 	case s.HostFirst != s.HostLast && count == 1:
 		var last error
 		for n := int(s.HostFirst); n <= int(s.HostLast); n++ {
-			p, err := t.Hold(s, uint16(n), who, holders...)
+			p, err := t.Hold(s, uint16(n), who, keepers...)
 			if err == nil || !isTaken(err) {
 				return p, err
 			}
@@ -161,7 +161,7 @@ func (t *Table) Reserve(s model.PublishSpec, who func() string, holders ...strin
 		}
 		return nil, fmt.Errorf("no free port in %s: the last one: %w", model.PortsText(s.HostFirst, s.HostLast), last)
 	}
-	return t.Hold(s, s.HostFirst, who, holders...)
+	return t.Hold(s, s.HostFirst, who, keepers...)
 }
 
 func isTaken(err error) bool {
@@ -177,10 +177,10 @@ func refusal(err error) error {
 }
 
 // Hold is Reserve for the interval that begins at first.
-func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, holders ...string) (*Ports, error) {
+func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keepers ...string) (*Ports, error) {
 	last := first + (s.ContainerLast - s.ContainerFirst)
 	if last < first {
-		return nil, model.Invalidf("publish %s: the host ports would go beyond 65535", s)
+		return nil, model.Invalidf("publish %s: the host ports would go beyond 65535: begin with a lower one", s)
 	}
 	p := &Ports{Proto: s.Proto, HostIP: s.HostIP, HostFirst: first, HostLast: last, who: who}
 	t.mu.Lock()
@@ -192,7 +192,7 @@ func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, holde
 	if other != nil {
 		return nil, errPublished(other, p)
 	}
-	hold, err := t.edge.TakePorts(p.Proto, p.HostIP, first, last, holders...)
+	hold, err := t.edge.TakePorts(p.Proto, p.HostIP, first, last, keepers...)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {

@@ -256,8 +256,8 @@ type Hold interface {
 type Reservations interface {
 	// TakePorts takes a range for one address of the host, or for all when addr is
 	// invalid. The error wraps reserve.ErrTaken and names who has a port. Sockets of
-	// programs named holders are in nobody's way.
-	TakePorts(proto uint8, addr netip.Addr, first, last uint16, holders ...string) (Hold, error)
+	// programs named keepers are in nobody's way.
+	TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (Hold, error)
 	// FreePort returns the first of n ports in a row that nobody holds.
 	FreePort(proto uint8, addr netip.Addr, n int) (uint16, error)
 	// BusyPorts are the sockets whose ports masquerade must not use.

@@ -104,7 +104,7 @@ type Hold struct {
 	first, last uint16
 	large       bool            // in ip_local_reserved_ports, not held by sockets
 	sockets     []held          // of a range that is not large
-	holders     []string        // programs that hold ports on our behalf
+	keepers     []string        // programs that hold ports on our behalf
 	relayed     map[uint16]bool // ports that a socket of this process or of a holder holds already
 	released    bool
 }
@@ -124,10 +124,10 @@ type held struct {
 //	port 8080/tcp is held by nginx (pid 123): stop it or publish another port
 //
 // A port of one address and the same port of all of them are two things, which
-// can both be taken, in any order. Sockets of programs named holders (comm,
+// can both be taken, in any order. Sockets of programs named keepers (comm,
 // proc(5)) are in nobody's way: they hold the port for whom it is taken.
-func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, holders ...string) (*Hold, error) {
-	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last, holders: holders}
+func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (*Hold, error) {
+	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last, keepers: keepers}
 	switch {
 	case proto != header.ProtoTCP && proto != header.ProtoUDP && proto != header.ProtoSCTP:
 		return nil, fmt.Errorf("protocol %d has no ports to publish: choose tcp, udp or sctp", proto)
@@ -237,7 +237,7 @@ func (h *Hold) check(sockets []host.Socket) error {
 		if !h.conflicts(s) || h.ports.holds.has(s.Inode) || (holdList{h}).has(s.Inode) {
 			continue
 		}
-		if !ours(s.Inode) && !h.holder(s) {
+		if !ours(s.Inode) && !h.byKeeper(s) {
 			return h.heldBy(s)
 		}
 		if h.relayed == nil {
@@ -264,13 +264,13 @@ func ours(inode uint32) bool {
 	return false
 }
 
-// holder reports whether a socket belongs to one of the holders.
-func (h *Hold) holder(s host.Socket) bool {
-	if len(h.holders) == 0 {
+// byKeeper reports whether a socket belongs to one of the keepers.
+func (h *Hold) byKeeper(s host.Socket) bool {
+	if len(h.keepers) == 0 {
 		return false // without a walk through /proc
 	}
 	name, _, _ := strings.Cut(host.Owner(s.Inode), " (pid ")
-	return slices.Contains(h.holders, name)
+	return slices.Contains(h.keepers, name)
 }
 
 func (h *Hold) conflicts(s host.Socket) bool {
@@ -372,6 +372,6 @@ func (p *Ports) Intruders() ([]host.Socket, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(sockets, func(s host.Socket) bool {
-		return ours(s.Inode) || !slices.ContainsFunc(holds, func(h *Hold) bool { return h.conflicts(s) && !h.holder(s) })
+		return ours(s.Inode) || !slices.ContainsFunc(holds, func(h *Hold) bool { return h.conflicts(s) && !h.byKeeper(s) })
 	}), nil
 }

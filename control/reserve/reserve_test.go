@@ -209,7 +209,7 @@ func TestTakeRefusesNonsense(t *testing.T) {
 }
 
 // Podman holds its containers' ports itself, and asks for them then.
-func TestTakeFromAHolder(t *testing.T) {
+func TestTakeFromAKeeper(t *testing.T) {
 	for _, proto := range []string{"tcp4", "udp4"} {
 		inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
 			number := tcp
@@ -221,19 +221,19 @@ func TestTakeFromAHolder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			holder := strings.TrimSpace(string(name))
+			keeper := strings.TrimSpace(string(name))
 			if _, err := p.Take(number, everywhere, 8080, 8080, "podman"); !errors.Is(err, ErrTaken) {
 				t.Errorf("%s: another program's port: %v", proto, err)
 			}
 			for _, last := range []uint16{8080, 8083, 9000} {
-				h, err := p.Take(number, everywhere, 8080, last, "podman", holder)
+				h, err := p.Take(number, everywhere, 8080, last, "podman", keeper)
 				if err != nil {
 					t.Fatalf("%s: 8080-%d: %v", proto, last, err)
 				}
 				if got, err := p.Intruders(); err != nil || len(got) != 0 {
 					t.Errorf("%s: 8080-%d: intruders %v, %v", proto, last, got, err)
 				}
-				if _, err := p.Take(number, everywhere, 8080, 8080, holder); !errors.Is(err, ErrTaken) {
+				if _, err := p.Take(number, everywhere, 8080, 8080, keeper); !errors.Is(err, ErrTaken) {
 					t.Errorf("%s: a second time: %v", proto, err)
 				}
 				if err := h.Release(); err != nil {

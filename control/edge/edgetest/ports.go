@@ -70,7 +70,7 @@ func portName(proto uint8, port uint16) string {
 }
 
 // TakePorts implements edge.Reservations.
-func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, holders ...string) (edge.Hold, error) {
+func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (edge.Hold, error) {
 	unlock, err := e.enter("TakePorts")
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, holde
 		if s.Proto != proto || s.Port < first || s.Port > last || !s.DualStack && !meet(addr, s.Addr) {
 			continue
 		}
-		if !slices.ContainsFunc(holders, func(name string) bool { return len(s.owner) > len(name) && s.owner[:len(name)+1] == name+" " }) {
+		if !slices.ContainsFunc(keepers, func(name string) bool { return len(s.owner) > len(name) && s.owner[:len(name)+1] == name+" " }) {
 			return nil, &takenError{fmt.Sprintf("port %s is held by %s: stop it or publish another port", portName(proto, s.Port), s.owner)}
 		}
 	}
