@@ -5,14 +5,14 @@ import (
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// sendSlots is how many frames a turn can have on its way out before it has to
+// maxSends is how many frames a turn can have on its way out before it has to
 // flush: a batch flooded to a few ports fits, to thousands it goes in parts.
-const sendSlots = 1024
+const maxSends = 1024
 
 // sendLists holds, for each port, what the turn sends there, in order: linked
 // lists through one array, so that thousands of ports cost nothing.
 type sendLists struct {
-	links   [sendSlots]sendLink
+	links   [maxSends]sendLink
 	used    int
 	head    [MaxPorts]int16 // -1: empty
 	tail    [MaxPorts]int16
@@ -29,12 +29,12 @@ func (o *sendLists) init() {
 	for i := range o.head {
 		o.head[i] = -1
 	}
-	o.touched = make([]frame.PortID, 0, sendSlots)
+	o.touched = make([]frame.PortID, 0, maxSends)
 }
 
 // add puts a frame on a port's list. The frame is borrowed until flush.
 func (o *sendLists) add(w *worker, id frame.PortID, f *frame.Frame) {
-	if o.used == sendSlots {
+	if o.used == maxSends {
 		w.flush()
 	}
 	w.left -= f.Offload.SendCost(f.Len())

@@ -13,7 +13,7 @@ import (
 
 const (
 	lastDrops = 16
-	// Of a flood of drops only so many are noted: a new kind of drop takes a slot,
+	// Of a flood of drops only so many are noted: a new kind of drop takes a place,
 	// one like the last only counts.
 	dropNotes = 16
 	dropPause = int64(20 * time.Millisecond)
@@ -25,7 +25,7 @@ type dropRing struct {
 	until atomic.Int64 // nothing is noted before, ns
 
 	mu    sync.Mutex
-	slots [lastDrops]dropNote
+	notes [lastDrops]dropNote
 	noted uint64 // ever; the last lies before noted % lastDrops
 	since int64  // the first of the notes counted in burst, ns
 	burst int
@@ -50,7 +50,7 @@ func (r *dropRing) note(f *frame.Frame, why DropReason, now int64) {
 	defer r.mu.Unlock()
 	l := &f.Layers
 	if r.noted > 0 {
-		n := &r.slots[(r.noted-1)%lastDrops]
+		n := &r.notes[(r.noted-1)%lastDrops]
 		if n.why == why && n.tuple == l.Tuple && n.src == l.Src && n.dst == l.Dst {
 			n.count++
 			n.last = now
@@ -63,7 +63,7 @@ func (r *dropRing) note(f *frame.Frame, why DropReason, now int64) {
 	if r.burst++; r.burst == dropNotes {
 		r.until.Store(r.since + dropPause)
 	}
-	r.slots[r.noted%lastDrops] = dropNote{
+	r.notes[r.noted%lastDrops] = dropNote{
 		first: now, last: now, count: 1, why: why, vlan: f.VLAN, etherType: l.EtherType, kind: l.Kind, src: l.Src, dst: l.Dst, tuple: l.Tuple,
 	}
 	r.noted++
@@ -94,8 +94,8 @@ func (s *Switch) LastDrops(ports []frame.PortID) []DropInfo {
 			continue
 		}
 		e.last.mu.Lock()
-		for j := range e.last.slots {
-			n := &e.last.slots[j]
+		for j := range e.last.notes {
+			n := &e.last.notes[j]
 			if n.count == 0 {
 				continue
 			}

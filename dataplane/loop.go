@@ -23,20 +23,20 @@ type flooded [floodedFrames]atomic.Uint64 // upper half of the hash, second
 var floodedSeed = maphash.MakeSeed()
 
 // entry is the place of a frame and the mark that it leaves there, without the second.
-func (t *flooded) entry(f *frame.Frame) (slot *atomic.Uint64, mark uint64) {
+func (t *flooded) entry(f *frame.Frame) (at *atomic.Uint64, mark uint64) {
 	data := f.Data()
 	h := maphash.Bytes(floodedSeed, data[:min(len(data), floodedBytes)])
 	return &t[h%floodedFrames], h &^ (1<<32 - 1)
 }
 
 func (t *flooded) note(f *frame.Frame, now int64) {
-	slot, mark := t.entry(f)
-	slot.Store(mark | uint64(fdb.Seconds(now)))
+	at, mark := t.entry(f)
+	at.Store(mark | uint64(fdb.Seconds(now)))
 }
 
 // has reports whether the same bytes were flooded a moment ago.
 func (t *flooded) has(f *frame.Frame, now int64) bool {
-	slot, mark := t.entry(f)
-	v := slot.Load()
+	at, mark := t.entry(f)
+	v := at.Load()
 	return v&^(1<<32-1) == mark && v != 0 && uint64(fdb.Seconds(now))-v&(1<<32-1) <= floodedFor
 }

@@ -24,25 +24,25 @@ const openingPart = 8
 // Places is a number of places. Its user locks it.
 type Places[K comparable] struct {
 	each   int // of one user
-	slots  []slot[K]
-	free   []uint32 // numbers of slots
+	places []place[K]
+	free   []uint32 // those that nobody has
 	users  map[K]int
-	spare  []int // numbers of holders
+	spare  []int // of tenants
 	shares *share.Table
 	gave   uint64
 }
 
-type slot[K comparable] struct {
+type place[K comparable] struct {
 	link   share.Link
 	who    K
-	holder int
+	tenant int
 	class  int
 	c      Guest
 }
 
 // New has so many places, at least one.
 func New[K comparable](limit int) *Places[K] {
-	p := &Places[K]{each: max(1, limit/2), slots: make([]slot[K], limit), users: make(map[K]int)}
+	p := &Places[K]{each: max(1, limit/2), places: make([]place[K], limit), users: make(map[K]int)}
 	for i := limit; i > 0; i-- {
 		p.free, p.spare = append(p.free, uint32(i)), append(p.spare, i-1)
 	}
@@ -51,11 +51,11 @@ func New[K comparable](limit int) *Places[K] {
 }
 
 // Link and Seen implement share.Entries.
-func (p *Places[K]) Link(i uint32) *share.Link { return &p.slots[i-1].link }
-func (p *Places[K]) Seen(i uint32) uint32      { return p.slots[i-1].c.Used() }
+func (p *Places[K]) Link(i uint32) *share.Link { return &p.places[i-1].link }
+func (p *Places[K]) Seen(i uint32) uint32      { return p.places[i-1].c.Used() }
 
 // Len is how many places are taken.
-func (p *Places[K]) Len() int { return len(p.slots) - len(p.free) }
+func (p *Places[K]) Len() int { return len(p.places) - len(p.free) }
 
 // Take gives c a place, which is a number from 1 on, and returns what has given its own
 // for it, or nil; that one has left.
@@ -78,13 +78,13 @@ func (p *Places[K]) Take(c Guest, who K, class int) (at uint32, gave Guest) {
 	}
 	at = p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
-	p.slots[at-1] = slot[K]{who: who, holder: mine, class: class, c: c}
+	p.places[at-1] = place[K]{who: who, tenant: mine, class: class, c: c}
 	p.shares.Enter(at, mine, class, 1)
 	return at, gave
 }
 
 func (p *Places[K]) give(i uint32) Guest {
-	c := p.slots[i-1].c
+	c := p.places[i-1].c
 	p.Leave(i, c)
 	p.gave++
 	return c
@@ -92,24 +92,24 @@ func (p *Places[K]) give(i uint32) Guest {
 
 // Opened moves a guest to the class Open.
 func (p *Places[K]) Opened(at uint32, c Guest) {
-	if s := &p.slots[at-1]; s.c == c && s.class == Opening {
-		p.shares.Move(at, s.holder, Opening, Open)
+	if s := &p.places[at-1]; s.c == c && s.class == Opening {
+		p.shares.Move(at, s.tenant, Opening, Open)
 		s.class = Open
 	}
 }
 
 // Leave gives a place back, unless c has given it before.
 func (p *Places[K]) Leave(at uint32, c Guest) {
-	s := &p.slots[at-1]
+	s := &p.places[at-1]
 	if s.c != c {
 		return
 	}
-	p.shares.Leave(at, s.holder, s.class, 1)
-	if p.shares.Held(s.holder) == 0 {
+	p.shares.Leave(at, s.tenant, s.class, 1)
+	if p.shares.Held(s.tenant) == 0 {
 		delete(p.users, s.who)
-		p.spare = append(p.spare, s.holder)
+		p.spare = append(p.spare, s.tenant)
 	}
-	*s = slot[K]{}
+	*s = place[K]{}
 	p.free = append(p.free, at)
 }
 
@@ -125,8 +125,8 @@ func (p *Places[K]) Gave() uint64 { return p.gave }
 
 // All calls fn for each guest.
 func (p *Places[K]) All(fn func(Guest)) {
-	for i := range p.slots {
-		if c := p.slots[i].c; c != nil {
+	for i := range p.places {
+		if c := p.places[i].c; c != nil {
 			fn(c)
 		}
 	}

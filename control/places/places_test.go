@@ -34,11 +34,11 @@ func TestPlacesOfUsers(t *testing.T) {
 	for n := range uint32(500) { // of many users, nobody's too
 		p.Take(&held{n}, User{20 + n%9, n%3 > 0}, Open)
 	}
-	if p.Len() != 100 || p.slots[at-1].c != mine {
-		t.Errorf("%d places are taken, of the first user %v", p.Len(), p.slots[at-1].c)
+	if p.Len() != 100 || p.places[at-1].c != mine {
+		t.Errorf("%d places are taken, of the first user %v", p.Len(), p.places[at-1].c)
 	}
 	for i := range uint32(100) {
-		p.Leave(i+1, p.slots[i].c)
+		p.Leave(i+1, p.places[i].c)
 	}
 	if p.Len() != 0 || len(p.users) != 0 || len(p.spare) != 100 {
 		t.Errorf("%d places, %d users are left", p.Len(), len(p.users))

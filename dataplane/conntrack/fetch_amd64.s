@@ -1,8 +1,8 @@
 #include "textflag.h"
 
-// func fetchLine(slot *uint64)
+// func fetchLine(cell *uint64)
 TEXT ·fetchLine(SB), NOSPLIT, $0-8
-	MOVQ slot+0(FP), AX
+	MOVQ cell+0(FP), AX
 	PREFETCHT0 (AX)
 	RET
 

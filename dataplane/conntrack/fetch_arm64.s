@@ -1,8 +1,8 @@
 #include "textflag.h"
 
-// func fetchLine(slot *uint64)
+// func fetchLine(cell *uint64)
 TEXT ·fetchLine(SB), NOSPLIT, $0-8
-	MOVD slot+0(FP), R0
+	MOVD cell+0(FP), R0
 	PRFM (R0), PLDL1KEEP
 	RET
 

@@ -2,10 +2,10 @@
 
 package conntrack
 
-// fetchLine asks for the cache line of a slot, which may be nil, and does not wait.
+// fetchLine asks for the cache line of a cell, which may be nil, and does not wait.
 //
 //go:noescape
-func fetchLine(slot *uint64)
+func fetchLine(cell *uint64)
 
 // fetchConn asks for what each frame of a flow reads and writes.
 //

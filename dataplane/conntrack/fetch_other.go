@@ -6,9 +6,9 @@ import "sync/atomic"
 
 // Without an instruction for it a load asks, and lets later ones overtake it.
 
-func fetchLine(slot *uint64) {
-	if slot != nil {
-		atomic.LoadUint64(slot)
+func fetchLine(cell *uint64) {
+	if cell != nil {
+		atomic.LoadUint64(cell)
 	}
 }
 

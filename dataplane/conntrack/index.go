@@ -8,17 +8,17 @@ import (
 )
 
 // connIndex finds flows by tuple: an open-addressed table with linear probing.
-// A slot is the tuple's hash in its upper half and a Ref in its lower, 0 is
-// free; the tuples are in the conns, so a slot takes 8 bytes and the hash is
+// A cell is the tuple's hash in its upper half and a Ref in its lower, 0 is
+// free; the tuples are in the conns, so a cell takes 8 bytes and the hash is
 // compared before memory elsewhere is touched. It holds no pointer.
 type connIndex struct {
-	table atomic.Pointer[connSlots] // nil: empty
+	table atomic.Pointer[connCells] // nil: empty
 	used  int
 }
 
-// connSlots are a power of two. They are read under the shard's lock, except by
+// connCells are a power of two. They are read under the shard's lock, except by
 // guess, and written under it by atomic stores.
-type connSlots struct{ of []uint64 }
+type connCells struct{ of []uint64 }
 
 // Ref is the number of a conn, from 1 on, and in the lowest bit whether the
 // tuple is that of the replies.
@@ -34,10 +34,10 @@ func (ix *connIndex) find(t *Table, hash uint32, k *header.Tuple) Ref {
 	if ix.used == 0 {
 		return 0
 	}
-	slots := ix.table.Load().of
-	mask := len(slots) - 1
+	cells := ix.table.Load().of
+	mask := len(cells) - 1
 	for i := int(hash) & mask; ; i = (i + 1) & mask {
-		v := slots[i]
+		v := cells[i]
 		if v == 0 {
 			return 0
 		}
@@ -66,7 +66,7 @@ func (ix *connIndex) guess(hash uint32) Ref {
 	if s == nil {
 		return 0
 	}
-	for n := range guessSlots {
+	for n := range guessCells {
 		v := atomic.LoadUint64(&s.of[(int(hash)+n)&(len(s.of)-1)])
 		if v == 0 || uint32(v>>32) == hash {
 			return Ref(v)
@@ -75,8 +75,8 @@ func (ix *connIndex) guess(hash uint32) Ref {
 	return 0
 }
 
-// guessSlots is how far guess looks: a cache line.
-const guessSlots = 8
+// guessCells is how far guess looks: a cache line.
+const guessCells = 8
 
 // put enters a flow that is not there yet. It doubles the table when that is
 // three quarters full: a shard is small enough to be moved at once.
@@ -89,11 +89,11 @@ func (ix *connIndex) put(mem *pages.Memory, hash uint32, r Ref) {
 	ix.used++
 }
 
-func (ix *connIndex) grow(mem *pages.Memory, old *connSlots) *connSlots {
+func (ix *connIndex) grow(mem *pages.Memory, old *connCells) *connCells {
 	if old == nil {
-		old = new(connSlots)
+		old = new(connCells)
 	}
-	s := &connSlots{pages.Take[uint64](mem, max(indexStart, 2*len(old.of)))}
+	s := &connCells{pages.Take[uint64](mem, max(indexStart, 2*len(old.of)))}
 	for _, v := range old.of {
 		if v != 0 {
 			s.place(v)
@@ -104,7 +104,7 @@ func (ix *connIndex) grow(mem *pages.Memory, old *connSlots) *connSlots {
 	return s
 }
 
-func (s *connSlots) place(v uint64) {
+func (s *connCells) place(v uint64) {
 	mask := len(s.of) - 1
 	i := int(v>>32) & mask
 	for s.of[i] != 0 {
@@ -116,33 +116,33 @@ func (s *connSlots) place(v uint64) {
 // drop takes a flow out and moves up the next ones that had to give way, so
 // that no tombstones lengthen later searches.
 func (ix *connIndex) drop(hash uint32, r Ref) {
-	slots := ix.table.Load().of
-	mask := len(slots) - 1
+	cells := ix.table.Load().of
+	mask := len(cells) - 1
 	i := int(hash) & mask
-	for Ref(slots[i]) != r {
-		if slots[i] == 0 {
+	for Ref(cells[i]) != r {
+		if cells[i] == 0 {
 			return
 		}
 		i = (i + 1) & mask
 	}
 	ix.used--
-	for j := (i + 1) & mask; slots[j] != 0; j = (j + 1) & mask {
-		home := int(slots[j]>>32) & mask
+	for j := (i + 1) & mask; cells[j] != 0; j = (j + 1) & mask {
+		home := int(cells[j]>>32) & mask
 		if (j-home)&mask >= (j-i)&mask {
-			atomic.StoreUint64(&slots[i], slots[j])
+			atomic.StoreUint64(&cells[i], cells[j])
 			i = j
 		}
 	}
-	atomic.StoreUint64(&slots[i], 0)
+	atomic.StoreUint64(&cells[i], 0)
 }
 
 // indexBytes is what the tables of all shards take of memory when a conntrack grows
 // to a number of flows: the last ones, as large as chance can make them, and those
 // before.
 func indexBytes(flows int) int {
-	slots := indexStart
-	for slots*3/4 < 2*flows/connShards {
-		slots *= 2
+	cells := indexStart
+	for cells*3/4 < 2*flows/connShards {
+		cells *= 2
 	}
-	return 2 * 2 * slots * connShards * 8
+	return 2 * 2 * cells * connShards * 8
 }

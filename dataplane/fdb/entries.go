@@ -25,8 +25,8 @@ func (f *Table) Entries(now int64) []Entry {
 	f.RLock()
 	defer f.RUnlock()
 	list := make([]Entry, 0, f.learnedLocked()+f.static)
-	for i := range f.slots {
-		e := &f.slots[i]
+	for i := range f.cells {
+		e := &f.cells[i]
 		if e.key.station == 0 {
 			continue
 		}
@@ -58,8 +58,8 @@ func (f *Table) Stats() Stats {
 func (f *Table) CopyFrom(from *Table, stations ...header.MAC) {
 	from.RLock()
 	defer from.RUnlock()
-	for i := range from.slots {
-		e := &from.slots[i]
+	for i := range from.cells {
+		e := &from.cells[i]
 		if e.key.station == 0 || e.static || !slices.Contains(stations, e.key.mac()) {
 			continue
 		}

@@ -35,11 +35,11 @@ const (
 // cache line one store a second.
 type Table struct {
 	sync.RWMutex
-	slots  []slot // power of two, at most half full
+	cells  []cell // power of two, at most half full
 	static int
 	max    int // learned entries
 	ports  int
-	shares *share.Table // the learned entries, by slot and one, of their ports
+	shares *share.Table // the learned entries, by cell and one, of their ports
 	moves  uint64       // of stations from port to port
 	now    atomic.Uint32
 }
@@ -50,18 +50,18 @@ type Key struct {
 	vlan    uint16
 }
 
-// slot is free when its key is zero, which no network has.
-type slot struct {
+// cell is free when its key is zero, which no network has.
+type cell struct {
 	station
 	seen atomic.Uint32 // seconds
 	link share.Link
 }
 
-// learned are the slots as their shares see them.
+// learned are the cells as their shares see them.
 type learned Table
 
-func (f *learned) Link(i uint32) *share.Link { return &f.slots[i-1].link }
-func (f *learned) Seen(i uint32) uint32      { return f.slots[i-1].seen.Load() }
+func (f *learned) Link(i uint32) *share.Link { return &f.cells[i-1].link }
+func (f *learned) Seen(i uint32) uint32      { return f.cells[i-1].seen.Load() }
 
 type station struct {
 	key    Key
@@ -84,12 +84,12 @@ func New(maxLearned, ports int) *Table {
 func (f *Table) learnedLocked() int { return f.shares.Total() }
 
 // enterLocked and leaveLocked count a learned entry on its port, or no longer.
-func (f *Table) enterLocked(s *slot) { f.shares.Enter(f.number(s), int(s.port), 0, 1) }
-func (f *Table) leaveLocked(s *slot) { f.shares.Leave(f.number(s), int(s.port), 0, 1) }
+func (f *Table) enterLocked(s *cell) { f.shares.Enter(f.number(s), int(s.port), 0, 1) }
+func (f *Table) leaveLocked(s *cell) { f.shares.Leave(f.number(s), int(s.port), 0, 1) }
 
-// number is that of a slot among the entries of shares.
-func (f *Table) number(s *slot) uint32 {
-	return uint32((uintptr(unsafe.Pointer(s))-uintptr(unsafe.Pointer(&f.slots[0])))/unsafe.Sizeof(slot{})) + 1
+// number is that of a cell among the entries of shares.
+func (f *Table) number(s *cell) uint32 {
+	return uint32((uintptr(unsafe.Pointer(s))-uintptr(unsafe.Pointer(&f.cells[0])))/unsafe.Sizeof(cell{})) + 1
 }
 
 // resize makes room for entries at half load and puts them back.
@@ -98,16 +98,16 @@ func (f *Table) resize(entries int) {
 	for size < 2*entries {
 		size *= 2
 	}
-	old := f.slots
+	old := f.cells
 	var order []uint32 // of the learned ones, oldest first
 	for p := 0; f.shares != nil && p < f.ports; p++ {
 		for i := f.shares.Oldest(p, 0); i != 0; i = f.shares.Next(i) {
 			order = append(order, i-1)
 		}
 	}
-	f.slots = make([]slot, size)
+	f.cells = make([]cell, size)
 	f.shares = share.New((*learned)(f), f.ports, 0)
-	put := func(o *slot) *slot {
+	put := func(o *cell) *cell {
 		s := f.place(o.key)
 		s.station = o.station
 		s.seen.Store(o.seen.Load())
@@ -139,13 +139,13 @@ func (k Key) mac() header.MAC {
 
 // home is where the search for a key begins (Fibonacci hashing).
 func (f *Table) home(key Key) int {
-	return int((key.station^uint64(key.vlan)<<20)*0x9E3779B97F4A7C15>>20) & (len(f.slots) - 1)
+	return int((key.station^uint64(key.vlan)<<20)*0x9E3779B97F4A7C15>>20) & (len(f.cells) - 1)
 }
 
-// place returns the slot of key, or the free one where it belongs.
-func (f *Table) place(key Key) *slot {
-	for i := f.home(key); ; i = (i + 1) & (len(f.slots) - 1) {
-		if s := &f.slots[i]; s.key == key || s.key.station == 0 {
+// place returns the cell of key, or the free one where it belongs.
+func (f *Table) place(key Key) *cell {
+	for i := f.home(key); ; i = (i + 1) & (len(f.cells) - 1) {
+		if s := &f.cells[i]; s.key == key || s.key.station == 0 {
 			return s
 		}
 	}
@@ -267,7 +267,7 @@ func (f *Table) LearnLocked(key Key, p frame.PortID, limit int, sec uint32) Lear
 	}
 	switch {
 	case victim != 0:
-		f.shares.Gave(int(f.slots[victim-1].port))
+		f.shares.Gave(int(f.cells[victim-1].port))
 		f.removeLocked(int(victim - 1))
 	case how != LearnedNew:
 		f.shares.Refuse(int(p))
@@ -280,19 +280,19 @@ func (f *Table) LearnLocked(key Key, p frame.PortID, limit int, sec uint32) Lear
 	return how
 }
 
-// removeLocked frees slot i and closes the gap, so that no search stops early.
+// removeLocked frees cell i and closes the gap, so that no search stops early.
 func (f *Table) removeLocked(i int) {
-	if s := &f.slots[i]; s.static {
+	if s := &f.cells[i]; s.static {
 		f.static--
 	} else {
 		f.leaveLocked(s)
 	}
-	mask := len(f.slots) - 1
-	for j := (i + 1) & mask; f.slots[j].key.station != 0; j = (j + 1) & mask {
-		if (j-f.home(f.slots[j].key))&mask < (j-i)&mask {
+	mask := len(f.cells) - 1
+	for j := (i + 1) & mask; f.cells[j].key.station != 0; j = (j + 1) & mask {
+		if (j-f.home(f.cells[j].key))&mask < (j-i)&mask {
 			continue // between its home and j there is no gap at i
 		}
-		a, b := &f.slots[i], &f.slots[j]
+		a, b := &f.cells[i], &f.cells[j]
 		a.station = b.station
 		a.seen.Store(b.seen.Load())
 		if a.link = b.link; !a.static {
@@ -300,16 +300,16 @@ func (f *Table) removeLocked(i int) {
 		}
 		i = j
 	}
-	s := &f.slots[i]
+	s := &f.cells[i]
 	s.station, s.link = station{}, share.Link{}
 	s.seen.Store(0)
 }
 
 // sweepLocked removes every entry that dead says so of. It needs the lock
 // for writing.
-func (f *Table) sweepLocked(dead func(*slot) bool) {
-	for i := 0; i < len(f.slots); {
-		if s := &f.slots[i]; s.key.station != 0 && dead(s) {
+func (f *Table) sweepLocked(dead func(*cell) bool) {
+	for i := 0; i < len(f.cells); {
+		if s := &f.cells[i]; s.key.station != 0 && dead(s) {
 			f.removeLocked(i) // may pull another entry into i
 			continue
 		}
@@ -326,7 +326,7 @@ func (f *Table) Age(now int64) {
 	if f.learnedLocked() == 0 {
 		return
 	}
-	f.sweepLocked(func(s *slot) bool {
+	f.sweepLocked(func(s *cell) bool {
 		return !s.static && int32(sec-s.seen.Load()) > int32(ageing/time.Second)
 	})
 }
@@ -336,10 +336,10 @@ func (f *Table) Age(now int64) {
 func (f *Table) SetStatic(pinned map[Key]frame.PortID, exists func(frame.NetworkID) bool) {
 	f.Lock()
 	defer f.Unlock()
-	f.sweepLocked(func(s *slot) bool {
+	f.sweepLocked(func(s *cell) bool {
 		return s.static || !exists(s.key.Network())
 	})
-	if need := f.max + len(pinned); 2*need > len(f.slots) {
+	if need := f.max + len(pinned); 2*need > len(f.cells) {
 		f.resize(need)
 	}
 	for key, port := range pinned {
@@ -360,7 +360,7 @@ func (f *Table) SetStatic(pinned map[Key]frame.PortID, exists func(frame.Network
 func (f *Table) FlushPort(p frame.PortID) {
 	f.Lock()
 	defer f.Unlock()
-	f.sweepLocked(func(s *slot) bool {
+	f.sweepLocked(func(s *cell) bool {
 		if s.home == p {
 			s.home, s.moves = s.port, 0
 		}

@@ -77,16 +77,16 @@ func TestSharesFollowTheTable(t *testing.T) {
 			continue
 		}
 		want := make([]int, ports)
-		for i := range f.slots {
-			if s := &f.slots[i]; s.key.station != 0 && !s.static {
+		for i := range f.cells {
+			if s := &f.cells[i]; s.key.station != 0 && !s.static {
 				want[s.port]++
 			}
 		}
 		for p := range ports {
 			n := 0
 			for i := f.shares.Oldest(p, 0); i != 0; i = f.shares.Next(i) {
-				if s := &f.slots[i-1]; s.static || s.key.station == 0 || int(s.port) != p {
-					t.Fatalf("step %d: port %d holds slot %d: %+v", step, p, i, s.station)
+				if s := &f.cells[i-1]; s.static || s.key.station == 0 || int(s.port) != p {
+					t.Fatalf("step %d: port %d holds cell %d: %+v", step, p, i, s.station)
 				}
 				n++
 			}
