@@ -215,7 +215,7 @@ func begin(e edge.Edge, cfg *Config, store *state.Store, left []state.PortRange,
 	return e.Begin(owner)
 }
 
-// Close ends the daemon's part in the world. With a container attached all stays for the
+// Close ends the controller and its workers. With a container attached all else stays for the
 // next start, with none every trace goes.
 func (c *Controller) Close() error {
 	c.ops.Lock()

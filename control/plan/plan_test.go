@@ -114,14 +114,14 @@ func TestInverses(t *testing.T) {
 	}
 }
 
-// world records steps as what has been made.
-type world struct {
+// maker does steps, and records what has been made.
+type maker struct {
 	made []string
 	log  []string
 	fail map[string]error
 }
 
-func (w *world) do(s Step) error {
+func (w *maker) do(s Step) error {
 	if err := w.fail[s.String()]; err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func TestApply(t *testing.T) {
 			continue // a loss
 		}
 		for i, s := range d.plan {
-			w := &world{fail: map[string]error{s.String(): boom}}
+			w := &maker{fail: map[string]error{s.String(): boom}}
 			err, undone := d.plan.Apply(w.do)
 			if err != boom || undone != nil || len(w.made) != 0 {
 				t.Errorf("%s: %s fails: %v, %v, left %v", d.name, s, err, undone, w.made)
@@ -158,7 +158,7 @@ func TestApply(t *testing.T) {
 				t.Errorf("%s: %s fails: did %v, want %v", d.name, s, w.log, want)
 			}
 			for _, b := range d.plan[:i].Inverse() {
-				w := &world{fail: map[string]error{s.String(): boom, b.String(): bang}}
+				w := &maker{fail: map[string]error{s.String(): boom, b.String(): bang}}
 				err, undone := d.plan.Apply(w.do)
 				if err != boom || !errors.Is(undone, bang) || !strings.HasPrefix(undone.Error(), b.String()+": ") {
 					t.Errorf("%s: %s and %s fail: %v, %v", d.name, s, b, err, undone)
@@ -168,7 +168,7 @@ func TestApply(t *testing.T) {
 				}
 			}
 		}
-		w := new(world)
+		w := new(maker)
 		if err, undone := d.plan.Apply(w.do); err != nil || undone != nil || !slices.Equal(w.log, texts(d.plan)) {
 			t.Errorf("%s: %v, %v, did %v", d.name, err, undone, w.log)
 		}
@@ -190,7 +190,7 @@ func TestLose(t *testing.T) {
 		{Network{Gone: true}.Plan(), "store", false, "boom", "shut, reopen"},
 		{Network{Gone: true}.Plan(), "shut", false, "boom", ""},
 	} {
-		w := &world{fail: map[string]error{tc.fails: boom}}
+		w := &maker{fail: map[string]error{tc.fails: boom}}
 		err, undone := tc.plan.Lose(w.do, tc.force)
 		if !errors.Is(err, boom) || err.Error() != tc.err || undone != nil {
 			t.Errorf("%s: %s fails: %v, %v, want %s", tc.plan, tc.fails, err, undone, tc.err)

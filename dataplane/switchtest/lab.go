@@ -26,7 +26,7 @@ import (
 	"github.com/vswitch/vswitch/dataplane/port/porttest"
 )
 
-// The world of a Lab:
+// The stations of a Lab:
 //
 //	network 1, 10.1.0.0/24        c1 .11, c2 .12, c3 .13, host's TAP "host1" .1
 //	network 2, 10.2.0.0/24        c4 .11, host's TAP "host2" .1
@@ -87,7 +87,7 @@ type Lab struct {
 	unplugged []string
 }
 
-// New builds the world above.
+// New builds the stations above.
 func New(t testing.TB) *Lab {
 	t.Helper()
 	return NewSized(t, 4096, nil)
