@@ -26,8 +26,8 @@ type Config struct {
 // restPause is how long a holder has to live for another to be started at once when it ends.
 const restPause = time.Second
 
-// Holder is the daemon's end. When its process dies it gives all to another. Its methods are safe for concurrent use, and all may be called on nil, which keeps
-// nothing.
+// Holder is the daemon's end. When its process dies it gives all to another. Its methods are
+// safe for concurrent use, and all may be called on nil, which keeps nothing.
 type Holder struct {
 	cfg   Config
 	alone time.Duration
@@ -249,6 +249,9 @@ func (h *Holder) Take(name string) (fd int, value string, ok bool) {
 func (h *Holder) Put(name string, fd int, value string) error {
 	if h == nil {
 		return nil
+	}
+	if size := 1 + len(name) + len(separator) + len(value); size > maxMessage {
+		return fmt.Errorf("holder: %s: %d bytes are more than a message has, %d", name, size, maxMessage)
 	}
 	own := -1
 	if fd >= 0 {

@@ -148,6 +148,61 @@ func TestF01AnotherTakesItsPlace(t *testing.T) {
 	l.ended(r)
 }
 
+// One that could not be given all does not stay beside the one that is.
+func TestHalfFilledDoesNotStay(t *testing.T) {
+	l := newLab(t)
+	h := l.open()
+	h.Put(Owner, -1, owner)
+	r := l.pipe(h, "one")
+	was, before := l.started(h), children(t)
+	h.mu.Lock()
+	h.items["two"] = item{fd: 1 << 20} // open nowhere: it cannot be sent
+	h.mu.Unlock()
+	if err := syscall.Kill(was, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("another has not been given all", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.failed != nil
+	})
+	h.mu.Lock()
+	delete(h.items, "two")
+	h.mu.Unlock()
+	l.eventually("there is another holder", func() bool { pid := pidOf(t, h); return pid != 0 && pid != was })
+	more := slices.DeleteFunc(children(t), func(pid int) bool { return slices.Contains(before, pid) })
+	if len(more) != 1 || more[0] != pidOf(t, h) {
+		t.Errorf("processes %v were begun, want %d alone", more, pidOf(t, h))
+	}
+	h.Close()
+	l.taken(l.open(), "one", r)
+}
+
+// A value that no message has room for is refused, and takes nothing else away.
+func TestTooLongToKeep(t *testing.T) {
+	l := newLab(t)
+	h := l.open()
+	h.Put(Owner, -1, owner)
+	r := l.pipe(h, "one")
+	was := l.started(h)
+	if err := h.Put("long", -1, strings.Repeat("x", maxMessage)); err == nil || !strings.Contains(err.Error(), "long") {
+		t.Errorf("put: %v", err)
+	}
+	if err := h.Put("longest", -1, strings.Repeat("x", maxMessage-1-len("longest")-len(separator))); err != nil {
+		t.Error(err)
+	}
+	h.Drop("nobody's") // by its answer all before is done
+	if pid := pidOf(t, h); pid != was {
+		t.Errorf("the holder is %d, was %d", pid, was)
+	}
+	h.Close()
+	h = l.open()
+	l.taken(h, "one", r)
+	if _, value, ok := h.Take("longest"); !ok || len(value) < maxMessage-100 {
+		t.Errorf("longest: %d bytes, %t", len(value), ok)
+	}
+}
+
 // Both die: the next daemon finds the name of a socket and nobody there.
 func TestF01BothDie(t *testing.T) {
 	l := newLab(t)

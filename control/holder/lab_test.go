@@ -195,3 +195,28 @@ func (l *lab) started(h *Holder) (pid int) {
 	l.eventually("there is a holder", func() bool { pid = pidOf(l.t, h); return pid != 0 })
 	return pid
 }
+
+// children are the processes that this one has begun, also those that it has not waited for.
+func children(t *testing.T) (pids []int) {
+	t.Helper()
+	list, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue // it has ended
+		}
+		// pid (comm) state ppid: the name may have blanks and parentheses.
+		f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if len(f) > 1 && f[1] == strconv.Itoa(os.Getpid()) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

@@ -26,7 +26,7 @@ const (
 	end    = 'e' // remove and drop everything; answered by the end of the connection
 	have   = 'v' // name, value and at most one descriptor
 	ready  = 'r' // for how many milliseconds there was no daemon, the netns, the process
-	done   = 'o' //
+	done   = 'o' // answers drop
 	refuse = 'n' // why
 )
 

@@ -40,7 +40,7 @@ const CommandLine = "vswitch\x00" + command + "\x00"
 // listenerFD is where the child finds its listening socket.
 const listenerFD = 3
 
-// started marks the process that Start has begun.
+// started marks the process that startLocked has begun.
 const started = "VSWITCH_HOLDER"
 
 // A holder is the program of its daemon, begun anew. It becomes one here, before anything

@@ -46,12 +46,25 @@ func (h *Holder) startLocked() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	h.child = cmd.Process
-	c, err := dial(h.cfg.Dir)
+	c, err := h.fillLocked()
 	if err != nil {
+		// It may have an owner and part of the rest, which it would keep beside its successor.
+		_ = cmd.Process.Kill()
+		_, _ = cmd.Process.Wait()
 		return err
 	}
-	// It is heard once the child runs, which nobody waits for.
+	h.child = cmd.Process
+	h.adoptLocked(c)
+	return nil
+}
+
+// fillLocked gives a holder that has just begun what there is. It is heard once the child
+// runs, which nobody waits for.
+func (h *Holder) fillLocked() (*net.UnixConn, error) {
+	c, err := dial(h.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
 	err = send(c, hello, -1, strconv.Itoa(version))
 	for name, it := range h.items {
 		if err == nil {
@@ -60,10 +73,9 @@ func (h *Holder) startLocked() error {
 	}
 	if err != nil {
 		c.Close()
-		return err
+		return nil, err
 	}
-	h.adoptLocked(c)
-	return nil
+	return c, nil
 }
 
 func dial(dir string) (*net.UnixConn, error) {
