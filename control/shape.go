@@ -140,7 +140,7 @@ func (s *shaper) programs() error {
 	var seen []*inventory.Endpoint
 	c.mu.Lock()
 	for index, e := range live {
-		way, told := e.HasProgram(now[index])
+		way, told := e.SetProgram(now[index])
 		if changed = changed || way; told {
 			seen = append(seen, e)
 		}

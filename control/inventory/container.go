@@ -29,14 +29,14 @@ type Container struct {
 type Endpoint struct {
 	Network   *Network
 	Container *Container
-	// runtimeNet is the runtime's name of the network, "": that of net.
+	// RuntimeNet is the runtime's name of the network, "": that of Network.
 	RuntimeNet string
 
 	Ifname  string
 	Veth    string
 	Index   int // of the host end
 	Alias   string
-	Addrs   []netip.Addr // one for each of net.rec.Subnets
+	Addrs   []netip.Addr // one for each of Network.Rec.Subnets
 	MAC     header.MAC
 	Layer2  model.Layer2
 	Quota   model.Quota
@@ -48,9 +48,9 @@ type Endpoint struct {
 	Live    bool // compiled into snapshots
 }
 
-// HasProgram notes what others have hung up on the way into the container, and reports whether
-// frames go another way for it, and whether it is one to be told of.
-func (e *Endpoint) HasProgram(p host.Program) (way, tell bool) {
+// SetProgram notes the program that others have attached on the way into the container, or that
+// there is none. way reports whether frames go another way for it, tell whether it is a new one.
+func (e *Endpoint) SetProgram(p host.Program) (way, tell bool) {
 	was := e.Program
 	e.Program = p
 	return (p.Name != "") != (was.Name != "") || p.Misses != was.Misses, p.Name != "" && p.Name != was.Name
@@ -68,6 +68,7 @@ func (ct *Container) Gateway(f model.Family) *Endpoint {
 	return nil
 }
 
+// LeadsOut reports whether an endpoint's gateway leads to what is not in its networks.
 func (e *Endpoint) LeadsOut(f model.Family) bool {
 	s := model.SubnetOf(e.Network.Rec, f)
 	return s != nil && !e.Network.Rec.Internal && s.Mode != api.GatewayIsolated
@@ -115,6 +116,7 @@ func (e *Endpoint) StaticRoutes() (list []host.StaticRoute) {
 	return list
 }
 
+// EndpointIn is the first endpoint in a network, nil when there is none.
 func (ct *Container) EndpointIn(n *Network) *Endpoint {
 	for _, e := range ct.Endpoints {
 		if e.Network == n {
@@ -124,6 +126,7 @@ func (ct *Container) EndpointIn(n *Network) *Endpoint {
 	return nil
 }
 
+// EndpointNamed is the endpoint whose interface has a name, nil when there is none.
 func (ct *Container) EndpointNamed(ifname string) *Endpoint {
 	for _, e := range ct.Endpoints {
 		if e.Ifname == ifname {
@@ -133,8 +136,8 @@ func (ct *Container) EndpointNamed(ifname string) *Endpoint {
 	return nil
 }
 
-// FreeIfname is the first of eth0, eth1, ... that no endpoint has.
-func (ct *Container) FreeIfname() string {
+// freeIfname is the first of eth0, eth1, ... that no endpoint has.
+func (ct *Container) freeIfname() string {
 	for i := 0; ; i++ {
 		if name := fmt.Sprintf("eth%d", i); ct.EndpointNamed(name) == nil {
 			return name
@@ -142,6 +145,7 @@ func (ct *Container) FreeIfname() string {
 	}
 }
 
+// NeedsEndpoints refuses what a container of another mode than bridge cannot have.
 func (ct *Container) NeedsEndpoints() error {
 	if ct.Rec.Mode != api.ModeBridge {
 		return model.Invalidf("it runs with --network %s and has no port of its own: attach it in mode bridge", ct.Rec.Mode)

@@ -20,7 +20,7 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 	}
 	e := &Endpoint{Network: n, Container: ct, Ifname: j.Ifname, RuntimeNet: j.RuntimeNet, MAC: j.MAC, Layer2: j.Layer2, Quota: j.Quota, Routes: j.Routes}
 	if e.Ifname == "" && !ct.Rec.Handover {
-		e.Ifname = ct.FreeIfname()
+		e.Ifname = ct.freeIfname()
 	}
 	for _, o := range ct.Endpoints {
 		if o.Ifname == e.Ifname {

@@ -70,6 +70,7 @@ func (ct *Container) Serves(hostIP netip.Addr) bool {
 	return ct.Gateway(model.FamilyOf(hostIP)) != nil
 }
 
+// CheckPublish refuses a rule whose host address cannot lead to the container.
 func (ct *Container) CheckPublish(s model.PublishSpec) error {
 	switch {
 	case ct.Serves(s.HostIP):
