@@ -93,7 +93,7 @@ func (c *Client) AttachIn(ctx context.Context, in api.Attach, networks ...api.Ne
 		case IsNotFound(err) && c.missesOne(ctx, networks):
 			continue // it went with its last container
 		case IsConflict(err) && in.Name == name && c.isAnothers(ctx, in):
-			in.Name = LongerName(name, in.Runtime+" "+in.RuntimeID)
+			in.Name = longerName(name, in.Runtime+" "+in.RuntimeID)
 			continue
 		}
 		return ct, err
@@ -116,9 +116,9 @@ func (c *Client) isAnothers(ctx context.Context, in api.Attach) bool {
 // maxName is the longest name of a container.
 const maxName = 63
 
-// LongerName makes a name that only one identity has out of one that several may
+// longerName makes a name that only one identity has out of one that several may
 // have, within the length that names may have.
-func LongerName(name, identity string) string {
+func longerName(name, identity string) string {
 	sum := sha256.Sum256([]byte(identity))
 	tail := "-" + hex.EncodeToString(sum[:4])
 	return name[:min(len(name), maxName-len(tail))] + tail
@@ -148,7 +148,7 @@ func FriendlyName(words ...string) string {
 	if name := string(b); len(name) <= maxName {
 		return name
 	}
-	return LongerName(string(b), string(b))
+	return longerName(string(b), string(b))
 }
 
 // ShortID is what people read of a container's identifier: twelve digits of a

@@ -22,7 +22,7 @@ import (
 // downPatience is how long a daemon may take to end.
 const downPatience = 30 * time.Second
 
-// EndHolder ends the one of a run directory, if there is one.
+// EndHolder ends the holder of a run directory, if there is one.
 func EndHolder(runDir string) error {
 	_, err := holder.End(runDir)
 	return err
@@ -68,16 +68,16 @@ func Down(ctx context.Context, runDir, stateDir string, all bool) (did []string,
 	if err != nil {
 		return did, err
 	}
-	owner := linux.Leftovers{Identity: s.Identity, All: all}
+	left := linux.Leftovers{Identity: s.Identity, All: all}
 	for _, r := range s.Reserved {
-		owner.Reserved = append(owner.Reserved, reserve.Range{First: r.First, Last: r.Last})
+		left.Reserved = append(left.Reserved, reserve.Range{First: r.First, Last: r.Last})
 	}
-	if owner.Identity == "" {
+	if left.Identity == "" {
 		return did, fmt.Errorf("the state in %s has lost whose links are its own: start the daemon, which finds out, and try again", stateDir)
 	}
-	removed, err := linux.Remove(owner)
+	removed, err := linux.Remove(left)
 	did = append(did, removed...)
-	if err != nil || len(owner.Reserved) == 0 {
+	if err != nil || len(left.Reserved) == 0 {
 		return did, err
 	}
 	store, _, err := state.Open(stateDir)

@@ -237,15 +237,10 @@ func (r Route) describe(name func(index int) string) string {
 
 // addDefault adds a default route; flags say what happens to one that is there.
 func (c *conn) addDefault(index int, gw netip.Addr, flags int) error {
-	return c.do(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|flags, defaultRoute(index, gw)...)
-}
-
-func defaultRoute(index int, gw netip.Addr) []nl.NetlinkRequestData {
-	return []nl.NetlinkRequestData{
+	return c.do(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|flags,
 		&nl.RtMsg{RtMsg: unix.RtMsg{
 			Family: uint8(family(gw)), Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_STATIC,
 			Scope: unix.RT_SCOPE_UNIVERSE, Type: unix.RTN_UNICAST,
 		}},
-		attrAddr(unix.RTA_GATEWAY, gw), attr32(unix.RTA_OIF, uint32(index)),
-	}
+		attrAddr(unix.RTA_GATEWAY, gw), attr32(unix.RTA_OIF, uint32(index)))
 }

@@ -14,7 +14,7 @@ import (
 // packet, which takes some microseconds however many there are. It is safe for concurrent
 // use.
 type SocketUsers struct {
-	subs *Subordinates
+	subs *subordinates
 
 	mu  sync.Mutex // one question at a time
 	fd  int
@@ -33,7 +33,7 @@ func OpenSocketUsers() (*SocketUsers, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &SocketUsers{fd: fd, subs: OpenSubordinates()}, nil
+	return &SocketUsers{fd: fd, subs: openSubordinates()}, nil
 }
 
 // Close ends it; from then on it knows nobody.

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Subordinates knows who has which numbers of users for user namespaces of his own
+// subordinates knows who has which numbers of users for user namespaces of his own
 // (subuid(5)): whoever has 65,536 of them is one user all the same. It is safe for concurrent
 // use.
-type Subordinates struct {
+type subordinates struct {
 	path, users string // of the two files
 
 	mu     sync.Mutex // guards what follows
@@ -28,13 +28,13 @@ type subRange struct {
 // subuidPause is how long what was read is taken as it is.
 const subuidPause = 10 * time.Second
 
-// OpenSubordinates reads /etc/subuid, now and when it has changed. Without it nobody has any.
-func OpenSubordinates() *Subordinates {
-	return &Subordinates{path: "/etc/subuid", users: "/etc/passwd"}
+// openSubordinates reads /etc/subuid, now and when it has changed. Without it nobody has any.
+func openSubordinates() *subordinates {
+	return &subordinates{path: "/etc/subuid", users: "/etc/passwd"}
 }
 
 // Owner is whose a number is: the number itself, or who has it as a subordinate one.
-func (s *Subordinates) Owner(uid uint32) uint32 {
+func (s *subordinates) Owner(uid uint32) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := time.Now(); now.Sub(s.asked) >= subuidPause {
@@ -49,7 +49,7 @@ func (s *Subordinates) Owner(uid uint32) uint32 {
 	return uid
 }
 
-func (s *Subordinates) readLocked() {
+func (s *subordinates) readLocked() {
 	var stamp [2]time.Time
 	for i, path := range []string{s.path, s.users} {
 		if fi, err := os.Stat(path); err == nil {

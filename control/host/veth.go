@@ -236,24 +236,3 @@ func (h *Host) SetDefaultRoute(ns *Netns, ifname string, gw netip.Addr) error {
 	}
 	return nil
 }
-
-// DelDefaultRoute removes the default route through gw. That there is none is no
-// error.
-func (h *Host) DelDefaultRoute(ns *Netns, ifname string, gw netip.Addr) error {
-	in, err := ns.dial()
-	if err != nil {
-		return err
-	}
-	l, err := in.link(ifname, 0)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("network namespace %s: %w", ns.path, err)
-	}
-	err = in.do(unix.RTM_DELROUTE, 0, defaultRoute(l.Index, gw)...)
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("network namespace %s: remove default route via %s: %w", ns.path, gw, err)
-	}
-	return nil
-}

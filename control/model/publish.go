@@ -116,8 +116,8 @@ func parsePublish(s string) (p PublishSpec, err error) {
 	return p, nil
 }
 
-// ParseExpose reads PORT[-END][/tcp|udp|sctp], a port that -P publishes.
-func ParseExpose(s string) (PublishSpec, error) {
+// parseExpose reads PORT[-END][/tcp|udp|sctp], a port that -P publishes.
+func parseExpose(s string) (PublishSpec, error) {
 	if len(s) > maxPublish || strings.ContainsAny(s, ":[") {
 		return PublishSpec{}, Invalidf("expose %.*q: write PORT[-END][/tcp|udp|sctp]", maxPublish, s)
 	}

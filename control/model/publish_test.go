@@ -82,14 +82,14 @@ func TestParsePublish(t *testing.T) {
 }
 
 func TestParseExpose(t *testing.T) {
-	got, err := ParseExpose("8000-8010/udp")
+	got, err := parseExpose("8000-8010/udp")
 	want := PublishSpec{Proto: header.ProtoUDP, ContainerFirst: 8000, ContainerLast: 8010}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	for _, in := range []string{"", "8080:80", "[::1]:80", "x", "80/icmp"} {
-		if _, err := ParseExpose(in); !errors.Is(err, api.ErrInvalid) {
-			t.Errorf("ParseExpose(%q): %v, want ErrInvalid", in, err)
+		if _, err := parseExpose(in); !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("parseExpose(%q): %v, want ErrInvalid", in, err)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func CheckAttach(in api.Attach, bootID string) (p AttachPlan, err error) {
 		p.Publish = append(p.Publish, spec)
 	}
 	for _, s := range in.Expose {
-		spec, err := ParseExpose(s)
+		spec, err := parseExpose(s)
 		if err != nil {
 			return fail("%w", err)
 		}

@@ -79,13 +79,7 @@ func (s *PeerSet) Len() int {
 	return len(s.set)
 }
 
-// Bare counts the peers without a port, and of SCTP.
-func (s *PeerSet) Bare() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.bareLocked()
-}
-
+// bareLocked counts the peers without a port, and of SCTP.
 func (s *PeerSet) bareLocked() (n int) {
 	for p := range s.set {
 		if !many(p) {
