@@ -13,7 +13,7 @@ const maxRoutes = 256
 
 func checkRoutes(in []api.Route) (list []state.Route, err error) {
 	if len(in) > maxRoutes {
-		return nil, Invalidf("%d routes: at most %d are for one interface", len(in), maxRoutes)
+		return nil, Invalidf("%d routes: at most %d are for one interface: leave some out", len(in), maxRoutes)
 	}
 	for _, r := range in {
 		s := state.Route{Metric: r.Metric}
@@ -26,7 +26,7 @@ func checkRoutes(in []api.Route) (list []state.Route, err error) {
 			}
 		}
 		if r.Metric < 0 {
-			return nil, Invalidf("route to %s: metric %d is negative", s.To, r.Metric)
+			return nil, Invalidf("route to %s: metric %d is negative: use 0 or more", s.To, r.Metric)
 		}
 		if slices.ContainsFunc(list, func(o state.Route) bool { return o.To == s.To && o.Metric == s.Metric && s.To.Bits() > 0 }) {
 			return nil, Invalidf("route to %s: it is there twice: give each another metric", s.To)
@@ -43,13 +43,13 @@ func FitRoutes(routes []state.Route, net state.Network) error {
 		f := FamilyOf(r.To.Addr())
 		switch s := SubnetOf(net, f); {
 		case s == nil:
-			return Invalidf("route to %s: network %s has no %s subnet", r.To, net.Name, f)
+			return Invalidf("route to %s: network %s has no %s subnet: leave it out", r.To, net.Name, f)
 		case r.To == s.Prefix:
 			return Invalidf("route to %s: that is network %s itself: leave it out", r.To, net.Name)
 		case r.To.Bits() == 0 && r.Via.IsValid() && r.Via != GatewayIn(net, f):
 			return Invalidf("route to %s via %s: the default route is by the gateway of network %s: leave it out, or give that network the gateway", r.To, r.Via, net.Name)
 		case r.Via.IsValid() && !s.Prefix.Contains(r.Via) && !r.Via.IsLinkLocalUnicast():
-			return Invalidf("route to %s via %s: that is not in subnet %s of network %s", r.To, r.Via, s.Prefix, net.Name)
+			return Invalidf("route to %s via %s: that is not in subnet %s of network %s: name a neighbour there", r.To, r.Via, s.Prefix, net.Name)
 		}
 	}
 	return nil

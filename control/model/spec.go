@@ -134,7 +134,7 @@ func ParsePrefix(what, s string) (netip.Prefix, error) {
 func ParseAddr(what, s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
-		return netip.Addr{}, Invalidf("%s %q is not an IP address", what, s)
+		return netip.Addr{}, Invalidf("%s %q is not an IP address: write one like 10.1.0.5", what, s)
 	}
 	return a.Unmap(), nil
 }

@@ -90,9 +90,9 @@ func parseWhy(to string) (t whyTarget, err error) {
 	}
 	switch {
 	case t.proto == header.ProtoICMP && port != "":
-		return t, model.Invalidf("destination %q: icmp has no ports", to)
+		return t, model.Invalidf("destination %q: icmp has no ports: leave the port out", to)
 	case t.proto != header.ProtoICMP && port == "":
-		return t, model.Invalidf("destination %q: %s needs a port", to, proto)
+		return t, model.Invalidf("destination %q: %s needs a port: write it after a colon", to, proto)
 	}
 	return t, nil
 }
@@ -334,7 +334,7 @@ func (d prober) probeOutside(from string, to whyTarget) (p *probe, stuck string,
 		}
 	}
 	if src = src.Unmap(); model.FamilyOf(src) != model.FamilyOf(to.addr) {
-		return nil, "", model.Invalidf("sender %s and destination %s are of two address families", src, to.addr)
+		return nil, "", model.Invalidf("sender %s and destination %s are of two address families: name a sender of the other one", src, to.addr)
 	}
 	ups := d.Uplinks()
 	if len(ups) == 0 {
