@@ -161,6 +161,39 @@ func TestAddressComesBack(t *testing.T) {
 	}
 }
 
+// A container's flow of a protocol without ports ends when the host takes its peer, as by a
+// tunnel, and begins again when the host has let go.
+func TestHostTakesAPeer(t *testing.T) {
+	m := newMachine(t).start()
+	web := m.container("web")
+	n, err := m.Network(t.Context(), "bridge")
+	m.ok(err)
+	mac := func(s string) header.MAC { a, err := header.ParseMAC(s); m.ok(err); return a }
+	eth0, err := m.edge.Link("eth0")
+	m.ok(err)
+	m.Learn(host.Neighbor{Ifindex: eth0.Index, Addr: outside, MAC: switchtest.NextHopMAC[:]})
+	const esp, far = 50, "203.0.113.7"
+	peers := func(count string) func() bool {
+		return func() bool {
+			return slices.ContainsFunc(m.Facts(), func(f string) bool { return strings.HasPrefix(f, "peers "+count+" ") })
+		}
+	}
+	from, to := m.Queue(web.Endpoints[0].HostInterface), m.Queue("eth0")
+	out := switchtest.Bytes(switchtest.Packet{EthSrc: mac(web.Endpoints[0].MAC), EthDst: mac(n.GatewayMAC), Src: "10.88.0.2", Dst: far, Proto: esp, Payload: []byte("hello")})
+	m.carries("web reaches its peer", from, to, out)
+	m.until("the answers are claimed", peers("1"))
+	m.Consume(host.Consumer{Proto: esp, Remote: netip.MustParseAddr(far)})
+	m.until("they are the host's", peers("0"))
+	to.Sent()
+	from.Inject(out, frame.Offload{})
+	if got := to.WaitSent(1, 50*time.Millisecond); len(got) > 0 {
+		t.Errorf("sent to a peer of the host: %s", switchtest.Describe(got[0]))
+	}
+	m.Consume()
+	m.carries("the host has let go", from, to, out)
+	m.until("the answers are claimed again", peers("1"))
+}
+
 // Frames of a container reach others, and the outside by the uplink, once the host has
 // learnt its gateway's MAC.
 func TestFramesOfAContainer(t *testing.T) {

@@ -64,3 +64,18 @@ func TestStatsOfCaptures(t *testing.T) {
 		t.Errorf("after its end got %+v, want %d lost", got, lost)
 	}
 }
+
+// What the kernel lost before a port could be read is counted there.
+func TestStatsOfKernelDrops(t *testing.T) {
+	l := New(t)
+	l.Memory("c1").AddKernelDrops(7)
+	for _, p := range l.Switch.Stats().Ports {
+		want := uint64(0)
+		if p.ID == l.Port("c1") {
+			want = 7
+		}
+		if p.KernelDrops != want {
+			t.Errorf("port %d: %d frames lost in the kernel, want %d", p.ID, p.KernelDrops, want)
+		}
+	}
+}
