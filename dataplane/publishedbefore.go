@@ -5,10 +5,10 @@ import (
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// answersBefore reports whether a segment goes on with a connection to a published port which
-// this switch does not know, and whose client is outside: its server speaks first after the start. As a
-// connection of the container's own it would leave from a port that the client resets. It leaves
-// from the published port instead, if the client could connect now.
+// answersBefore reports whether a segment goes on with a connection from outside to a published
+// port that this switch does not know, because it began before the start and the server speaks
+// first. Taken for a connection that the container begins, it would leave from another port, and
+// the client would reset it. It leaves from the published port, if the client might connect now.
 //
 // A container might send so where it may begin nothing, in the time that such connections are
 // looked for. Such a segment is dropped and not refused: the client may go on.

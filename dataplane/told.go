@@ -32,8 +32,8 @@ func newTold(maps bpfmap.Flows) (*told, error) {
 		return t, nil
 	}
 	left, err := maps.Stations()
-	t.askers.open(left.Askers)
-	t.stations.open(left.At)
+	t.askers.adopt(left.Askers)
+	t.stations.adopt(left.At)
 	return t, err
 }
 
@@ -82,7 +82,8 @@ type line[V comparable] struct {
 	entered bool // the map has it
 }
 
-func (b *book[K, V]) open(all map[K]V) {
+// adopt begins with what the map has.
+func (b *book[K, V]) adopt(all map[K]V) {
 	b.lines = make(map[K]*line[V], len(all))
 	for k, v := range all {
 		b.lines[k] = &line[V]{says: v, entered: true}

@@ -40,7 +40,8 @@ type page struct {
 }
 
 // tables answers GET /page/table/NAME?q=WORDS&sort=FIELD&desc=1&offset=N&limit=N.
-// A row matches when each of the words is in one of its texts or numbers.
+// A row matches when each of the words is part of one of its texts, is one of its whole
+// numbers, or is part of the name of a field that is true.
 type tables struct {
 	readers *readers.Readers
 	read    map[string]func(context.Context, query) (page, error)
@@ -262,12 +263,12 @@ func compare(a, b reflect.Value) int {
 	case reflect.Float64:
 		return cmp.Compare(a.Float(), b.Float())
 	case reflect.Bool:
-		return cmp.Compare(fmtBool(a.Bool()), fmtBool(b.Bool()))
+		return cmp.Compare(btoi(a.Bool()), btoi(b.Bool()))
 	}
 	return 0
 }
 
-func fmtBool(b bool) int {
+func btoi(b bool) int {
 	if b {
 		return 1
 	}
