@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -78,7 +79,8 @@ func (h *Host) watch(ctx context.Context, buffer int, fn func(Event), groups ...
 }
 
 // follow calls fn for what the kernel says to groups of a netlink family, and missed first and
-// after each loss, until ctx ends.
+// after each loss, until ctx ends. fn is not called for what waits in the queue that overran:
+// missed finds it.
 func (h *Host) follow(ctx context.Context, buffer int, missed func(), fn func(syscall.NetlinkMessage), family int, groups ...uint) error {
 	// One socket for all groups: the kernel's order between them is kept.
 	s, err := nl.SubscribeAt(netns.NsHandle(h.ns.fd), netns.None(), family, groups...)
@@ -90,7 +92,12 @@ func (h *Host) follow(ctx context.Context, buffer int, missed func(), fn func(sy
 	if s.SetReceiveBufferSize(buffer, true) != nil {
 		_ = s.SetReceiveBufferSize(buffer, false)
 	}
-	stop := context.AfterFunc(ctx, s.Close)
+	var open sync.Mutex // the descriptor is not another's while it is held
+	stop := context.AfterFunc(ctx, func() {
+		open.Lock()
+		defer open.Unlock()
+		s.Close()
+	})
 	defer stop()
 	missed()
 	for {
@@ -99,6 +106,16 @@ func (h *Host) follow(ctx context.Context, buffer int, missed func(), fn func(sy
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, unix.ENOBUFS):
+			// Until the queue has been empty once the kernel drops all that comes, and does
+			// not say so again (NETLINK_S_CONGESTED).
+			open.Lock()
+			if ctx.Err() == nil {
+				err = empty(s.GetFd())
+			}
+			open.Unlock()
+			if err != nil && ctx.Err() == nil && !errors.Is(err, unix.ENOBUFS) {
+				return err
+			}
 			missed()
 			continue
 		case errors.Is(err, unix.EINTR):
@@ -114,6 +131,19 @@ func (h *Host) follow(ctx context.Context, buffer int, missed func(), fn func(sy
 			if ctx.Err() == nil {
 				fn(m)
 			}
+		}
+	}
+}
+
+// empty takes all that waits off a socket.
+func empty(fd int) error {
+	for {
+		switch _, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_DONTWAIT); err {
+		case nil, unix.EINTR, unix.ENOBUFS:
+		case unix.EAGAIN:
+			return nil
+		default:
+			return err
 		}
 	}
 }
