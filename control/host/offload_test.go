@@ -232,7 +232,7 @@ func transfer(t testing.TB, from, to *netlab.NS, addr string, size int) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	out, err := from.Dial("tcp", addr, 3*time.Second)
+	out, err := from.Dial("tcp", addr, 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func transfer(t testing.TB, from, to *netlab.NS, addr string, size int) {
 	defer in.Close()
 
 	start := time.Now()
-	if err := errors.Join(in.SetDeadline(start.Add(5*time.Second)), out.SetDeadline(start.Add(5*time.Second))); err != nil {
+	if err := errors.Join(in.SetDeadline(start.Add(30*time.Second)), out.SetDeadline(start.Add(30*time.Second))); err != nil {
 		t.Fatal(err)
 	}
 	sent := make(chan error, 1)

@@ -130,7 +130,7 @@ func TestConnectionsFrom(t *testing.T) {
 		}
 		defer l.Close()
 		for _, port := range []string{"511", "512", "700", "1023", "1024"} {
-			c, err := ns.DialFrom("tcp", net.JoinHostPort(address, port), net.JoinHostPort(address, "7000"), 5*time.Second)
+			c, err := ns.DialFrom("tcp", net.JoinHostPort(address, port), net.JoinHostPort(address, "7000"), 20*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}

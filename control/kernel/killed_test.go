@@ -38,8 +38,8 @@ func TestKilled(t *testing.T) {
 func testKilled(t *testing.T, way int) {
 	w := labtest.NewWorld(t)
 	labtest.NeedBPF(t)
-	dial := func(port int) error {
-		c, err := w.Outside.Dial("tcp", fmt.Sprintf("%s:%d", netlab.HostAddr, port), 300*time.Millisecond)
+	dial := func(port int, patience time.Duration) error {
+		c, err := w.Outside.Dial("tcp", fmt.Sprintf("%s:%d", netlab.HostAddr, port), patience)
 		if err == nil {
 			c.Close()
 		}
@@ -52,10 +52,10 @@ func testKilled(t *testing.T, way int) {
 	kill := shielderOf(t, w, way, index)
 	check := func(when string) {
 		t.Helper()
-		if err := dial(8080); !os.IsTimeout(err) {
+		if err := dial(8080, silence); !os.IsTimeout(err) {
 			t.Errorf("%s: got %v from what is ours, want silence", when, err)
 		}
-		if err := dial(8081); !errors.Is(err, unix.ECONNREFUSED) {
+		if err := dial(8081, answer); !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("%s: got %v from what is nobody's, want the host's %v", when, err, unix.ECONNREFUSED)
 		}
 	}
@@ -105,7 +105,7 @@ func testKilled(t *testing.T, way int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dial(8080); !errors.Is(err, unix.ECONNREFUSED) {
+	if err := dial(8080, answer); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("without a shield: got %v, want the host's %v", err, unix.ECONNREFUSED)
 	}
 }

@@ -134,8 +134,22 @@ func (u *uplink) next(t *testing.T) []byte {
 	return b[:n]
 }
 
-func (u *uplink) dial(network, addr string, port int) error {
-	c, err := u.Outside.Dial(network, fmt.Sprintf("%s:%d", addr, port), 300*time.Millisecond)
+// await is next for a frame that has to come, on a busy machine too.
+func (u *uplink) await(t *testing.T) (frame []byte) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); frame == nil && time.Now().Before(deadline); {
+		frame = u.next(t)
+	}
+	return frame
+}
+
+const (
+	silence = 300 * time.Millisecond // after which nobody answers
+	answer  = 20 * time.Second       // within which one comes on any machine
+)
+
+func (u *uplink) dial(network, addr string, port int, patience time.Duration) error {
+	c, err := u.Outside.Dial(network, fmt.Sprintf("%s:%d", addr, port), patience)
 	if err == nil {
 		c.Close()
 	}
@@ -155,8 +169,8 @@ func testShieldedUplink(t *testing.T, u *uplink, attach func() (io.Closer, error
 			}
 			defer l.Close()
 			// IPv6 addresses are usable some time after a link has come up.
-			for deadline := time.Now().Add(10 * time.Second); ; {
-				err := u.dial("tcp", f.host, 8080)
+			for deadline := time.Now().Add(answer); ; {
+				err := u.dial("tcp", f.host, 8080, silence)
 				if errors.Is(err, unix.ECONNREFUSED) {
 					break
 				}
@@ -172,18 +186,18 @@ func testShieldedUplink(t *testing.T, u *uplink, attach func() (io.Closer, error
 				t.Fatal(err)
 			}
 
-			if err := u.dial("tcp", f.host, 8080); !os.IsTimeout(err) {
+			if err := u.dial("tcp", f.host, 8080, silence); !os.IsTimeout(err) {
 				t.Errorf("claimed: got %v, want silence of the host", err)
 			}
-			if b := u.next(t); !bytes.Contains(b, []byte{8080 >> 8, 8080 & 0xff}) {
+			if b := u.await(t); !bytes.Contains(b, []byte{8080 >> 8, 8080 & 0xff}) {
 				t.Errorf("claimed: the tap got % x, want the SYN", b)
 			}
 			for u.next(t) != nil { // retransmissions
 			}
-			if err := u.dial("tcp", f.host, 7000); err != nil {
+			if err := u.dial("tcp", f.host, 7000, answer); err != nil {
 				t.Errorf("the host's own listener: %v", err)
 			}
-			if err := u.dial("tcp", f.host, 8081); !errors.Is(err, unix.ECONNREFUSED) {
+			if err := u.dial("tcp", f.host, 8081, answer); !errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("unclaimed: got %v, want %v", err, unix.ECONNREFUSED)
 			}
 			if b := u.next(t); b != nil {
@@ -201,14 +215,14 @@ func testShieldedUplink(t *testing.T, u *uplink, attach func() (io.Closer, error
 			if _, err := c.Read(make([]byte, 9)); !os.IsTimeout(err) {
 				t.Errorf("claimed UDP port: got %v, want silence", err)
 			}
-			if b := u.next(t); b == nil || string(b[len(b)-5:]) != "query" {
+			if b := u.await(t); b == nil || string(b[len(b)-5:]) != "query" {
 				t.Errorf("claimed UDP port: the tap got % x", b)
 			}
 
 			if err := u.Host.Do(shield.Close); err != nil {
 				t.Fatal(err)
 			}
-			if err := u.dial("tcp", f.host, 8080); !errors.Is(err, unix.ECONNREFUSED) {
+			if err := u.dial("tcp", f.host, 8080, answer); !errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("shield closed: got %v, want the host's %v", err, unix.ECONNREFUSED)
 			}
 			for u.next(t) != nil {
@@ -276,7 +290,7 @@ func testShortFrames(t *testing.T, u *uplink, attach func() (io.Closer, error)) 
 			}
 		}
 		for n := f.enough; n <= len(f.frame); n++ {
-			if b := u.next(t); len(b) != n {
+			if b := u.await(t); len(b) != n {
 				t.Errorf("the tap got %d bytes, want %d", len(b), n)
 			}
 		}

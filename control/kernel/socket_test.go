@@ -147,7 +147,7 @@ func testSocketsOfTheHost(t *testing.T, r *receiver) {
 		}{
 			{"udp, bound", header.ProtoUDP, udp, func() (io.Closer, error) { return r.Host.ListenPacket("udp", at(udpPort)) }, udpPort},
 			{"udp, connected", header.ProtoUDP, udp, func() (io.Closer, error) { return r.Host.DialFrom("udp", at(udpPort), remote, time.Second) }, udpPort},
-			{"tcp, connected", header.ProtoTCP, tcp, func() (io.Closer, error) { return r.Host.DialFrom("tcp", at(tcpPort), remote, time.Second) }, tcpPort},
+			{"tcp, connected", header.ProtoTCP, tcp, func() (io.Closer, error) { return r.Host.DialFrom("tcp", at(tcpPort), remote, answer) }, tcpPort},
 		} {
 			l, err := r.Outside.Listen("tcp", remote)
 			if err != nil {

@@ -67,8 +67,8 @@ func testVerdictOutlivesCB(t *testing.T, u *uplink, attach func() (io.Closer, er
 	if _, err := from.Write([]byte(words)); err != nil { // the neighbours know each other then
 		t.Fatal(err)
 	}
-	first := u.next(t)
-	for ; first != nil && !strings.Contains(string(first), words); first = u.next(t) {
+	first := u.await(t)
+	for ; first != nil && !strings.Contains(string(first), words); first = u.await(t) {
 	}
 	if first == nil {
 		t.Fatal("the tap got nothing")
@@ -94,7 +94,8 @@ func testVerdictOutlivesCB(t *testing.T, u *uplink, attach func() (io.Closer, er
 				t.Fatal(err)
 			}
 		}
-		toSwitch, through, toHost := told(t, tap, words), told(t, inside, words), 0
+		want := map[bool]int{carried: frames}
+		toSwitch, through, toHost := told(t, tap, words, want[false]), told(t, inside, words, want[true]), 0
 		for b := make([]byte, 64); ; toHost++ {
 			_ = host.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 			if _, _, err := host.ReadFrom(b); err != nil {
@@ -107,15 +108,17 @@ func testVerdictOutlivesCB(t *testing.T, u *uplink, attach func() (io.Closer, er
 	}
 }
 
-// told is how often a packet socket gets some words.
-func told(t *testing.T, fd int, words string) (n int) {
+// told is how often a packet socket gets some words. It waits for so many, and then for more.
+func told(t *testing.T, fd int, words string, want int) (n int) {
 	t.Helper()
+	deadline := time.Now().Add(answer)
 	for b := make([]byte, 2048); ; {
 		got, err := unix.Read(fd, b)
 		switch {
 		case err == unix.EINTR:
-		case err == unix.EAGAIN:
+		case err == unix.EAGAIN && (n >= want || time.Now().After(deadline)):
 			return n
+		case err == unix.EAGAIN:
 		case err != nil:
 			t.Fatal(err)
 		case strings.Contains(string(b[:got]), words):
