@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 const (
 	container4, container6 = "10.1.0.2", "fd00:1::2"
-	absent4                = "10.1.0.77" // nobody answers ARP for it
+	absent4                = "10.1.0.77" // nobody has it
 )
 
 // locals are addresses of the host by which a port published everywhere is
@@ -114,7 +114,7 @@ func newLabWith(t testing.TB, cfg relay.Config, change func(*relay.Config) error
 // IPv6 addresses some time after a link has come up.
 func (l *lab) await(addr string) {
 	l.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		_, err := l.Host.Dial("tcp", join(addr, 1), 100*time.Millisecond)
 		if errors.Is(err, unix.ECONNREFUSED) {
@@ -145,6 +145,16 @@ func (l *lab) leadTo(target uint16) {
 		}
 		return netip.AddrPortFrom(netip.MustParseAddr(addr), target), true
 	}
+}
+
+// leadToNobody leads every published port to an address whose neighbour is known and silent:
+// the kernel would give up an unknown one after three seconds.
+func (l *lab) leadToNobody() {
+	l.t.Helper()
+	if err := l.Host.AddNeighbor("c0", absent4, "02:00:00:00:00:77"); err != nil {
+		l.t.Fatal(err)
+	}
+	l.resolveTo(absent4, 80)
 }
 
 // resolveTo leads every published port to one address.
@@ -212,7 +222,7 @@ func (l *lab) echoUDP() (port uint16) {
 // dial connects from the host; the connection ends with the test.
 func (l *lab) dial(network, addr string, port uint16) net.Conn {
 	l.t.Helper()
-	c, err := l.Host.Dial(network, join(addr, port), 5*time.Second)
+	c, err := l.Host.Dial(network, join(addr, port), 20*time.Second)
 	if err != nil {
 		l.t.Fatal(err)
 	}

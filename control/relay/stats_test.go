@@ -13,10 +13,13 @@ import (
 // Stats counts what is carried now: it goes up with a session and down after it.
 func TestStats(t *testing.T) {
 	l := newLab(t, relay.Config{MaxConns: 7, MaxSessions: 5, IdleTimeout: 100 * time.Millisecond})
-	want := func(tcp, udp int) {
+	want := func(tcp, udp int, use ...func()) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(30 * time.Second)
 		for l.relay.Stats() != (relay.Stats{TCP: tcp, UDP: udp, MaxTCP: 7, MaxUDP: 5}) {
+			for _, fn := range use {
+				fn()
+			}
 			if time.Now().After(deadline) {
 				t.Fatalf("got %+v, want %d and %d", l.relay.Stats(), tcp, udp)
 			}
@@ -50,7 +53,7 @@ func TestStats(t *testing.T) {
 	b.Close()
 	want(0, 0)
 	l.publish(header.ProtoUDP, 5353, uint16(udp.LocalAddr().(*net.UDPAddr).Port))
-	l.dial("udp", "127.0.0.1", 5353).Write([]byte("x"))
-	want(0, 1)
+	c := l.dial("udp", "127.0.0.1", 5353)
+	want(0, 1, func() { c.Write([]byte("x")) })
 	want(0, 0)
 }

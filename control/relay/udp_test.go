@@ -156,16 +156,16 @@ func TestUDPRefused(t *testing.T) {
 	}
 }
 
-// TestUDPSessions counts sessions by the sources the container sees.
-func TestUDPSessions(t *testing.T) {
-	l := newLab(t, relay.Config{MaxSessions: 4, IdleTimeout: 400 * time.Millisecond})
+// sources is how the container sees the session of a client.
+func sources(t *testing.T, l *lab) func(c net.Conn) string {
+	t.Helper()
 	s, err := l.container.ListenPacket("udp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
 	l.publish(header.ProtoUDP, 5353, uint16(s.LocalAddr().(*net.UDPAddr).Port))
-	source := func(c net.Conn) string {
+	return func(c net.Conn) string {
 		t.Helper()
 		c.Write([]byte("x"))
 		s.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -175,7 +175,12 @@ func TestUDPSessions(t *testing.T) {
 		}
 		return from.String()
 	}
-	idle := sockets(t)
+}
+
+// TestUDPSessions counts sessions by the sources the container sees.
+func TestUDPSessions(t *testing.T) {
+	l := newLab(t, relay.Config{MaxSessions: 4, IdleTimeout: time.Minute})
+	source := sources(t, l)
 	a, b, c := l.dial("udp", "127.0.0.1", 5353), l.dial("udp", "127.0.0.1", 5353), l.dial("udp", "::1", 5353)
 	fromA, fromB := source(a), source(b)
 	if fromA == fromB {
@@ -191,8 +196,17 @@ func TestUDPSessions(t *testing.T) {
 	if again := source(b); again == fromB {
 		t.Errorf("the idlest session did not give way")
 	}
-	deadline := time.Now().Add(5 * time.Second)
-	for sockets(t) > idle+3 { // the three clients
+}
+
+// TestUDPIdleSessions: a session that nobody uses ends, and the next datagram begins another.
+func TestUDPIdleSessions(t *testing.T) {
+	l := newLab(t, relay.Config{IdleTimeout: 400 * time.Millisecond})
+	source := sources(t, l)
+	idle := sockets(t)
+	a := l.dial("udp", "127.0.0.1", 5353)
+	fromA := source(a)
+	deadline := time.Now().Add(20 * time.Second)
+	for sockets(t) > idle+1 { // the client
 		if time.Now().After(deadline) {
 			t.Fatalf("%d sockets, %d before: idle sessions do not end", sockets(t), idle)
 		}

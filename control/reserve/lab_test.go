@@ -47,7 +47,7 @@ func program(what string) int {
 	var err error
 	switch {
 	case network == "dial": // a client of port 9000 that chose its own port
-		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)), Timeout: time.Second}
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)), Timeout: 20 * time.Second}
 		closer, err = d.Dial("tcp4", "127.0.0.1:9000")
 	case strings.HasPrefix(network, "udp"):
 		closer, err = net.ListenPacket(network, addr)
@@ -186,7 +186,7 @@ func leaveTimeWait(t testing.TB, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := net.Dialer{Timeout: time.Second}
+	d := net.Dialer{Timeout: 20 * time.Second}
 	d.SetMultipathTCP(false)
 	c, err := d.Dial("tcp4", addr)
 	if err != nil {
