@@ -31,6 +31,7 @@ func TestKeepsForTheNext(t *testing.T) {
 	h.Drop("two")
 	l.ended(two)
 	h.Close()
+	l.noticed()
 	time.Sleep(20 * time.Millisecond)
 
 	next := l.open()

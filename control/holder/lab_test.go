@@ -133,6 +133,21 @@ func (l *lab) there() bool {
 	return err == nil
 }
 
+// noticed returns when the holder has seen that a daemon has gone: it hears one after the other.
+func (l *lab) noticed() {
+	l.t.Helper()
+	c, err := dial(l.dir)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer c.Close()
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := receive(c, make([]byte, maxMessage)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		l.t.Fatalf("one who says nothing is not sent away: %v", err)
+	}
+}
+
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
