@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -35,6 +37,7 @@ func TestFlowLogAndIPFIX(t *testing.T) {
 	defer func() { nfcapd.Process.Kill(); <-collected; collected <- nil }()
 	r.start()
 	web, ct := r.attach("web", api.Attach{})
+	sent := sniff(t, r.world.Outside, "eth0")
 	serve(t, r.world.Outside, ":9000", "outside")
 	wantFetch(t, web, netlab.OutsideAddr+":9000", "outside", netlab.HostAddr)
 	if n, err := r.FlushNAT(t.Context(), api.NATFlush{}); err != nil || n.Count == 0 {
@@ -51,12 +54,17 @@ func TestFlowLogAndIPFIX(t *testing.T) {
 		}
 		return f.Container == "web" && f.PeerAddress == netlab.OutsideAddr+":9000" && f.End != nil && f.SentBytes > 0
 	})
-	time.Sleep(300 * time.Millisecond) // the collector writes when it ends
+	if sent.comes(1, func(f []byte) bool {
+		return len(f) > 42 && f[23] == header.ProtoUDP && binary.BigEndian.Uint16(f[36:]) == 9995 && bytes.Contains(f[42:], act4(ct))
+	}) == 0 {
+		t.Error("no record of the flow is sent")
+	}
+	labtest.Drained(t, r.world.Outside, 9995)
 	nfcapd.Process.Signal(os.Interrupt)
 	select {
 	case <-collected:
 		collected <- nil
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("nfcapd does not end")
 	}
 	out, err := exec.Command("nfdump", "-R", nf, "-o", "json").Output()
