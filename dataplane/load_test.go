@@ -97,7 +97,7 @@ func TestLoadOfARunningWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	sw.Start()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for sent := uint64(1); ; sent++ {
 		p.Inject(make([]byte, 60), frame.Offload{})
 		st := sw.Stats().Workers[0]

@@ -147,6 +147,42 @@ func collect(t testing.TB, p port.Port, n int) [][]byte {
 	return got
 }
 
+// witness hears each frame that a device receives after a port that is opened later: the result
+// waits until all ports have had so many. The device itself counts a frame before it is in any
+// socket, which a busy machine may leave to ksoftirqd.
+func witness(t testing.TB, w *wire) func(frames int) {
+	t.Helper()
+	r, heard := newRaw(t, w.sw, w.ifname), 0
+	return func(frames int) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); heard < frames; {
+			if r.recv() != nil {
+				heard++
+			} else if time.Now().After(deadline) {
+				t.Fatalf("the device received %d frames, want %d", heard, frames)
+			}
+		}
+	}
+}
+
+// arrives sends frames from the other end until one arrives: the kernel takes its time to use a
+// link that has come up.
+func (w *wire) arrives(t testing.TB, p port.Port) bool {
+	t.Helper()
+	r := newRaw(t, w.host, "eth0")
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		_, _ = unix.Write(r.fd, testFrame(60, 1))
+		if readable(t, p, 100*time.Millisecond) {
+			got := len(collect(t, p, 1))
+			for readable(t, p, 50*time.Millisecond) { // those that were sent again
+				collect(t, p, 1)
+			}
+			return got == 1
+		}
+	}
+	return false
+}
+
 func readable(t testing.TB, p port.Port, d time.Duration) bool {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(p.FD()), Events: unix.POLLIN}}
@@ -233,7 +269,7 @@ func transfer(t testing.TB, from, to *netlab.NS, addr string, size int) float64 
 	sent := make(chan error, 1)
 	start := time.Now()
 	go func() {
-		c, err := from.Dial("tcp", l.Addr().String(), 5*time.Second)
+		c, err := from.Dial("tcp", l.Addr().String(), 20*time.Second)
 		if err != nil {
 			l.Close()
 			sent <- err

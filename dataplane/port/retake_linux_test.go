@@ -24,6 +24,7 @@ func TestRetake(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d read %d unread %d at once", c.read, c.unread, c.first), func(t *testing.T) {
 			w := newWire(t, sw, fmt.Sprint("p", i), 9000)
+			received := witness(t, w)
 			far, number := newRaw(t, w.host, "eth0"), 0
 			send := func(n int) (sent [][]byte) {
 				for range n {
@@ -48,6 +49,7 @@ func TestRetake(t *testing.T) {
 				}
 			}
 			send(c.unread)
+			received(number)
 			fd, as := k.Kept()
 			kept, err := unix.Dup(fd)
 			must(t, err)
@@ -55,6 +57,7 @@ func TestRetake(t *testing.T) {
 			must(t, k.Close())
 			must(t, port.Deafen(kept))
 			send(9)
+			received(number)
 
 			tally := &flowmap.Tally{In: 70, Taken: 11, Lost: 3}
 			cfg := port.PacketConfig{Ifindex: w.index, Name: w.ifname, Tally: tally, FilterFD: acceptAll(t)}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -52,6 +51,7 @@ func TestPacketKeepsOrderAcrossSizes(t *testing.T) {
 // back, into small frames in the ring and into super-frames from the queue.
 func TestVLANTagComesBack(t *testing.T) {
 	w := newWire(t, labtest.New(t, "switch"), "p0", 1500)
+	received := witness(t, w)
 	p := w.open(t, port.PacketConfig{})
 	sender := &wire{sw: w.host, ifname: "eth0"}
 	var err error
@@ -84,7 +84,7 @@ func TestVLANTagComesBack(t *testing.T) {
 	if got := out.Send(port.NewTx(), want); got != len(want) {
 		t.Fatalf("sent %d, want %d", got, len(want))
 	}
-	waitRx(t, w, uint64(len(want)))
+	received(len(want))
 	b := new(frame.Batch)
 	b.Begin(frame.Unlimited)
 	must(t, p.Receive(b, port.NewArena()))
@@ -118,13 +118,14 @@ func TestF14RingOverflowIsCountedExactly(t *testing.T) {
 	}{{"small", 32, 60}, {"large", 32, 5000}} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWire(t, labtest.New(t, "switch"), "p0", 9000)
+			received := witness(t, w)
 			p := w.open(t, port.PacketConfig{Slots: c.slots})
 			r := newRaw(t, w.host, "eth0")
 			const sent = 500
 			for i := range sent {
 				r.send(testFrame(c.size, i))
 			}
-			waitRx(t, w, sent)
+			received(sent)
 			got := collect(t, p, sent)
 			if len(got) != c.slots {
 				t.Errorf("delivered %d, want the %d of the ring", len(got), c.slots)
@@ -146,13 +147,14 @@ func TestF14RingOverflowIsCountedExactly(t *testing.T) {
 // well, and none after it is taken for it.
 func TestFullReceiveBufferIsCounted(t *testing.T) {
 	w := newWire(t, labtest.New(t, "switch"), "p0", 65535)
+	received := witness(t, w)
 	p := w.open(t, port.PacketConfig{Slots: 1024})
 	r := newRaw(t, w.host, "eth0")
 	const sent = 600
 	for i := range sent {
 		r.send(testFrame(60000, i))
 	}
-	waitRx(t, w, sent)
+	received(sent)
 	got := collect(t, p, sent)
 	drops := p.KernelDrops()
 	if len(got)+int(drops) != sent || drops == 0 {
@@ -164,20 +166,4 @@ func TestFullReceiveBufferIsCounted(t *testing.T) {
 			t.Fatalf("frame %d is not frame %d as sent", i, number)
 		}
 	}
-}
-
-// waitRx waits until the device has received n frames: a veth passes them on in
-// a softirq of its own.
-func waitRx(t *testing.T, w *wire, n uint64) {
-	t.Helper()
-	for range 200 {
-		s, err := w.sw.Statistics(w.ifname)
-		must(t, err)
-		if s.RxPackets == n {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s, _ := w.sw.Statistics(w.ifname)
-	t.Fatalf("the device received %d frames (dropped %d), want %d", s.RxPackets, s.RxDropped, n)
 }

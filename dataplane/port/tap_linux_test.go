@@ -304,7 +304,7 @@ func TestTAPGoneDownAndFull(t *testing.T) {
 	}
 
 	must(t, host.DelLink("vsw0"))
-	if !readable(t, tap, time.Second) {
+	if !readable(t, tap, 20*time.Second) {
 		t.Error("the end of the device wakes nobody")
 	}
 	b := new(frame.Batch)
