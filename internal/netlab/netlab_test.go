@@ -53,7 +53,7 @@ func TestWorldCarriesBothFamilies(t *testing.T) {
 					c.Close()
 				}
 			}()
-			c, err := w.Host.Dial("tcp", l.Addr().String(), 5*time.Second)
+			c, err := w.Host.Dial("tcp", l.Addr().String(), 20*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
