@@ -38,7 +38,7 @@ func newCampaign(t *testing.T, args ...string) *campaign {
 // The kernel against itself goes through everything but the daemon.
 func TestEveryLoadGivesASampleForEachRound(t *testing.T) {
 	labtest.NeedBPF(t) // the sink of frames is a program
-	c := newCampaign(t, "-rival", "kernel", "-quick", "-rounds", "2", "-window", "100ms")
+	c := newCampaign(t, "-rival", "kernel", "-quick", "-rounds", "2", "-window", "300ms")
 	if err := c.measure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestInterruptedCampaignSaysSo(t *testing.T) {
 	if err := c.measure(ctx); err != context.Canceled {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > 25*time.Second {
 		t.Errorf("took %v to end", d)
 	}
 	if len(c.run.Compared) != 0 || len(c.run.Missing) != 1 || c.run.Missing[0].Reason != "interrupted" {

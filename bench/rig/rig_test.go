@@ -40,7 +40,7 @@ func build(t *testing.T, system, binary string) *rig.Rig {
 	return r
 }
 
-const window = 100 * time.Millisecond
+const window = 300 * time.Millisecond
 
 func ping(t *testing.T, from gen.Namespace, addr string, port uint16) error {
 	t.Helper()
@@ -83,12 +83,12 @@ func TestLoads(t *testing.T) {
 			t.Fatal(err)
 		}
 		// On a busy machine a sender may begin late.
-		if b.Bytes < 1<<20 || b.Elapsed <= 0 || b.Elapsed > 20*window {
+		if b.Bytes < 1<<20 || b.Elapsed <= 0 || b.Elapsed > 60*window {
 			t.Errorf("%d streams: got %+v", streams, b)
 		}
 	}
 	back, err := gen.Fetch(t.Context(), r.A.NS, to(gen.SourcePort), window, 2)
-	if err != nil || back.Bytes < 1<<20 || back.Elapsed <= 0 || back.Elapsed > 20*window {
+	if err != nil || back.Bytes < 1<<20 || back.Elapsed <= 0 || back.Elapsed > 60*window {
 		t.Errorf("from the server: got %+v, %v", back, err)
 	}
 	// How fast TCP becomes depends on the machine; that it paces itself does not.
@@ -136,7 +136,7 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 	if err != context.DeadlineExceeded {
 		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 	}
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > 20*time.Second {
 		t.Errorf("took %v to end", d)
 	}
 }

@@ -26,7 +26,7 @@ func TestForward(t *testing.T) {
 		t.Helper()
 		var resp *http.Response
 		var err error
-		for range 200 {
+		for range 3000 {
 			if resp, err = dockerd.Post("http://plugin/NetworkDriver.Join", "application/json", strings.NewReader(`{"NetworkID":"1"}`)); err == nil {
 				break
 			}
