@@ -141,7 +141,7 @@ func hello(t *testing.T, ns *netlab.NS, port int) {
 
 func wantHello(t *testing.T, from *netlab.NS, at, name string) {
 	t.Helper()
-	c, err := from.Dial("tcp", at, 3*time.Second)
+	c, err := from.Dial("tcp", at, 20*time.Second)
 	if err != nil {
 		t.Errorf("%s to %s: %v", from.Name(), at, err)
 		return

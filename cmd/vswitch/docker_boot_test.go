@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -45,8 +44,12 @@ func TestDockerBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.startDocker()
-	if got := l.docker("inspect", "-f", "{{.State.Status}}", "web"); !strings.HasPrefix(got, "running") {
-		t.Errorf("with the socket held web is %s\n%s", got, l.log.String())
+	status := ""
+	if !eventually(func() bool {
+		status = l.docker("inspect", "-f", "{{.State.Status}}", "web")
+		return status == "running"
+	}) {
+		t.Errorf("with the socket held web is %s\n%s", status, l.log.String())
 	}
 	l.comesUp(at)
 	l.docker("rm", "-f", "web")

@@ -127,7 +127,7 @@ func (l *dockerLab) startDocker() {
 	}
 	ended := make(chan struct{})
 	go func() { l.dockerd.Wait(); close(ended) }()
-	for range 1200 { // half a minute when it finds no plugin
+	for range 2400 { // half a minute when it finds no plugin
 		if l.tryDocker("version") == nil {
 			l.ended = ended
 			return
@@ -150,7 +150,7 @@ func (l *dockerLab) stopDocker(sig syscall.Signal) {
 		return
 	}
 	l.inside("kill", fmt.Sprintf("-%d", sig), strings.TrimSpace(string(pid))).Run()
-	timer := time.AfterFunc(30*time.Second, func() { l.dockerd.Process.Kill() })
+	timer := time.AfterFunc(60*time.Second, func() { l.dockerd.Process.Kill() })
 	<-l.ended
 	timer.Stop()
 	l.dockerd = nil

@@ -36,7 +36,7 @@ func document(t *testing.T, page, prepare string, programs ...string) {
 			t.Errorf("the daemon ended with code %d:\n%s", code, log)
 		}
 	})
-	s.Must("for i in $(seq 200); do [ -S /run/vswitch/vswitch.sock ] && break; sleep 0.05; done; vswitch version")
+	s.Must("for i in $(seq 1200); do [ -S /run/vswitch/vswitch.sock ] && break; sleep 0.05; done; vswitch version")
 	s.Must(prepare)
 	s.Document(filepath.Join("..", "..", "docs", "integrations", page))
 }
@@ -112,7 +112,7 @@ END
 func TestDocumentContainerd(t *testing.T) {
 	document(t, "containerd.md", engines+`
 containerd --config /run/containerd/config.toml >/run/containerd/log 2>&1 &
-for i in $(seq 200); do ctr version >/dev/null 2>&1 && break; sleep 0.05; done
+for i in $(seq 1200); do ctr version >/dev/null 2>&1 && break; sleep 0.05; done
 ctr version >/dev/null
 `, "containerd", "ctr", "busybox")
 }

@@ -88,7 +88,7 @@ func (r *rig) startAs(cmd *exec.Cmd) {
 // stop ends the daemon by SIGTERM and returns its exit code.
 func (r *rig) stop() int {
 	r.daemon.Process.Signal(unix.SIGTERM)
-	timer := time.AfterFunc(10*time.Second, func() { r.daemon.Process.Kill() })
+	timer := time.AfterFunc(60*time.Second, func() { r.daemon.Process.Kill() })
 	r.daemon.Wait()
 	timer.Stop()
 	return r.daemon.ProcessState.ExitCode()

@@ -23,7 +23,7 @@ func TestRunDualStack(t *testing.T) {
 		t.Fatalf("addresses %v", got)
 	}
 	// The world's own addresses wait for duplicate address detection.
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	at6 := net.JoinHostPort(netlab.HostAddr6, "8080")
 	for {
 		if _, err := r.fetch(r.world.Outside, at6); err == nil {

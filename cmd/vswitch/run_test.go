@@ -186,7 +186,7 @@ const typed = 4
 // wait waits for the end of a command, and brings it about when it is late.
 func wait(t testing.TB, cmd *exec.Cmd) (code int) {
 	t.Helper()
-	timer := time.AfterFunc(10*time.Second, func() {
+	timer := time.AfterFunc(60*time.Second, func() {
 		t.Errorf("%v did not end", cmd.Args)
 		cmd.Process.Kill()
 	})

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vswitch/vswitch/control/client"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -37,13 +39,31 @@ func newSupervisor(t *testing.T) *supervisor {
 // next is the next message: its lines.
 func (s *supervisor) next() []string {
 	s.t.Helper()
-	s.c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	s.c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	var b [4096]byte
 	n, err := s.c.Read(b[:])
 	if err != nil {
 		s.t.Fatalf("the daemon says nothing: %v", err)
 	}
 	return strings.Split(string(b[:n]), "\n")
+}
+
+// waits reports whether a message is there.
+func (s *supervisor) waits() bool {
+	s.t.Helper()
+	raw, err := s.c.SyscallConn()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	there := false
+	err = raw.Control(func(fd uintptr) {
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		there = err == nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return there
 }
 
 func TestNotify(t *testing.T) {
@@ -58,14 +78,22 @@ func TestNotify(t *testing.T) {
 	if got := s.next(); got[0] != "READY=1" || !strings.HasPrefix(got[1], "STATUS=") {
 		t.Errorf("first it says %q, want READY=1", got)
 	}
-	begin := time.Now()
-	for range 3 {
+	pat := func() {
+		t.Helper()
 		if got := s.next(); got[0] != "WATCHDOG=1" {
 			t.Errorf("then it says %q, want WATCHDOG=1", got)
 		}
 	}
-	if d := time.Since(begin); d < 300*time.Millisecond {
-		t.Errorf("3 pats in %v, want one each 200 ms", d)
+	for s.waits() { // on a busy machine some have come by now
+		pat()
+	}
+	begin := time.Now()
+	const pats = 6 // the first of them may come at once, the second too if the first is late
+	for range pats {
+		pat()
+	}
+	if d := time.Since(begin); d < (pats-3)*200*time.Millisecond {
+		t.Errorf("%d pats in %v, want one each 200 ms", pats, d)
 	}
 	if code := r.stop(); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, r.log.String())

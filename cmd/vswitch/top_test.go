@@ -76,10 +76,10 @@ func (c *terminal) screens() []string {
 
 func (c *terminal) wait(what string, ok func([]string) bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(c.screens()); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(c.screens()); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			list := c.screens()
-			c.t.Fatalf("no %s after 10 s: %d pictures, the last %q", what, len(list), list[max(0, len(list)-2):])
+			c.t.Fatalf("no %s after 30 s: %d pictures, the last %q", what, len(list), list[max(0, len(list)-2):])
 		}
 	}
 }
@@ -137,7 +137,7 @@ func TestTopOnATerminal(t *testing.T) {
 		if got != exitOK {
 			t.Errorf("exit code %d", got)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("q does not end it")
 	}
 	now, err := unix.IoctlGetTermios(int(c.near.Fd()), unix.TCGETS)
