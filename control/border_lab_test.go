@@ -309,7 +309,7 @@ func (b *border) flowOf(container *netlab.NS, addr, network string, v6 bool, fro
 			}
 		}()
 	}
-	c, err := container.DialFrom(network, at(addr, from), at(remoteAt[v6], to), 5*time.Second)
+	c, err := container.DialFrom(network, at(addr, from), at(remoteAt[v6], to), 20*time.Second)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -175,13 +175,13 @@ func TestL44ConnectionsOfTheHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		c, err := b.world.Host.DialFrom("tcp", at(hostAt[v6], port+i), at(farAt[v6], to), 5*time.Second)
+		c, err := b.world.Host.DialFrom("tcp", at(hostAt[v6], port+i), at(farAt[v6], to), 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 	}
-	time.Sleep(1500 * time.Millisecond) // the daemon looks once a second
+	time.Sleep(3 * time.Second) // the daemon looks once a second
 	for i, v6 := range []bool{false, true} {
 		if got := b.flow("tcp", v6, port+i, to); got == port+i || got < 600 || got > 1023 {
 			t.Errorf("the flow of IPv%s leaves from port %d", familyOf(v6), got)

@@ -82,7 +82,7 @@ func fetchAll(ns *netlab.NS, at string) ([]byte, error) {
 		return nil, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(60 * time.Second))
 	return io.ReadAll(c)
 }
 
@@ -122,7 +122,7 @@ func roundTrip(ns *netlab.NS, at string, data []byte) error {
 			return nil
 		case err == nil:
 			return fmt.Errorf("%d other bytes came back", n)
-		case !ok || !e.Timeout() || try == 3:
+		case !ok || !e.Timeout() || try == 39:
 			return err
 		}
 	}

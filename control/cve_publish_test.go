@@ -120,7 +120,7 @@ func TestC10ContainersLoopback(t *testing.T) {
 	db, _ := r.attach("db", api.Attach{})
 	serve(t, web, "127.0.0.1:80", "web")
 	d := listenUDP(t, web, "127.0.0.1:5000", "web")
-	if _, err := fetchFast(r.world.Outside, netlab.HostAddr+":8080"); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := fetch(r.world.Outside, netlab.HostAddr+":8080"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("from outside: %v, want connection refused", err)
 	}
 	for _, from := range []*netlab.NS{r.world.Outside, r.world.Host, db} {

@@ -153,10 +153,10 @@ func (r *rig) stop() {
 		if err != nil {
 			r.t.Errorf("daemon after SIGTERM: %v\n%s", err, r.log)
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(60 * time.Second):
 		r.cmd.Process.Signal(syscall.SIGQUIT)
 		<-r.ended
-		r.t.Fatalf("daemon runs 15 s after SIGTERM\n%s", r.log)
+		r.t.Fatalf("daemon runs 60 s after SIGTERM\n%s", r.log)
 	}
 	r.cmd = nil
 }

@@ -121,7 +121,7 @@ func TestFlowTableThroughALife(t *testing.T) {
 			r.stop()
 			r.start()
 		}
-		c, err := a.Dial("tcp", netlab.OutsideAddr+":9000", 5*time.Second)
+		c, err := a.Dial("tcp", netlab.OutsideAddr+":9000", 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ func TestHairpinEndsWithItsTarget(t *testing.T) {
 	web, wct := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
 	db, _ := r.attach("db", api.Attach{})
 	serve(t, web, ":80", "web")
-	c, err := db.Dial("tcp", netlab.HostAddr+":8080", 5*time.Second)
+	c, err := db.Dial("tcp", netlab.HostAddr+":8080", 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -46,6 +47,8 @@ func sniff(t testing.TB, ns *netlab.NS, ifname string) *sniffer {
 		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv); err != nil {
 			return err
 		}
+		// A busy machine reads late, and loses nothing all the same.
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, 16<<20)
 		return syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: index})
 	})
 	if err != nil {
@@ -95,10 +98,24 @@ func withTag(f, oob []byte) []byte {
 	return switchtest.Tag(f, tpid, binary.NativeEndian.Uint16(aux[16:]))
 }
 
+// comes is count once so many have come.
+func (s *sniffer) comes(want int, what func([]byte) bool) int {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if s.now(what) >= want {
+			break
+		}
+	}
+	return s.count(what)
+}
+
 // count is the number of received frames that a condition holds for, a moment
 // from now.
 func (s *sniffer) count(what func([]byte) bool) int {
 	time.Sleep(100 * time.Millisecond)
+	return s.now(what)
+}
+
+func (s *sniffer) now(what func([]byte) bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
@@ -139,6 +156,15 @@ func (r *rig) dropped(container, reason string) uint64 {
 		}
 	}
 	return n
+}
+
+// wantDropped wants as many frames dropped for a reason.
+func (r *rig) wantDropped(container, reason string, want uint64) {
+	r.t.Helper()
+	eventually(r.t, fmt.Sprintf("%d frames of %s are dropped: %s", want, container, reason), func() bool { return r.dropped(container, reason) >= want })
+	if n := r.dropped(container, reason); n != want {
+		r.t.Errorf("%s: %d frames of %s are dropped, want %d", reason, n, container, want)
+	}
 }
 
 // nstat reads the counters of a namespace's stack.
@@ -210,6 +236,12 @@ func pings(ns *netlab.NS, to string) bool {
 			return true
 		}
 	}
+}
+
+// wantPing wants an address to answer, on a busy machine too.
+func wantPing(t testing.TB, ns *netlab.NS, to string) {
+	t.Helper()
+	eventually(t, ns.Name()+" pings "+to, func() bool { return pings(ns, to) })
 }
 
 // onNetwork is a request for one network, with more options.

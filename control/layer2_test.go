@@ -28,9 +28,8 @@ func TestL10L11NobodyElseHearsQuestions(t *testing.T) {
 	time.Sleep(200 * time.Millisecond) // announcements of the new stations
 	got := sniff(t, c3, "eth0")
 	for _, a := range addrsOf(t, ct2) {
-		if !pings(c1, a) || !pings(r.world.Host, a) {
-			t.Errorf("%s is not reached", a)
-		}
+		wantPing(t, c1, a)
+		wantPing(t, r.world.Host, a)
 	}
 	// Of c2's addresses; what a kernel says of its own link-local one is its affair.
 	var targets [][]byte
@@ -68,9 +67,7 @@ func TestL12ContainerTakesNoRouterAdvertisement(t *testing.T) {
 	if took() {
 		t.Error("an advertisement of a guarded container was taken")
 	}
-	if n := r.dropped("good", "guard-router-message"); n != 3 {
-		t.Errorf("%d advertisements counted as dropped, want 3", n)
-	}
+	r.wantDropped("good", "guard-router-message", 3)
 	inject(t, router, "eth0", routerAdvertisement(ownMAC(t, router, "eth0")))
 	eventually(t, "the advertisement of the unguarded container is taken", took)
 }
@@ -204,7 +201,7 @@ func TestL17VLANsOfCables(t *testing.T) {
 		same := func(want []byte) func([]byte) bool {
 			return func(got []byte) bool { return bytes.Equal(got, want) }
 		}
-		if n := atA.count(same(f)); n != 1 {
+		if n := atA.comes(1, same(f)); n != 1 {
 			t.Errorf("VLAN 10 got %d frames without a tag, want 1", n)
 		}
 		if n := atB.count(from(guest)); n != 0 {
@@ -212,16 +209,15 @@ func TestL17VLANsOfCables(t *testing.T) {
 		}
 		back := switchtest.Ethernet(guest, macA, 0x88b5, []byte("to the machine behind the trunk"))
 		inject(t, a, "eth0", back)
-		if n := atVM.count(same(switchtest.Tag(back, header.TypeVLAN, 10))); n != 1 {
+		if n := atVM.comes(1, same(switchtest.Tag(back, header.TypeVLAN, 10))); n != 1 {
 			t.Errorf("the trunk got %d frames with the tag of VLAN 10, want 1", n)
 		}
 		inject(t, b, "eth0", switchtest.Ethernet(macA, macB, 0x88b5, []byte("hello?")))
 		if n := atA.count(from(macB)); n != 0 {
 			t.Errorf("VLAN 10 got %d frames of VLAN 20", n)
 		}
-		if !pings(a, "10.88.0.1") || !pings(b, "10.88.0.1") {
-			t.Error("the gateway does not answer in a VLAN")
-		}
+		wantPing(t, a, "10.88.0.1")
+		wantPing(t, b, "10.88.0.1")
 		if pings(a, addr(ctB)) {
 			t.Error("VLAN 10 reaches VLAN 20 by the gateway")
 		}
@@ -238,9 +234,7 @@ func TestL17VLANsOfCables(t *testing.T) {
 	if n := got.count(from(macA)); n != 0 {
 		t.Errorf("%d tagged frames hopped into VLAN 20", n)
 	}
-	if n := r.dropped("a", "vlan-tagged") - before; n != 3 {
-		t.Errorf("%d tagged frames counted as dropped, want 3", n)
-	}
+	r.wantDropped("a", "vlan-tagged", before+3)
 }
 
 // Frames of a guarded container with another's address go nowhere, on real
@@ -268,9 +262,7 @@ func TestL04L14SpoofedFramesOfAKernel(t *testing.T) {
 		t.Errorf("%d packets went outside", n)
 	}
 	for reason, want := range map[string]uint64{"guard-spoofed-mac": 5, "guard-spoofed-ip": 10, "guard-spoofed-arp": 5} {
-		if n := r.dropped("bad", reason); n != want {
-			t.Errorf("%s: %d, want %d", reason, n, want)
-		}
+		r.wantDropped("bad", reason, want)
 	}
 	eventually(t, "the event is logged", func() bool { return strings.Contains(r.log.String(), "event=mac-spoof") })
 	if n := strings.Count(r.log.String(), "event=mac-spoof"); n != 1 {

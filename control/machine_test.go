@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/edge/edgetest"
@@ -48,7 +47,7 @@ func newMachine(t testing.TB) *machine {
 			t.Log(m.log.String())
 		}
 		if _, ok := t.(*testing.T); ok { // the runner of benchmarks is a goroutine of its own
-			goleak.VerifyNone(t)
+			noLeaks(t)
 		}
 	})
 	return m

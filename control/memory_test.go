@@ -96,7 +96,7 @@ func TestF07FloodOfFlows(t *testing.T) {
 		}
 	}
 	to := &net.UDPAddr{IP: net.ParseIP(netlab.HostAddr), Port: 9000}
-	if err := out.Do(func() error {
+	flood := func() error {
 		for n := range flows {
 			c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(198, 51, 100, byte(100+n%senders)), Port: 8000 + n/senders}, to)
 			if err != nil {
@@ -106,10 +106,16 @@ func TestF07FloodOfFlows(t *testing.T) {
 			c.Close()
 		}
 		return nil
-	}); err != nil {
-		t.Fatal(err)
 	}
-	goOn(t, all)
+	for range 10 { // a busy machine loses many of them
+		if err := out.Do(flood); err != nil {
+			t.Fatal(err)
+		}
+		goOn(t, all)
+		if r.stats().Connections >= 200_000 {
+			break
+		}
+	}
 	endAll(t, all)
 	c, err := out.Dial("tcp", netlab.HostAddr+":7080", 30*time.Second)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestL40HostAnswersNoARP(t *testing.T) {
 		t.Errorf("%d answers for addresses that are not of the network, want none", n)
 	}
 	inject(t, c1, "eth0", ask("10.88.0.1"))
-	if n := got.count(func(f []byte) bool { return isARP(f) && header.MAC(f[22:28]) == gw }); n != 1 {
+	if n := got.comes(1, func(f []byte) bool { return isARP(f) && header.MAC(f[22:28]) == gw }); n != 1 {
 		t.Errorf("%d answers for the gateway, want that of the switch alone", n)
 	}
 }
@@ -114,9 +114,7 @@ func TestL42HostSendsNoReset(t *testing.T) {
 	}
 	wg.Wait()
 	for range 20 {
-		if askUDP(c1, netlab.OutsideAddr+":9001") != "outside" {
-			t.Error("no answer by UDP")
-		}
+		wantUDP(t, c1, netlab.OutsideAddr+":9001", "outside")
 	}
 	if failed[0]+failed[1]+failed[2]+failed[3] > 0 {
 		t.Errorf("connections failed: %v", failed)
@@ -181,7 +179,7 @@ func TestL44PortsHaveOneOwner(t *testing.T) {
 		defer c.Close()
 		held[uint16(p)] = true
 	}
-	time.Sleep(1500 * time.Millisecond) // the daemon looks once a second
+	time.Sleep(3 * time.Second) // the daemon looks once a second
 	serve(t, r.world.Outside, ":9000", "outside")
 	wantFetch(t, c1, netlab.FarAddr+":9000", "outside", "") // the next hop is known
 	for i := range 300 {

@@ -283,7 +283,7 @@ func (s *spoken) told() map[string][]string {
 	return got
 }
 
-// settles waits until so many frames have arrived, and as long again for more.
+// settles waits until so many frames have arrived, and for more until none comes for a second.
 func (s *spoken) settles(want int) map[string][]string {
 	count := func() (n int) {
 		for _, list := range s.told() {
@@ -295,7 +295,7 @@ func (s *spoken) settles(want int) map[string][]string {
 	for count() < want && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	for n := -1; n != count(); time.Sleep(150 * time.Millisecond) {
+	for n := -1; n != count(); time.Sleep(time.Second) {
 		n = count()
 	}
 	return s.told()

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,7 +83,7 @@ func TestUpdateNetwork(t *testing.T) {
 	// for the host and come to nothing.
 	seen := sniff(t, r.world.Outside, "eth0")
 	reaches(netlab.OutsideAddr+":9000", false)
-	if seen.count(func(f []byte) bool { return strings.Contains(string(f), string(act4(act))) }) == 0 {
+	if seen.comes(1, func(f []byte) bool { return strings.Contains(string(f), string(act4(act))) }) == 0 {
 		t.Error("nothing of the container's own address came out to an exempt destination")
 	}
 	n = update(api.NetworkUpdate{Exempt: &[]string{}, Filter: word("apdf"), HostAccess: yes()})
@@ -157,17 +159,27 @@ func TestQuotaOfAContainer(t *testing.T) {
 		if _, err := r.FlushNAT(t.Context(), api.NATFlush{}); err != nil {
 			t.Fatal(err)
 		}
-		began := 0
+		var began atomic.Int32
+		var dialing, open sync.WaitGroup
+		open.Add(1)
 		for range 8 {
-			c, err := a.Dial("tcp", netlab.OutsideAddr+":9000", time.Second)
-			if err == nil {
-				began++
-				defer c.Close()
-			}
+			dialing.Add(1)
+			go func() {
+				c, err := a.Dial("tcp", netlab.OutsideAddr+":9000", 4*time.Second)
+				if err == nil {
+					began.Add(1)
+				}
+				dialing.Done()
+				if open.Wait(); err == nil {
+					c.Close()
+				}
+			}()
 		}
-		if began != 5 {
-			t.Errorf("%d connections began, want 5", began)
+		dialing.Wait()
+		if n := began.Load(); n != 5 {
+			t.Errorf("%d connections began, want 5", n)
 		}
+		defer open.Done()
 		wantFetch(t, b, netlab.OutsideAddr+":9000", "outside", netlab.HostAddr)
 	}
 	check()

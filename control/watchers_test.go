@@ -32,7 +32,7 @@ func TestWatchersDoNotWait(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("it waits for the mutex")
 	}
 }

@@ -33,7 +33,7 @@ func follow[T any](t *testing.T, read func(context.Context, func(T) error) error
 // next waits for what matches.
 func next[T any](t *testing.T, ch <-chan T, what string, matches func(T) bool) T {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for {
 		select {
 		case v := <-ch:
@@ -41,7 +41,7 @@ func next[T any](t *testing.T, ch <-chan T, what string, matches func(T) bool) T
 				return v
 			}
 		case <-deadline:
-			t.Fatalf("no %s after 10 s", what)
+			t.Fatalf("no %s after 30 s", what)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestFlowsNameBothSides(t *testing.T) {
 
 	hold := func(ns *netlab.NS, at string) {
 		t.Helper()
-		c, err := ns.Dial("tcp", at, 5*time.Second)
+		c, err := ns.Dial("tcp", at, 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -187,15 +187,15 @@ func TestS79PublishedPortsFromInside(t *testing.T) {
 		for _, phase := range []string{"running", "after a kill"} {
 			wantUDP(t, ns, gw, "srv")
 			wantUDP(t, both, gw, "srv")
-			before := heard.count()
+			before := heard.strange()
 			for _, at := range []string{join(other.Subnets[0].Gateway, "9000"), join(addr(sct), "9000")} {
 				inject(t, ns, "eth0", switchtest.Bytes(switchtest.Packet{
 					EthSrc: macOf(t, ns, "eth0"), EthDst: macOf(t, r.world.Host, n.Interface), Proto: header.ProtoUDP, Payload: []byte("x"),
 					Src: join(addr(ict), "5000"), Dst: at}))
 			}
 			wantUDP(t, ns, gw, "srv") // comes after them
-			if got := heard.count() - before; got != 1 {
-				t.Errorf("%s: %d datagrams by other ways", phase, got-1)
+			if got := heard.strange() - before; got != 0 {
+				t.Errorf("%s: %d datagrams by other ways", phase, got)
 			}
 			if phase == "running" {
 				r.restart("SIGKILL")

@@ -279,7 +279,7 @@ func TestNames(t *testing.T) {
 	want := func(names map[string]string) {
 		t.Helper()
 		var got map[string]string
-		for range 500 {
+		for range 3000 {
 			got = make(map[string]string)
 			for id := range names {
 				ct, _ := s.Container(ctx, id)

@@ -189,7 +189,7 @@ func js[T any](b *tab, expr string) T {
 }
 
 func evaluate[T any](b *tab, expr string) (T, error) {
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 60*time.Second)
 	defer cancel()
 	return chromedp.Run(ctx, chromedp.Evaluate[T](expr, chromedp.EvalAwaitPromise))
 }
@@ -198,7 +198,7 @@ func evaluate[T any](b *tab, expr string) (T, error) {
 // nothing to evaluate it with.
 func (b *tab) until(expr string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		v, err := evaluate[bool](b, "Boolean("+expr+")")
 		if v {
 			return

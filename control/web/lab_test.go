@@ -92,7 +92,7 @@ func (r *rig) answers() {
 func (r *rig) stop() {
 	r.t.Helper()
 	r.cmd.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(10*time.Second, func() { r.cmd.Process.Kill() })
+	timer := time.AfterFunc(60*time.Second, func() { r.cmd.Process.Kill() })
 	err := r.cmd.Wait()
 	if !timer.Stop() || err != nil {
 		r.t.Errorf("the daemon did not end by itself: %v", err)
@@ -163,7 +163,7 @@ func get(ns *netlab.NS, url, host string, header ...string) (int, string, error)
 			return ns.Dial(network, addr, 2*time.Second)
 		},
 	}
-	c := http.Client{Transport: tr, Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := http.Client{Transport: tr, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequest("GET", url, nil)
 	if err != nil {
 		return 0, "", err

@@ -48,7 +48,7 @@ func TestPublishedRates(t *testing.T) {
 func TestLivePublishedRates(t *testing.T) {
 	c, leave := watch(t, newHub(newFake(2, 10), nil, quiet))
 	defer leave()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for next[counts](t, c, "counts").Published["c1 tcp 8080"] == 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("no rate")
