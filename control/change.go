@@ -318,7 +318,7 @@ func (h *change) list(on bool) {
 func (h *change) show() error { return h.c.builder.show(h.list) }
 
 // hide takes what goes out of the container and of the snapshot, and ends the flows that
-// came in by its ports. Unplug ends the flows of its endpoints.
+// came in by its ports, the host's own too. Unplug ends the flows of its endpoints.
 func (h *change) hide() error {
 	c := h.c
 	c.mu.Lock()
@@ -326,6 +326,12 @@ func (h *change) hide() error {
 	c.mu.Unlock()
 	h.list(false)
 	err := c.builder.rebuild()
+	c.mu.Lock()
+	relay := c.relay
+	c.mu.Unlock()
+	if relay != nil { // else nothing has begun
+		relay.Recheck()
+	}
 	if !h.delta.Whole {
 		for _, m := range h.mappings {
 			c.sw.FlushConns(m.Flows())

@@ -44,7 +44,6 @@ type Controller struct {
 	sw    *dataplane.Switch
 	heard chan struct{} // closed when followSwitch has ended; nil: never begun
 	store *state.Store
-	relay edge.Relay
 
 	fault fault // fails steps of changes in tests
 
@@ -65,6 +64,7 @@ type Controller struct {
 	cancel   context.CancelFunc
 
 	mu         sync.Mutex
+	relay      edge.Relay // set once
 	inv        *inventory.Inventory
 	byPort     map[frame.PortID]portOwner
 	sockets    map[frame.PortID]edge.Socket // of cables and uplinks

@@ -131,9 +131,10 @@ func New(cfg Config) (_ *Controller, err error) {
 	} else if cfg.IPv6 && !model.HasFamily(n.Rec, model.IPv6) {
 		c.log.Warn("the default network was made without IPv6 and stays so: make another with vswitch network create --ipv6")
 	}
-	if c.relay, err = c.edge.Steer(func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
+	steering, err := c.edge.Steer(func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
 		return c.relayTab.Load().Resolve(proto, local)
-	}, c.relayReached); err != nil {
+	}, c.relayReached)
+	if err != nil {
 		return nil, err
 	}
 	if err := c.edge.DropHeld(); err != nil {
@@ -144,6 +145,9 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.spawn(func() { c.underlay.FollowNeighbors(c.ctx) })
 	c.spawn(c.shaping.run)
 	c.spawn(func() { c.claims.Follow(c.ctx, c.sw.SetBusyPorts, c.events.Emit) })
+	c.mu.Lock()
+	c.relay = steering
+	c.mu.Unlock()
 	c.spawn(func() { c.claims.FollowPeers(c.ctx, c.sw.SetHostPeers) })
 	return c, nil
 }

@@ -52,7 +52,7 @@ type Edge interface {
 	// Steer relays the host's own connections to published ports to the containers that
 	// resolve names, until the result is closed. proto is header.ProtoTCP or
 	// header.ProtoUDP, local what the client asked for, without a zone. resolve is
-	// called once for each connection and session, concurrently, and must not block. reached
+	// called for each connection and session, concurrently, and must not block. reached
 	// is told of a user of the host who has all that one may have, likewise.
 	Steer(resolve func(proto uint8, local netip.AddrPort) (target netip.AddrPort, ok bool), reached func(relay.Reached)) (Relay, error)
 
@@ -66,6 +66,8 @@ type Edge interface {
 type Relay interface {
 	Stats() relay.Stats
 	Close() error
+	// Recheck ends what leads to a place that resolve names no more.
+	Recheck()
 }
 
 // Owner is for whom an edge works: a state directory.

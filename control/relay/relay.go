@@ -17,14 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/places"
+	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // Config is what a relay needs. Resolve and Steer are required.
 type Config struct {
 	// Resolve names the container behind a published port: proto is
 	// header.ProtoTCP or header.ProtoUDP, local the address and port that the
-	// client asked for, without a zone. It is called once for each connection and
-	// UDP session, concurrently, and must not block.
+	// client asked for, without a zone. It is called for each connection and UDP session
+	// when it begins, and by Recheck, concurrently, and must not block.
 	Resolve func(proto uint8, local netip.AddrPort) (target netip.AddrPort, ok bool)
 	// Steer puts the relay's sockets where traffic to published ports goes;
 	// kernel.Kernel.Steer. A descriptor is -1 when the host lacks the family.
@@ -188,6 +189,25 @@ func (r *Relay) Close() error {
 	r.sessions.close()
 	r.running.Wait()
 	return err
+}
+
+// Recheck resets the connections and ends the UDP sessions whose port leads elsewhere by now, or
+// nowhere: the address that they speak to may be another container's next.
+func (r *Relay) Recheck() {
+	r.mu.Lock()
+	r.conns.All(func(g places.Guest) {
+		if c := g.(*conn); c.to.IsValid() && !r.leads(header.ProtoTCP, c.local(), c.to) {
+			c.end()
+		}
+	})
+	r.mu.Unlock()
+	r.sessions.removeIf(func(s *session) bool { return !r.leads(header.ProtoUDP, s.flow.local, s.to) })
+}
+
+// leads reports whether a published port still leads there.
+func (r *Relay) leads(proto uint8, local, to netip.AddrPort) bool {
+	now, ok := r.cfg.Resolve(proto, local)
+	return ok && now == to
 }
 
 // heldAs is the name of a socket with the holder.

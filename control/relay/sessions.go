@@ -21,9 +21,10 @@ type flow struct{ client, local netip.AddrPort }
 type session struct {
 	flow flow
 	who  User
-	conn socket    // connected to the container
-	at   uint32    // its place
-	last time.Time // when it was used; guarded by sessions.mu
+	to   netip.AddrPort // of the container
+	conn socket         // connected to that
+	at   uint32         // its place
+	last time.Time      // when it was used; guarded by sessions.mu
 }
 
 type socket interface {
@@ -127,6 +128,19 @@ func (t *sessions) expire(since time.Time) {
 	defer t.mu.Unlock()
 	for e := t.order.Back(); e != nil && e.Value.(*session).last.Before(since); e = t.order.Back() {
 		t.removeLocked(e)
+	}
+}
+
+// removeIf ends the sessions that are gone.
+func (t *sessions) removeIf(gone func(*session) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := t.order.Front(); e != nil; {
+		this := e
+		e = e.Next()
+		if gone(this.Value.(*session)) {
+			t.removeLocked(this)
+		}
 	}
 }
 

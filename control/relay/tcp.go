@@ -86,8 +86,13 @@ type conn struct {
 	at     uint32          // its place
 	ctx    context.Context // ends when it has to
 	cancel context.CancelFunc
-	target *net.TCPConn // guarded by Relay.mu
+	// Guarded by Relay.mu: where the container is, once that was asked, and its end.
+	to     netip.AddrPort
+	target *net.TCPConn
 }
+
+// local is the published port that the client asked for.
+func (c *conn) local() netip.AddrPort { return unmap(addrOf(c.client.LocalAddr())) }
 
 // end resets both sides. It needs Relay.mu once the connection has a place.
 func (c *conn) end() {
@@ -151,7 +156,7 @@ func (r *Relay) serve(c *conn) {
 	r.mu.Lock()
 	c.target = target
 	r.conns.Opened(c.at, c)
-	if c.ctx.Err() != nil { // it gave its place meanwhile
+	if c.ctx.Err() != nil { // it gave its place meanwhile, or its port leads elsewhere
 		c.end()
 	}
 	r.mu.Unlock()
@@ -168,10 +173,12 @@ func (r *Relay) serve(c *conn) {
 
 // dialTCP reaches the container a client asked for.
 func (r *Relay) dialTCP(k *conn) (*net.TCPConn, error) {
-	local := unmap(addrOf(k.client.LocalAddr()))
-	addr, ok := r.cfg.Resolve(header.ProtoTCP, local)
+	r.mu.Lock() // so that Recheck knows what was asked before it
+	to, ok := r.cfg.Resolve(header.ProtoTCP, k.local())
+	k.to = to
+	r.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("port %v/tcp is not published", local)
+		return nil, fmt.Errorf("port %v/tcp is not published", k.local())
 	}
 	ctx, cancel := context.WithTimeout(k.ctx, r.cfg.DialTimeout)
 	defer cancel()
@@ -182,7 +189,7 @@ func (r *Relay) dialTCP(k *conn) (*net.TCPConn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	c, err := r.cfg.Dial(ctx, "tcp", addr.String())
+	c, err := r.cfg.Dial(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, err
 	}

@@ -146,10 +146,14 @@ func (r *Relay) open(d *datagram) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	ses := &session{flow: d.flow, who: d.who, conn: c.(socket)}
+	ses := &session{flow: d.flow, who: d.who, to: addr, conn: c.(socket)}
 	full, ok := r.sessions.add(ses, time.Now())
 	if !ok {
 		return nil, errors.Join(net.ErrClosed, c.Close())
+	}
+	if !r.leads(header.ProtoUDP, d.flow.local, addr) { // by now
+		r.sessions.remove(ses)
+		return nil, fmt.Errorf("port %v/udp leads elsewhere", d.flow.local)
 	}
 	if full {
 		r.mu.Lock()

@@ -207,6 +207,9 @@ func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.Addr
 // Stats implements edge.Relay.
 func (s steering) Stats() relay.Stats { return relay.Stats{} }
 
+// Recheck implements edge.Relay.
+func (s steering) Recheck() {}
+
 // Close implements edge.Relay.
 func (s steering) Close() error {
 	s.e.k.mu.Lock()
