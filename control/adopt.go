@@ -68,7 +68,7 @@ func (r *restoring) search(s *state.Contents) (f found) {
 		taken[n.TAP], taken["network "+n.Name], taken["network "+n.ID] = true, true, true
 	}
 	for _, ct := range s.Containers {
-		taken["container "+ct.Name] = true
+		taken["container "+ct.Name], taken["container ID "+ct.ID] = true, true
 		for _, e := range ct.Endpoints {
 			taken[e.Veth] = true
 		}
@@ -106,7 +106,10 @@ func (r *restoring) search(s *state.Contents) (f found) {
 		taken[port] = true
 		er.Veth, er.Ifindex, er.Ifname, er.MAC = name, l.Index, peer.Name, macText(peer.MAC)
 		if ct == nil {
-			rec.ID, rec.Created, rec.BootID = model.NewID(), time.Now().UTC(), c.bootID
+			if rec.ID == "" || taken["container ID "+rec.ID] { // renamed since
+				rec.ID = model.NewID()
+			}
+			rec.Created, rec.BootID = time.Now().UTC(), c.bootID
 			rec.Handover = true // its namespace is not known, nor is it needed
 			ct = &rec
 			lost[rec.Name] = ct

@@ -193,7 +193,7 @@ func (m *machine) endpoints() (list []string) {
 	for _, ct := range cts {
 		for _, e := range ct.Endpoints {
 			e.Handover = "" // the runtime's own name of an interface that nobody hands over any more
-			list = append(list, fmt.Sprintf("%s %+v", ct.Name, e))
+			list = append(list, fmt.Sprintf("%s %s %+v", ct.Name, ct.ID, e))
 		}
 	}
 	return list

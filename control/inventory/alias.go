@@ -86,12 +86,18 @@ func (k Marks) OfEndpoint(e *Endpoint) string {
 	}
 	w.add("trunk", er.Trunk)
 	if rec.Runtime != "" {
-		with := append(slices.Clone(w), "by="+rec.Runtime+":"+rec.RuntimeID)
-		if full := k.Alias() + strings.Join(with, " "); len(full) <= maxAlias {
-			return full
-		}
+		w = k.with(w, "by="+rec.Runtime+":"+rec.RuntimeID)
 	}
-	return k.fit(w)
+	return k.fit(k.with(w, "id="+rec.ID))
+}
+
+// with adds a word that may be missing, where there is room for it.
+func (k Marks) with(w words, word string) words {
+	more := append(slices.Clone(w), word)
+	if len(k.Alias())+len(strings.Join(more, " ")) > maxAlias {
+		return w
+	}
+	return more
 }
 
 // fit leaves all but the names out where they are too much: what is not known whole is not
@@ -173,6 +179,7 @@ func (k Marks) EndpointIn(alias string) (ct state.Container, e state.Endpoint, o
 		e.VLAN = n
 	}
 	ct.Runtime, ct.RuntimeID, _ = strings.Cut(w.get("by"), ":")
+	ct.ID = w.get("id") // "": there was no room, or the daemon was one that did not say it
 	return ct, e, e.Network != "" && model.CheckName("container", ct.Name) == nil
 }
 
