@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -12,7 +13,10 @@ import (
 )
 
 // database is the open bbolt file.
-type database struct{ db *bolt.DB }
+type database struct {
+	db     *bolt.DB
+	opened fs.FileInfo
+}
 
 // errPanicked: bbolt found a page that it did not expect. Only a page that changed after it
 // was checked can do that.
@@ -25,7 +29,11 @@ func openDatabase(path string) (d *database, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &database{db}, nil
+	opened, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &database{db, opened}, nil
 }
 
 // caught makes a panic of bbolt's, also a fault beyond the file's end, an error.

@@ -137,6 +137,9 @@ func (s *Store) ready() (err error) {
 	if s.closed {
 		return errors.New("is closed")
 	}
+	if err := s.replace(); err != nil {
+		return err
+	}
 	if err := s.copy.open(s.commit, s.records); err != nil {
 		return err
 	}
@@ -316,12 +319,16 @@ func (s *Store) PutNumbers(n Numbers) error {
 	return s.update(op{keyNumbers, v})
 }
 
-// Close closes the files.
+// Close closes the files, once they are where the next daemon looks for them.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	var err error
+	if s.db != nil && !s.closed {
+		err = s.ready()
+	}
 	s.closed = true
-	return s.release()
+	return errors.Join(err, s.release())
 }
 
 func (s *Store) release() error {
