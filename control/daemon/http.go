@@ -52,8 +52,11 @@ func listenPage(cfg *Config) (page net.Listener, undo func(), err error) {
 	case cfg.HTTPTokenFile != "":
 		cfg.Page.Token, err = web.ReadToken(cfg.HTTPTokenFile)
 	default:
-		var made bool
-		if cfg.Page.Token, made, err = web.OwnToken(cfg.StateDir); made {
+		token, made, lost := web.OwnToken(cfg.StateDir)
+		if lost != nil {
+			cfg.Log.Warn("who has the page open needs its new address", "err", lost)
+		}
+		if cfg.Page.Token = token; made {
 			undo = func() { os.Remove(filepath.Join(cfg.StateDir, web.TokenFile)) }
 		}
 	}

@@ -22,19 +22,24 @@ const (
 // OwnToken returns the token that is kept in a state directory, so that bookmarks
 // and browsers which know it outlive the daemon. The first call makes it, 256
 // random bits as hex in a file that only its owner reads, and says so. The directory must be
-// this process's alone.
-func OwnToken(dir string) (token string, made bool, err error) {
+// this process's alone. A file that is damaged is made anew, and a token that cannot be
+// kept is the daemon's until its end: lost says so.
+func OwnToken(dir string) (token string, made bool, lost error) {
 	path := filepath.Join(dir, TokenFile)
-	if token, err = ReadToken(path); !errors.Is(err, fs.ErrNotExist) {
-		return token, false, err
+	token, err := ReadToken(path)
+	if err == nil {
+		return token, false, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		lost = fmt.Errorf("token of the page: another is made: %w", err)
 	}
 	var b [32]byte
 	rand.Read(b[:])
 	token = hex.EncodeToString(b[:])
 	if err := writeToken(path, token); err != nil {
-		return "", false, fmt.Errorf("token of the page: %w", err)
+		return token, false, fmt.Errorf("token of the page: it is not kept, the next daemon has another: %w", err)
 	}
-	return token, true, nil
+	return token, true, lost
 }
 
 // writeToken makes the file whole or not at all: half a token would keep the next

@@ -60,7 +60,25 @@ func TestOwnToken(t *testing.T) {
 	if other, _, err := OwnToken(t.TempDir()); other == first || err != nil {
 		t.Errorf("another directory has %q, %v", other, err)
 	}
-	if _, _, err := OwnToken(filepath.Join(dir, "nosuch")); err == nil || strings.Contains(err.Error(), "\n") {
-		t.Errorf("no directory: %v", err)
+	if kept, made, err := OwnToken(filepath.Join(dir, "nosuch")); len(kept) != 64 || made || err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("no directory: %q, made %v, %v; want one for now", kept, made, err)
+	}
+}
+
+// A file of the daemon's own that is damaged keeps nobody from starting.
+func TestOwnTokenIsDamaged(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, TokenFile)
+	for _, text := range []string{"", "0123", "\x00\x00\x00", "\n" + token} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fresh, made, err := OwnToken(dir)
+		if len(fresh) != 64 || !made || err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: got %q, made %v, %v", text, fresh, made, err)
+		}
+		if again, made, err := OwnToken(dir); again != fresh || made || err != nil {
+			t.Errorf("%q: then %q, made %v, %v", text, again, made, err)
+		}
 	}
 }
