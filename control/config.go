@@ -54,6 +54,9 @@ type Config struct {
 	// FlowLog is a file that gets each flow when it ends, as a line of JSON; IPFIX
 	// a collector, host:port, that gets them too.
 	FlowLog, IPFIX string
+	// Strict refuses a start that lacks an uplink, or a place for its flows, also while containers
+	// are on record: there is another configuration to try. Otherwise they have a daemon without.
+	Strict bool
 	// Kept are the inodes of listeners whose ports nobody may publish.
 	Kept []uint32
 	// Page says where the daemon serves its page, and what opens it; zero: nowhere.

@@ -88,3 +88,40 @@ func TestAStartWithoutItsOutputs(t *testing.T) {
 		m.same("after "+tt.want, before, m.Facts())
 	}
 }
+
+// A start for containers that are attached is not refused for what it can do without, unless there is
+// another configuration to try.
+func TestAttachedContainersHaveADaemon(t *testing.T) {
+	for what, set := range map[string]func(*Config){
+		"flow log":  func(c *Config) { c.FlowLog = "/nowhere/flows" },
+		"collector": func(c *Config) { c.IPFIX = "192.0.2.1:none" },
+		"uplink":    func(c *Config) { c.Uplinks = []string{"eth0", "eth7"} },
+		"all of them": func(c *Config) {
+			c.FlowLog, c.IPFIX, c.Uplinks = "/nowhere/flows", "192.0.2.1:none", []string{"eth0", "eth7"}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newMachine(t).start()
+			m.container("web", publish("8080:80"))
+			m.kill()
+			was := m.cfg
+			set(&m.cfg)
+			m.cfg.Strict = true
+			if err := m.tryStart(); err == nil {
+				t.Fatal("there is another configuration to try, and this one is taken")
+			}
+			m.cfg.Strict = false
+			m.start()
+			if got := m.names(); got != "web" {
+				t.Errorf("containers %q", got)
+			}
+			m.dials(tcp, "127.0.0.1:8080", "10.88.0.2:80")
+			m.ok(m.Detach(t.Context(), "web"))
+			m.stop()
+			if err := m.tryStart(); err == nil {
+				t.Error("nothing is attached, and it starts")
+			}
+			m.cfg = was
+		})
+	}
+}

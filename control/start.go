@@ -53,7 +53,10 @@ func New(cfg Config) (_ *Controller, err error) {
 	}()
 	// Before anything is made: a wrong --uplink or a lack of rights changes nothing.
 	if err := c.underlay.Check(); err != nil {
-		return nil, err
+		if cfg.Strict || !state.Attached(cfg.StateDir) {
+			return nil, err
+		}
+		c.log.Warn("an uplink is waited for, as containers are attached", "err", err)
 	}
 	store, contents, err := state.Open(cfg.StateDir)
 	if err != nil {
@@ -91,11 +94,16 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.builder.done = make(chan struct{})
 	go c.builder.run(c.install)
 	c.readers = readers.New(readers.BoundsFor(cfg.ReaderMemory), c.readerReached)
-	c.observer, err = observe.New(observe.Config{
+	watching := observe.Config{
 		Switch: c.sw, Directory: &c.dir, Log: c.log, RingBytes: cfg.CaptureRing, RingOf: cfg.CaptureRingOf,
 		Relay: c.relayed, Readers: c.readers,
 		FlowLog: cfg.FlowLog, IPFIX: cfg.IPFIX, Identity: store.Identity(),
-	})
+	}
+	if c.observer, err = observe.New(watching); err != nil && !cfg.Strict && len(contents.Containers) > 0 {
+		c.log.Warn("flows are told to nobody, as containers are attached", "err", err)
+		watching.FlowLog, watching.IPFIX = "", ""
+		c.observer, err = observe.New(watching)
+	}
 	if err != nil {
 		return nil, err
 	}

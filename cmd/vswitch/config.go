@@ -74,6 +74,8 @@ func (o *options) run(file string, run func(daemon.Config) error) error {
 		good = lastGood(cfg.StateDir)
 		ready := false
 		cfg.Accepted = func() error { ready = true; return keepGood(text, good) }
+		old, err := os.ReadFile(good)
+		cfg.Strict = err == nil && !bytes.Equal(old, text)
 		o.started = o.texts()
 		if refused = run(cfg); refused == nil || ready {
 			return refused

@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control"
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/edge/linux"
 	"github.com/vswitch/vswitch/control/holder"
 	"github.com/vswitch/vswitch/control/server"
+	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/control/web"
 )
 
@@ -155,9 +157,15 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	page, unlisten, err := listenPage(&cfg)
 	if err != nil {
-		return err
+		if !cfg.without("the page is not served", err) {
+			return err
+		}
+		page, unlisten, cfg.Page = nil, func() {}, api.Page{}
 	}
 	plugin, err := listenDocker(&cfg)
+	if err != nil && cfg.without("docker's plugin protocol is not served", err) {
+		plugin, err = nil, nil
+	}
 	if err != nil {
 		if page != nil {
 			page.Close()
@@ -250,6 +258,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			cfg.reload(c)
 		}
 	}
+}
+
+// without reports whether a start goes on without something: containers on record need a
+// daemon, and there is no other configuration to try.
+func (cfg *Config) without(what string, err error) bool {
+	if cfg.Strict || !state.Attached(cfg.StateDir) {
+		return false
+	}
+	cfg.Log.Error(what+": restart the daemon when that is put right", "err", err)
+	return true
 }
 
 // reload reads the configuration again. One that is wrong changes nothing.

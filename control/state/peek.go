@@ -92,6 +92,13 @@ func (l *loaded) contents(path string) (c Contents, err error) {
 	return c, nil
 }
 
+// Attached reports whether containers may be on record in dir: they need a daemon, also one that
+// lacks something.
+func Attached(dir string) bool {
+	c, err := Peek(dir)
+	return err == nil && (len(c.Containers) > 0 || c.Damage != nil)
+}
+
 // Peek reads the state in dir and changes nothing, nor does it bring an older file
 // up to date. The error wraps os.ErrNotExist when there is none.
 func Peek(dir string) (Contents, error) {
