@@ -22,34 +22,20 @@ import (
 // networks and containers they are of (inventory.Marks), the other end of a cable has the
 // container's MAC address. Published ports are in no link, and are lost.
 
-// identify gives a state that has lost its identity the one that the kernel's links have.
-func identify(c *Controller, damage *state.Damage) {
-	if damage == nil || !damage.Anonymous {
+// identify gives a state that has lost its identity the one that the kernel's links have. One
+// that is empty is lost, too, where a daemon that had the same directory has left something.
+func identify(c *Controller, s *state.Contents) {
+	held, in := c.edge.HeldFor()
+	if s.Damage == nil && len(s.Networks) == 0 && in == c.cfg.StateDir && held != "" && held != c.store.Identity() {
+		s.Damage = &state.Damage{File: state.FileName, Problem: "it was removed", Incomplete: true, Anonymous: true}
+		s.Refused = errors.Join(s.Refused, c.store.Lost(s.Damage.Problem))
+	}
+	if s.Damage == nil || !s.Damage.Anonymous {
 		return
 	}
 	links, err := c.edge.Links()
-	if err != nil {
-		return
-	}
-	owners := make(map[string]bool)
-	held := make(map[string]bool)
-	for _, l := range links {
-		id := inventory.OwnerOf(l.Alias)
-		if id == "" || len(id) != len(c.store.Identity()) {
-			continue
-		}
-		owners[id] = true
-		// A device with a carrier is open: its daemon runs, unless it is left to us.
-		held[id] = held[id] || l.Kind == "tun" && l.Running && id != c.edge.HeldFor()
-	}
-	maps.DeleteFunc(owners, func(id string, _ bool) bool { return held[id] })
-	if len(owners) != 1 {
-		return
-	}
-	for id := range owners {
-		if err := c.store.Adopt(id); err != nil {
-			c.log.Warn("the identity of the state directory is not stored", "err", err)
-		}
+	if id := inventory.LostOwner(links, held, len(c.store.Identity())); err == nil && id != "" {
+		s.Refused = errors.Join(s.Refused, c.store.Adopt(id))
 	}
 }
 

@@ -224,3 +224,43 @@ func TestF20NetworkRecordIsLost(t *testing.T) {
 		t.Errorf("event %q", text)
 	}
 }
+
+// Somebody removes what is stored, while a daemon runs or not: the next one finds the containers
+// that live, as the holder says that they are of this directory. With another directory it begins anew.
+func TestF20StateIsRemoved(t *testing.T) {
+	m := newMachine(t).start()
+	web := m.container("web", publish("8080:80"))
+	before := m.endpoints()
+	m.stop()
+	was := m.cfg.StateDir
+	m.cfg.StateDir = t.TempDir()
+	m.start()
+	if got := m.names(); got != "" {
+		t.Fatalf("another directory has containers %q", got)
+	}
+	m.stop()
+	m.cfg.StateDir = was
+	m.start()
+	if got := m.names(); got != "web" {
+		t.Fatalf("containers %q", got)
+	}
+	m.stop()
+	for _, name := range []string{state.FileName, state.CopyName} {
+		m.ok(os.Remove(filepath.Join(was, name)))
+	}
+	m.start()
+	if d := cmp.Diff(before, m.endpoints()); d != "" {
+		t.Errorf("endpoints (-before +after):\n%s", d)
+	}
+	if text := m.told(); !strings.Contains(text, "removed") || !strings.Contains(text, "found again") {
+		t.Errorf("event %q", text)
+	}
+	m.stop()
+	m.start()
+	if got, text := m.names(), m.told(); got != "web" || text != "" {
+		t.Errorf("then containers %q, event %q", got, text)
+	}
+	if again, err := m.Container(t.Context(), web.ID); err != nil || again.Name != "web" {
+		t.Errorf("its ID is another: %v", err)
+	}
+}

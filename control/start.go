@@ -63,10 +63,10 @@ func New(cfg Config) (_ *Controller, err error) {
 		return nil, err
 	}
 	c.store = store
+	identify(c, &contents)
 	if contents.Refused != nil {
 		c.log.Warn("changes cannot be stored and are refused until they can", "err", joined(contents.Refused))
 	}
-	identify(c, contents.Damage)
 	c.inv.Marks, c.stored = inventory.Marks(store.Identity()), contents.Numbers
 	refused := func(what string, n int) {
 		c.log.Warn("a number in the state file is out of range or given twice: another takes its place", "of", what, "number", n)
@@ -145,6 +145,9 @@ func New(cfg Config) (_ *Controller, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	c.relay = steering
+	c.mu.Unlock()
 	if err := c.edge.DropHeld(); err != nil {
 		c.log.Warn("of what the daemon before has left not all is gone", "err", joined(err))
 	}
@@ -153,9 +156,6 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.spawn(func() { c.underlay.FollowNeighbors(c.ctx) })
 	c.spawn(c.shaping.run)
 	c.spawn(func() { c.claims.Follow(c.ctx, c.sw.SetBusyPorts, c.events.Emit) })
-	c.mu.Lock()
-	c.relay = steering
-	c.mu.Unlock()
 	c.spawn(func() { c.claims.FollowPeers(c.ctx, c.sw.SetHostPeers) })
 	return c, nil
 }
@@ -209,7 +209,7 @@ func (c *Controller) spawn(fn func()) {
 // restored no disk keeps it from reserving ports: the record of them is for who cleans up
 // after a process that was killed.
 func begin(e edge.Edge, cfg *Config, store *state.Store, left []state.PortRange, restored func() bool) error {
-	owner := edge.Owner{Identity: store.Identity(), Kept: cfg.Kept, PutReserved: func(list []reserve.Range) error {
+	owner := edge.Owner{Identity: store.Identity(), Directory: cfg.StateDir, Kept: cfg.Kept, PutReserved: func(list []reserve.Range) error {
 		rec := make([]state.PortRange, 0, len(list))
 		for _, r := range list {
 			rec = append(rec, state.PortRange{First: r.First, Last: r.Last})
@@ -252,7 +252,8 @@ func (c *Controller) teardown() error {
 	}
 	c.bg.Wait()
 	links, err := c.edge.Links()
-	kept := err != nil || c.inv.Marks.Cabled(links) || c.inv.Marks == "" && c.edge.HeldFor() != ""
+	held, _ := c.edge.HeldFor()
+	kept := err != nil || c.inv.Marks.Cabled(links) || c.inv.Marks == "" && held != ""
 	if kept { // for the next start
 		c.edge.Keep()
 	}

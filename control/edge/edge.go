@@ -32,8 +32,9 @@ type Edge interface {
 	// done once for all of them. It ends with end.
 	Together(cables, slots int) (end func(), err error)
 	// HeldFor is the identity of the owner whose devices and sockets a process before has left
-	// open for this one, "" when there are none.
-	HeldFor() string
+	// open for this one, "" when there are none, and its state directory, "" when it has not
+	// told.
+	HeldFor() (identity, directory string)
 	// DropHeld closes those that nobody has asked for, and gives ports back.
 	DropHeld() error
 	// Keep has stay what is closed from now on, for the process to come: devices stay open,
@@ -65,14 +66,15 @@ type Edge interface {
 // Relay serves the host's own connections to published ports until Close.
 type Relay interface {
 	Stats() relay.Stats
-	Close() error
 	// Recheck ends what leads to a place that resolve names no more.
 	Recheck()
+	Close() error
 }
 
 // Owner is for whom an edge works: a state directory.
 type Owner struct {
-	Identity string // of letters, digits and hyphens
+	Identity  string // of letters, digits and hyphens
+	Directory string // its path
 	// Reserved are ranges that a process before has entered in
 	// net.ipv4.ip_local_reserved_ports, and PutReserved stores them (reserve.Config).
 	Reserved    []reserve.Range

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -51,4 +52,27 @@ func (k Marks) IsOurs(l host.Link) bool {
 // that of the host end, with another beginning.
 func (e *Endpoint) WaitsAs() string {
 	return host.WaitPrefix + strings.TrimPrefix(e.Veth, "veth")
+}
+
+// LostOwner is the identity of a state directory that does not know it any more, by the links:
+// held, for which a process before has left something, else that of the
+// only one without a running daemon. It has so many letters, and is "" when nobody can tell.
+func LostOwner(links []host.Link, held string, length int) string {
+	owners := make(map[string]bool) // and whether their daemon runs
+	for _, l := range links {
+		if id := OwnerOf(l.Alias); len(id) == length {
+			owners[id] = owners[id] || l.Kind == "tun" && l.Running // a device with a carrier is open
+		}
+	}
+	if _, ok := owners[held]; ok {
+		return held
+	}
+	maps.DeleteFunc(owners, func(_ string, runs bool) bool { return runs })
+	if len(owners) != 1 {
+		return ""
+	}
+	for id := range owners {
+		return id
+	}
+	return ""
 }

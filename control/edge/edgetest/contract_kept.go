@@ -12,12 +12,12 @@ import (
 // testKept: what one process leaves the next takes, and what that does not want goes.
 func testKept(c contract) {
 	var stored []reserve.Range
-	owner := edge.Owner{Identity: owner, PutReserved: func(list []reserve.Range) error { stored = list; return nil }}
+	owner := edge.Owner{Identity: owner, Directory: "/var/lib/vswitch", PutReserved: func(list []reserve.Range) error { stored = list; return nil }}
 	all := netip.Addr{}
 	next := func(left string) edge.Edge {
 		e := c.Next()
-		if got := e.HeldFor(); got != left {
-			c.Errorf("devices of %q are left, want %q", got, left)
+		if got, in := e.HeldFor(); got != left || left != "" && in != owner.Directory {
+			c.Errorf("devices of %q in %q are left, want %q in %q", got, in, left, owner.Directory)
 		}
 		owner.Reserved = stored
 		c.ok("begin", e.Begin(owner))

@@ -100,9 +100,9 @@ func (e *Edge) Kill() {
 }
 
 func (e *Edge) end() {
-	e.dead, e.resolve, e.holds, e.k.heldFor = true, nil, nil, ""
+	e.dead, e.resolve, e.holds, e.k.heldFor, e.k.heldIn = true, nil, nil, "", ""
 	if e.keep {
-		e.k.heldFor = e.owner.Identity
+		e.k.heldFor, e.k.heldIn = e.owner.Identity, e.owner.Directory
 	}
 	for _, q := range slices.Clone(e.ports) {
 		e.endPort(q)
@@ -157,10 +157,10 @@ func (e *Edge) Close() error {
 }
 
 // HeldFor implements edge.Edge.
-func (e *Edge) HeldFor() string {
+func (e *Edge) HeldFor() (identity, directory string) {
 	e.k.mu.Lock()
 	defer e.k.mu.Unlock()
-	return e.k.heldFor
+	return e.k.heldFor, e.k.heldIn
 }
 
 // DropHeld implements edge.Edge.
@@ -170,7 +170,7 @@ func (e *Edge) DropHeld() error {
 		return err
 	}
 	defer unlock()
-	e.k.heldFor = ""
+	e.k.heldFor, e.k.heldIn = "", ""
 	for _, l := range slices.Clone(e.k.host.links) {
 		if l.Kind == "tun" && l.queue == nil && strings.HasPrefix(l.Alias, host.AliasOf(e.owner.Identity)) {
 			e.k.removeLink(l)

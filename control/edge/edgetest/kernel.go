@@ -29,6 +29,7 @@ type Kernel struct {
 	programs  []program // sockets of programs of the host
 	reserved  []reserve.Range
 	heldFor   string             // whose devices a process has left open
+	heldIn    string             // and the state directory of that
 	asked     map[netip.Addr]int // interfaces by which neighbours were asked for
 	consumed  map[*Edge]func()   // who is told
 	consumers []host.Consumer    // what of the host takes packets that have no port

@@ -54,8 +54,8 @@ type Edge struct {
 	owner   edge.Owner     // from Begin on, as ports
 	ports   *reserve.Ports // nil before
 
-	keep    atomic.Bool
-	heldFor string // see HeldFor
+	keep            atomic.Bool
+	heldFor, heldIn string // see HeldFor
 
 	consumers consumers
 
@@ -75,6 +75,7 @@ func Open(cfg Config) (_ *Edge, err error) {
 	}
 	e := &Edge{cfg: cfg}
 	_, e.heldFor, _ = cfg.Holder.Take(holder.Owner)
+	_, e.heldIn, _ = cfg.Holder.Take(heldIn)
 	if e.Host, err = host.New(); err != nil {
 		return nil, err
 	}
@@ -87,8 +88,8 @@ func Open(cfg Config) (_ *Edge, err error) {
 
 // Begin implements edge.Edge.
 func (e *Edge) Begin(o edge.Owner) error {
-	e.heldFor = ""
-	if err := e.cfg.Holder.Put(holder.Owner, -1, o.Identity); err != nil {
+	e.heldFor, e.heldIn = "", ""
+	if err := errors.Join(e.cfg.Holder.Put(holder.Owner, -1, o.Identity), e.cfg.Holder.Put(heldIn, -1, o.Directory)); err != nil {
 		return err
 	}
 	if err := e.load(o.Identity); err != nil {
@@ -111,7 +112,7 @@ func (e *Edge) Together(cables, slots int) (end func(), err error) {
 }
 
 // HeldFor implements edge.Edge.
-func (e *Edge) HeldFor() string { return e.heldFor }
+func (e *Edge) HeldFor() (identity, directory string) { return e.heldFor, e.heldIn }
 
 // DropHeld implements edge.Edge.
 func (e *Edge) DropHeld() error {
@@ -179,8 +180,11 @@ func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.Addr
 	return steering{r, users, e}, nil
 }
 
-// heldLink is the name of the link of sk_lookup with the holder.
-const heldLink = "steer"
+// The names, with the holder, of the link of sk_lookup and of the owner's state directory.
+const (
+	heldLink = "steer"
+	heldIn   = "directory"
+)
 
 // steer is relay.Config.Steer.
 func (e *Edge) steer(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
