@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -187,9 +188,13 @@ func (h *Host) setupTAP(l Link, alias string, mac net.HardwareAddr, mtu int, add
 			return fmt.Errorf("invalid address %s", p)
 		}
 	}
-	err := h.route.setLink(l.Index, 0, 0, attr(unix.IFLA_IFALIAS, []byte(alias)),
-		attr(unix.IFLA_ADDRESS, mac), attr32(unix.IFLA_MTU, uint32(mtu)))
-	if err != nil {
+	set := []nl.NetlinkRequestData{attr(unix.IFLA_IFALIAS, []byte(alias)), attr32(unix.IFLA_MTU, uint32(mtu))}
+	if !bytes.Equal(l.MAC, mac) {
+		// Also with the address that it has the kernel would forget all neighbours there
+		// (NETDEV_CHANGEADDR), and nobody answers when it asks for them before all is restored.
+		set = append(set, attr(unix.IFLA_ADDRESS, mac))
+	}
+	if err := h.route.setLink(l.Index, 0, 0, set...); err != nil {
 		return err
 	}
 	if hasIPv6(addrs) {

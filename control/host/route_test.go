@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
@@ -225,6 +227,41 @@ func TestSetupTAP(t *testing.T) {
 		}
 		if _, err := h.SetupTAP("vsw9", "", mac, 1400, nil); !errors.Is(err, ErrNotFound) {
 			t.Errorf("SetupTAP of no device: %v", err)
+		}
+	})
+}
+
+// A start sets up a device that is there already: the host goes on with the neighbours that it
+// has there, as nobody may be there to answer when it asks for them.
+func TestSetupTAPKeepsNeighbors(t *testing.T) {
+	host, other := labtest.New(t, "host"), labtest.New(t, "other")
+	if err := errors.Join(netlab.Veth(host, "vsw0", other, "eth0", 1500), other.SetUp("eth0")); err != nil {
+		t.Fatal(err)
+	}
+	mac := net.HardwareAddr{0x02, 0x42, 10, 1, 0, 1}
+	addrs := []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24"), netip.MustParsePrefix("fd00:1::1/64")}
+	inHost(t, host, func(h *Host) {
+		index, err := h.SetupTAP("vsw0", "vswitch network blue", mac, 1400, addrs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := []Neighbor{{index, netip.MustParseAddr("10.1.0.2"), net.HardwareAddr{2, 0, 0, 0, 0, 9}}, {index, netip.MustParseAddr("fd00:1::2"), net.HardwareAddr{2, 0, 0, 0, 0, 9}}}
+		for _, n := range known {
+			if err := h.SetNeighbor(n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := h.SetupTAP("vsw0", "vswitch network blue", mac, 1400, addrs); err != nil {
+			t.Fatal(err)
+		}
+		list, err := h.Neighbors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range known {
+			if !slices.ContainsFunc(list, func(o Neighbor) bool { return o.Addr == n.Addr && bytes.Equal(o.MAC, n.MAC) }) {
+				t.Errorf("neighbour %s is forgotten, there are %v", n.Addr, list)
+			}
 		}
 	})
 }
