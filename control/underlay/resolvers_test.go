@@ -24,15 +24,18 @@ func (quiet) Addrs() ([]host.Addr, error)           { return nil, nil }
 func (quiet) Routes() ([]host.Route, error)         { return nil, nil }
 func (quiet) KeepUplinks(...int) ([]string, error)  { return nil, nil }
 
-// The host's name servers are followed, though the kernel says nothing of them.
-func TestNameServersAreFollowed(t *testing.T) {
+// The host's name servers and its range of local ports are followed, though the kernel says
+// nothing of them.
+func TestFilesOfTheHostAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var servers atomic.Pointer[[]netip.Addr]
 		servers.Store(&[]netip.Addr{})
+		var ports atomic.Pointer[[]conntrack.PortRange]
+		ports.Store(&[]conntrack.PortRange{})
 		var changes atomic.Int32
 		u := New(Config{
 			Edge: quiet{}, Ports: &told{}, Log: slog.New(slog.DiscardHandler), Devices: func() map[int]bool { return nil },
-			Made: func(host.Link) bool { return false }, Masquerade: func() (a, b []conntrack.PortRange) { return nil, nil },
+			Made: func(host.Link) bool { return false }, Masquerade: func() (a, b []conntrack.PortRange) { return *ports.Load(), nil },
 			Resolvers: func() []netip.Addr { return *servers.Load() }, Changed: func() error { changes.Add(1); return nil }, Settled: func() {},
 			Neighbors: func(map[dataplane.NeighborKey]header.MAC) {},
 		})
@@ -44,9 +47,14 @@ func TestNameServersAreFollowed(t *testing.T) {
 			t.Errorf("nothing has changed, and it was told %d times", n)
 		}
 		servers.Store(&[]netip.Addr{netip.MustParseAddr("169.254.9.9")})
-		time.Sleep(2 * resolverPause)
+		time.Sleep(2 * lookPause)
 		if n := changes.Load(); n != 1 || !slices.Equal(u.Now().resolvers, *servers.Load()) {
 			t.Errorf("told %d times, resolvers %v", n, u.Now().resolvers)
+		}
+		ports.Store(&[]conntrack.PortRange{{First: 20000, Last: 29999}})
+		time.Sleep(2 * lookPause)
+		if n := changes.Load(); n != 2 || !slices.Equal(u.Now().Masquerade, *ports.Load()) {
+			t.Errorf("told %d times, masquerade has ports %v", n, u.Now().Masquerade)
 		}
 	})
 }

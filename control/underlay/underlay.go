@@ -275,23 +275,23 @@ const (
 	eventDelay = 20 * time.Millisecond
 	// syncPause bounds the work that a flapping route can make.
 	syncPause = 100 * time.Millisecond
-	// resolverPause is how long the host's name servers may have changed unseen: they are
-	// in files, of which the kernel says nothing here.
-	resolverPause = 5 * time.Second
+	// lookPause is how long the host's name servers and its range of local ports may have
+	// changed unseen: they are in files, of which the kernel says nothing here.
+	lookPause = 5 * time.Second
 	// watchRetry is the pause after a lost subscription.
 	watchRetry = time.Second
 )
 
 // Run keeps the switch in step with links, addresses and routes until ctx ends.
 func (u *Underlay) Run(ctx context.Context) {
-	look := time.NewTicker(resolverPause)
+	look := time.NewTicker(lookPause)
 	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if slices.Equal(u.cfg.Resolvers(), u.Now().resolvers) {
+			if !u.filesChanged() {
 				continue
 			}
 		case <-u.kicked:
@@ -311,6 +311,13 @@ func (u *Underlay) Run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// filesChanged looks at what no event tells of.
+func (u *Underlay) filesChanged() bool {
+	now := u.Now()
+	ports, last := u.cfg.Masquerade()
+	return !slices.Equal(u.cfg.Resolvers(), now.resolvers) || !slices.Equal(ports, now.Masquerade) || !slices.Equal(last, now.HostPorts)
 }
 
 // Kick has everything read again soon.
