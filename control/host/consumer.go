@@ -77,12 +77,17 @@ func parseRaw(b []byte) (list []Consumer) {
 		}
 		addr, _, _ := strings.Cut(f[2], ":")
 		remote := procAddr(addr)
-		if remote.IsUnspecified() {
-			remote = netip.Addr{}
-		}
-		list = append(list, Consumer{Proto: uint8(proto), Remote: remote})
+		list = append(list, Consumer{Proto: uint8(proto), Remote: anybody(remote)})
 	}
 	return list
+}
+
+// anybody is an address as a Consumer has it: one that names nobody is of everybody.
+func anybody(a netip.Addr) netip.Addr {
+	if a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // procAddr reads an address as /proc/net has it: words as the machine has them.
@@ -149,7 +154,7 @@ func (h *Host) Tunnels() (list []Consumer, err error) {
 			continue
 		}
 		sa := nl.DeserializeXfrmUsersaInfo(m)
-		list = append(list, Consumer{Proto: sa.Id.Proto, Remote: xfrmAddr(sa.Saddr, sa.Family)})
+		list = append(list, Consumer{Proto: sa.Id.Proto, Remote: anybody(xfrmAddr(sa.Saddr, sa.Family))})
 	}
 	return list, nil
 }

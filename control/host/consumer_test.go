@@ -59,13 +59,16 @@ func TestConsumers(t *testing.T) {
 			{[]string{"link", "add", "t0", "type", "ipip", "local", "198.51.100.1", "remote", "198.51.100.9"}, 4, "198.51.100.9", false},
 			{[]string{"link", "add", "t0", "type", "sit", "local", "198.51.100.1", "remote", "198.51.100.9"}, 41, "198.51.100.9", false},
 			{[]string{"xfrm", "state", "add", "src", "198.51.100.9", "dst", "198.51.100.1", "proto", "esp", "spi", "1", "mode", "tunnel", "enc", "cipher_null", ""}, 50, "198.51.100.9", false},
+			// The kernel finds an association by its number, whoever sends.
+			{[]string{"xfrm", "state", "allocspi", "src", "0.0.0.0", "dst", "198.51.100.1", "proto", "ah", "mode", "tunnel", "min", "256", "max", "300"}, 51, "198.51.100.9", true},
+			{[]string{"xfrm", "state", "allocspi", "src", "2001:db8::9", "dst", "2001:db8::1", "proto", "esp", "mode", "tunnel", "min", "256", "max", "300"}, 50, "2001:db8::9", false},
 		} {
 			out, err := w.Host.Command("ip", tc.add...).CombinedOutput()
 			if err != nil {
 				t.Logf("ip %v: %s: the kernel here has none", tc.add, out)
 				continue
 			}
-			if !tunnel(tc.proto, tc.remote) || tunnel(tc.proto, "198.51.100.8") || tunnel(99, tc.remote) {
+			if !tunnel(tc.proto, tc.remote) || tunnel(tc.proto, "198.51.100.8") != tc.everywhere || tunnel(99, tc.remote) {
 				list, _ := h.Tunnels()
 				t.Errorf("%v: %v", tc.add, list)
 			}
