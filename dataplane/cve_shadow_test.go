@@ -72,7 +72,7 @@ func TestOvertakenPort(t *testing.T) {
 		busy := new(conntrack.BusyPorts)
 		busy.Set(header.ProtoUDP, port)
 		busy.Set(header.ProtoUDP, other)
-		busy.Reach(port)
+		busy.Reach(header.ProtoUDP, port)
 		l.Switch.SetBusyPorts(busy)
 		if n := len(l.Switch.Conns()); n != 1 {
 			t.Errorf("%s: %d flows are left, want that of the other endpoint", f.Name, n)

@@ -338,9 +338,11 @@ func (s *Switch) SetHostPeers(list []conntrack.HostPeer) (lost []flowmap.Peer, f
 
 // SetBusyPorts tells masquerade which ports programs of the host hold; b is not changed
 // afterwards. UDP flows that left from one of them end: the host has its port at once, and
-// they go on from another. A TCP flow keeps its port, since its tuple is nobody else's.
+// they go on from another. A TCP flow keeps its port, since its tuple is nobody else's; no
+// stranger comes in by it any more.
 func (s *Switch) SetBusyPorts(b *conntrack.BusyPorts) {
 	s.busy.Store(b)
+	s.conntrack.CloseBusy(b)
 	if s.conntrack.Overtaken(b) {
 		s.FlushConns(conntrack.Selector{Overtaken: b})
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
-	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 const (
@@ -29,8 +28,8 @@ func (t *Table) TellBusy(set func(*conntrack.BusyPorts)) {
 	b := new(conntrack.BusyPorts)
 	for _, s := range sockets {
 		b.Set(s.Proto, s.Port)
-		if s.Proto == header.ProtoUDP && !s.Addr.IsLoopback() {
-			b.Reach(s.Port)
+		if !s.Addr.IsLoopback() {
+			b.Reach(s.Proto, s.Port)
 		}
 	}
 	set(b)

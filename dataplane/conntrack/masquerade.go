@@ -259,6 +259,21 @@ func (m *masquerade) release(e endpoint, port uint16, atOnce bool) {
 	m.plane.Clear(int(e.slot), e.proto, port)
 }
 
+// close leaves a port that strangers came in by to its flows.
+func (m *masquerade) close(slot, proto uint8, port uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.inside[outside(slot, proto, port)]
+	if !ok {
+		return
+	}
+	got := m.maps[e]
+	got.open = false
+	m.maps[e] = got
+	m.closeLocked(e, port)
+	m.pool(slot, proto).mapped.add(port, port)
+}
+
 // closeLocked lets no stranger in by a port any more.
 func (m *masquerade) closeLocked(e endpoint, port uint16) {
 	delete(m.inside, outside(e.slot, e.proto, port))

@@ -36,7 +36,7 @@ func (s *portSet) add(first, last uint16) {
 // must not use.
 type BusyPorts struct {
 	sets    [2]portSet // TCP, UDP
-	reached portSet    // those of UDP that packets from outside reach
+	reached [2]portSet // those of them that packets from outside reach
 }
 
 // Set marks a port as held; other protocols than TCP and UDP have no ports.
@@ -49,15 +49,19 @@ func (b *BusyPorts) Set(proto uint8, port uint16) {
 // Has reports whether a port is marked as held.
 func (b *BusyPorts) Has(proto uint8, port uint16) bool { return b.of(proto).has(port) }
 
-// Reach marks a UDP port as held at an address of the host that is not loopback: what
-// comes there is the program's.
-func (b *BusyPorts) Reach(port uint16) { b.reached.add(port, port) }
+// Reach marks a port as held at an address of the host that is not loopback: what comes
+// there is the program's.
+func (b *BusyPorts) Reach(proto uint8, port uint16) {
+	if i := flowmap.ClaimProto(proto); i < len(b.reached) {
+		b.reached[i].add(port, port)
+	}
+}
 
 // Overtaken reports whether programs of the host hold UDP ports of mappings, see
 // Selector.Overtaken. A port that rests is nobody's.
 func (t *Table) Overtaken(busy *BusyPorts) bool {
 	for slot := range flowmap.ClaimSlots {
-		for i, held := range busy.reached {
+		for i, held := range busy.reached[flowmap.ClaimProto(header.ProtoUDP)] {
 			both := held & atomic.LoadUint64(&t.nat.plane[flowmap.ClaimWord(slot, header.ProtoUDP, uint16(i<<6))])
 			for ; both != 0; both &= both - 1 {
 				if !t.nat.rests(uint8(slot), header.ProtoUDP, uint16(i<<6|bits.TrailingZeros64(both))) {
@@ -71,7 +75,23 @@ func (t *Table) Overtaken(busy *BusyPorts) bool {
 
 // overtakes reports whether a flow holds a UDP port that a program of the host holds, too.
 func (b *BusyPorts) overtakes(c *Conn) bool {
-	return c.nat != natNone && c.Orig.Proto == header.ProtoUDP && b.reached.has(c.natPort())
+	return c.nat != natNone && c.Orig.Proto == header.ProtoUDP && b.reached[flowmap.ClaimProto(header.ProtoUDP)].has(c.natPort())
+}
+
+// CloseBusy lets no stranger in any more by TCP ports of mappings that programs of the host
+// hold: what is new there is theirs, while the flows that there are go on.
+func (t *Table) CloseBusy(busy *BusyPorts) {
+	if t.nat.claims == nil {
+		return
+	}
+	for slot := range flowmap.ClaimSlots {
+		for i, held := range busy.reached[flowmap.ClaimProto(header.ProtoTCP)] {
+			both := held & atomic.LoadUint64(&t.nat.claims[flowmap.ClaimWord(slot, header.ProtoTCP, uint16(i<<6))])
+			for ; both != 0; both &= both - 1 {
+				t.nat.close(uint8(slot), header.ProtoTCP, uint16(i<<6|bits.TrailingZeros64(both)))
+			}
+		}
+	}
 }
 
 func (s *portSet) has(port uint16) bool { return s[port>>6]>>(port&63)&1 == 1 }

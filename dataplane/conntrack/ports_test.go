@@ -3,6 +3,7 @@ package conntrack
 import (
 	"testing"
 
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -59,7 +60,7 @@ func TestOvertaken(t *testing.T) {
 	if ct.Overtaken(busy) {
 		t.Error("what is bound on loopback overtakes a mapping")
 	}
-	busy.Reach(port)
+	busy.Reach(header.ProtoUDP, port)
 	if !ct.Overtaken(busy) {
 		t.Error("the mapping is not overtaken")
 	}
@@ -71,5 +72,43 @@ func TestOvertaken(t *testing.T) {
 	tcp.proto = header.ProtoTCP
 	if got, _ := ct.nat.acquire(tcp, 0, false, pool, new(BusyPorts), rng); got != port && ct.Overtaken(busy) {
 		t.Error("a TCP port is overtaken")
+	}
+}
+
+// A program of the host that listens at the TCP port of a mapping takes what is new there; the
+// mapping keeps its port, and nothing else is closed.
+func TestCloseBusy(t *testing.T) {
+	ct := newTable(1000)
+	ct.nat.claims = make(flowmap.ClaimPlane, flowmap.ClaimWords)
+	pool, rng := NewPool([]PortRange{{First: 61000, Last: 61099}}, nil), NewRand()
+	for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP} {
+		e := endpoint{addr: header.AddrFrom4([4]byte{10, 1, 0, 2}), port: 61001, proto: proto, slot: 1}
+		if port, hold := ct.nat.acquire(e, 0, true, pool, new(BusyPorts), rng); port != 61001 || hold != natOpens {
+			t.Fatal("the port is not handed out open")
+		}
+	}
+	open := func(proto uint8) bool {
+		_, _, ok := ct.Opened(1, proto, 61001)
+		if claimed := ct.nat.claims.Test(1, proto, 61001); claimed != ok {
+			t.Fatalf("the claim says %v, the mapping %v", claimed, ok)
+		}
+		return ok
+	}
+	busy := new(BusyPorts)
+	busy.Set(header.ProtoTCP, 61001)
+	if ct.CloseBusy(busy); !open(header.ProtoTCP) {
+		t.Error("what is bound on loopback closes a mapping")
+	}
+	busy.Reach(header.ProtoTCP, 61001)
+	if ct.CloseBusy(busy); open(header.ProtoTCP) || !open(header.ProtoUDP) {
+		t.Errorf("tcp is open: %v, udp: %v", open(header.ProtoTCP), open(header.ProtoUDP))
+	}
+	e := endpoint{addr: header.AddrFrom4([4]byte{10, 1, 0, 2}), port: 61001, proto: header.ProtoTCP, slot: 1}
+	if ct.nat.join(e, 61001) != natHolds {
+		t.Error("the mapping has not kept its port")
+	}
+	ct.nat.release(e, 61001, false)
+	if ct.nat.release(e, 61001, false); ct.nat.plane.Test(1, header.ProtoTCP, 61001) {
+		t.Error("nobody has given the port back")
 	}
 }

@@ -149,10 +149,30 @@ static __always_inline bool host_port(const struct port_claim *c)
 	return c->proto == CLAIM_UDP && bound_port(c->wildcard == CLAIM_WILDCARD, c->port) && !published_port(c);
 }
 
+/* noted_port says whether a program of the host has bound a TCP port since nobody had it. */
+static __always_inline bool noted_port(__u32 port)
+{
+	__u32 zero = 0;
+	struct bound_ports *b = bpf_map_lookup_elem(&vsw_bound_ports, &zero);
+
+	barrier_var(port); /* see bound_port */
+	port &= 0xffff;
+	return b && READ_ONCE(b->tcp[port]);
+}
+
+/*
+ * opened_port looks at mappings that are open to strangers. Where a program of the host has
+ * bound the port since, it may listen there: what is new is the program's.
+ */
+static __always_inline bool opened_port(const struct port_claim *c)
+{
+	return claimed(&vsw_opened, c->slot, c->proto, c->port) && !host_port(c) && !(c->proto == CLAIM_TCP && noted_port(c->port));
+}
+
 /* claimed_port looks at published ports, and at mappings that are open to strangers. */
 static __always_inline bool claimed_port(const struct port_claim *c)
 {
-	return published_port(c) || (claimed(&vsw_opened, c->slot, c->proto, c->port) && !host_port(c));
+	return published_port(c) || opened_port(c);
 }
 
 /* received says whether a socket of the host received the last packet of a flow. */

@@ -177,15 +177,9 @@ static __noinline enum whose asks(struct __sk_buff *skb, enum whose whose)
  */
 static __always_inline bool contested(const struct flow_entry *row)
 {
-	__u32 zero = 0, port = bpf_ntohs(row->key.ports >> 16);
-	struct bound_ports *b;
+	__u32 port = bpf_ntohs(row->key.ports >> 16);
 
 	if (row->key.proto != IPPROTO_TCP)
 		return false;
-	if (port >= FIRST_RESERVED && port <= LAST_RESERVED)
-		return true;
-	b = bpf_map_lookup_elem(&vsw_bound_ports, &zero);
-	barrier_var(port); /* see bound_port */
-	port &= 0xffff;
-	return b && READ_ONCE(b->tcp[port]);
+	return (port >= FIRST_RESERVED && port <= LAST_RESERVED) || noted_port(port);
 }
