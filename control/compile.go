@@ -92,7 +92,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 		Timeouts:        c.cfg.timeouts,
 	}
 	for _, up := range under.Uplinks {
-		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.Port, Kind: dataplane.PortUplink, Ifindex: uint32(up.Link.Index)})
+		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.Port, Kind: dataplane.PortUplink, Ifindex: uint32(up.Link.Index), Missed: c.inv.Uplinks.Miss(up.Link.Index)})
 	}
 	var networks []policy.Network
 	for _, n := range c.inv.Networks {

@@ -18,10 +18,12 @@ import (
 // sees it, so the limit is set on the container's own end.
 //
 // A program comes without an event. So there is a look when the first flow to a port gets
-// a row of the flow table, a moment later, and one a second while there are rows.
+// a row of the flow table, a moment later, and one a second while there are rows, or a chain that
+// keeps flows from having any.
 type shaper struct {
 	c      *Controller
 	kicked chan struct{} // queueing disciplines have changed
+	misses bool          // a chain keeps flows from having rows; of run
 }
 
 func (s *shaper) kick() {
@@ -59,7 +61,7 @@ func (s *shaper) run() {
 			return
 		case now := <-tick.C:
 			rows, firsts := s.c.sw.FlowRows()
-			if now.Sub(last) < programShare*took || firsts == seen && (rows == 0 || now.Sub(last) < shapeEvery) {
+			if now.Sub(last) < programShare*took || firsts == seen && (rows == 0 && !s.misses || now.Sub(last) < shapeEvery) {
 				continue
 			}
 			programs, seen = true, firsts
@@ -128,17 +130,17 @@ func (s *shaper) sync() error {
 	return err
 }
 
-// programs looks at every cable, which costs the kernel a question each. Changes of qdiscs
+// programs looks at every cable and uplink, which costs the kernel a question each. Changes of qdiscs
 // do not ask for it: our own cables make some.
 func (s *shaper) programs() error {
-	c, live := s.c, s.live()
-	now, err := c.edge.Programs(func(index int) bool { return live[index] != nil })
+	c, live, uplinks := s.c, s.live(), s.c.underlay.Now().Names()
+	now, err := c.edge.Programs(func(index int) bool { return live[index] != nil || uplinks[index] != "" })
 	if err != nil {
 		return err
 	}
-	changed := false
 	var seen []*inventory.Endpoint
 	c.mu.Lock()
+	changed, out := c.inv.Uplinks.Have(now, uplinks)
 	for index, e := range live {
 		way, told := e.SetProgram(now[index])
 		if changed = changed || way; told {
@@ -146,6 +148,10 @@ func (s *shaper) programs() error {
 		}
 	}
 	c.mu.Unlock()
+	s.misses = false
+	for _, p := range now {
+		s.misses = s.misses || p.Misses
+	}
 	if changed {
 		err = c.builder.rebuild()
 	}
@@ -154,6 +160,9 @@ func (s *shaper) programs() error {
 	defer c.mu.Unlock()
 	for _, e := range seen {
 		c.events.OnTheWayIn(e, e.Program.Name)
+	}
+	for _, index := range out {
+		c.events.OnTheWayOut(uplinks[index], now[index].Name)
 	}
 	return err
 }

@@ -41,7 +41,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	c.claims = claims.New(cfg.Edge, func(which conntrack.Selector) int { return c.sw.FlushConns(which) }, cfg.Log)
 	c.inv = inventory.New(&c.dir)
-	c.shaping = &shaper{c, make(chan struct{}, 1)}
+	c.shaping = &shaper{c: c, kicked: make(chan struct{}, 1)}
 	c.builder.kick = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.events = events.New(c.ctx, c.started)

@@ -131,8 +131,8 @@ type PortConfig struct {
 	// Queued says that the interface has a queueing discipline or a program: the kernel's flow table
 	// must not pass it by.
 	Queued bool
-	// Missed says that the interface has a filter which does not see what the kernel's flow
-	// table sends there: no flow into it is carried.
+	// Missed says that the interface, a cable or an uplink, has a filter which does not see what
+	// the kernel's flow table sends there: no flow into it is carried.
 	Missed bool
 	// MAC, unless zero, is pinned to this port: a static FDB entry, and a frame
 	// that bears it elsewhere in the network is a spoof. For PortHost it is the

@@ -56,6 +56,7 @@ const (
 	EventShare         = "share-reached"  // a container holds its share of a table: what it holds gives way, or more is refused
 	EventLimitHit      = "limit-hit"      // a quota, or the masquerade ports, are used up
 	EventCableProgram  = "cable-program"  // a program of others sees what goes into a container
+	EventUplinkProgram = "uplink-program" // a program of others sees what leaves by an uplink
 	EventPortTaken     = "port-taken"     // a program of the host bound a published port
 	EventStateDamaged  = "state-damaged"  // what is stored was damaged: the message says what became of it
 	EventLost          = "lost"           // the reader was too slow: Lost events are missing here

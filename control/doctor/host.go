@@ -192,17 +192,22 @@ func meets(hostIP string, a netip.Addr) bool {
 	return err != nil || ip.IsUnspecified() || !a.IsValid() || a.IsUnspecified() || a == ip
 }
 
-// onTheWayIn looks for programs that see what goes into a container.
-func (x *exam) onTheWayIn(l host.Link, onCables map[int]host.Program) {
+// onTheWay looks for programs that see what goes into a container, and for chains that would
+// miss what the kernel carries out of an uplink.
+func (x *exam) onTheWay(l host.Link, programs map[int]host.Program) {
+	p := programs[l.Index]
 	if l.Kind != "veth" || !strings.HasPrefix(l.Alias, "vswitch:") {
+		if p.Misses {
+			x.add(Note, "programs", "remove it if it is not meant", "%s sees what leaves by %s: the kernel does not carry flows that leave there, for the chain would miss them", p.Name, l.Name)
+		}
 		return
 	}
-	name := onCables[l.Index].Name
+	name := p.Name
 	if tcx, err := kernel.FirstTCXEgress(l.Index); name == "" && err == nil && tcx != "" {
 		name = "BPF program " + tcx
 	}
 	way := "are carried by way of it, which is slower"
-	if onCables[l.Index].Misses {
+	if p.Misses {
 		way = "are not carried by the kernel, which would pass it by"
 	}
 	if name != "" {
@@ -213,9 +218,9 @@ func (x *exam) onTheWayIn(l host.Link, onCables map[int]host.Program) {
 // programs looks for other software that sees packets before the switch does.
 func (x *exam) programs() {
 	before, seen := len(x.list), 0
-	onCables, err := x.host.Programs(func(int) bool { return true })
+	found, err := x.host.Programs(func(int) bool { return true })
 	if err != nil {
-		x.add(Note, "programs", "", "what sees frames on their way into containers is not known: %v", err)
+		x.add(Note, "programs", "", "what sees frames on their way out of interfaces is not known: %v", err)
 	}
 	look := func(name string) {
 		l, ok := x.link(name)
@@ -230,7 +235,7 @@ func (x *exam) programs() {
 		if err == nil && first != "" && !strings.HasPrefix(first, "vsw_") {
 			x.add(Warn, "programs", "look who attached it: bpftool net show dev "+name, "BPF program %s is first at the ingress of %s: what it decides the shield does not hear of", first, name)
 		}
-		x.onTheWayIn(l, onCables)
+		x.onTheWay(l, found)
 		foreign, err := x.host.ForeignFilters(l.Index)
 		if err != nil {
 			x.add(Note, "programs", "", "%s: %v", name, err)

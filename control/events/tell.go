@@ -53,6 +53,14 @@ func (l *Log) OnTheWayIn(e *inventory.Endpoint, program string) {
 	})
 }
 
+// OnTheWayOut tells of a chain of others that sees what leaves by an uplink.
+func (l *Log) OnTheWayOut(uplink, program string) {
+	l.Emit(api.Event{
+		Type: api.EventUplinkProgram, Interface: uplink,
+		Message: program + " sees what leaves by uplink " + uplink + ": the kernel does not carry what leaves there, for the chain would miss it",
+	})
+}
+
 // Ports tells of published ports that came or left: kind is api.EventPublish or
 // api.EventUnpublish.
 func (l *Log) Ports(kind string, ct *inventory.Container, list []*inventory.Mapping) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Program is what others have hung up where frames leave the host end of a cable for the
-// container, and that sees them there.
+// Program is what others have hung up where frames leave an interface, such as the host end of
+// a cable for the container, and that sees them there.
 type Program struct {
 	Name string // "" for none
 	// Misses says that it does not see what another program has redirected: the kernel leaves
@@ -26,7 +26,7 @@ type Program struct {
 // own end, in this order: the first says what becomes of flows. A filter of TCX has another
 // door (control/kernel).
 func (c *conn) program(l *Link, clsact bool, chains map[string]string) (Program, error) {
-	if chain := chains[l.Name]; chain != "" {
+	if chain := chainAt(chains, l.Name); chain != "" {
 		return Program{"nftables chain " + chain, true}, nil
 	}
 	if clsact {
@@ -57,7 +57,7 @@ const (
 	nftChainTable, nftChainName      = 1, 3
 	nftChainHook, nftHookNum         = 4, 1
 	nftHookDev, nftHookDevs          = 3, 4
-	nftDeviceName                    = 1
+	nftDeviceName, nftDevicePrefix   = 1, 2
 	nftFamilyNetdev, nftNetdevEgress = 5, 1
 )
 
@@ -92,8 +92,24 @@ func (a *chainsAsked) none() {
 	a.noneAt = time.Now()
 }
 
+// everyDevice ends the name of interfaces that begin with it, as in a rule set.
+const everyDevice = "*"
+
+// chainAt finds the chain of an interface among those that egressChains returns.
+func chainAt(chains map[string]string, name string) string {
+	if chain := chains[name]; chain != "" {
+		return chain
+	}
+	for device, chain := range chains {
+		if prefix, every := strings.CutSuffix(device, everyDevice); every && strings.HasPrefix(name, prefix) {
+			return chain
+		}
+	}
+	return ""
+}
+
 // egressChains returns the chains of nftables at the egress of interfaces, "TABLE NAME" by
-// interface. A kernel without such chains has none.
+// interface or beginning of its name. A kernel without such chains has none.
 func (h *Host) egressChains() (map[string]string, error) {
 	if !h.chains.ask(h) {
 		return nil, nil
@@ -143,8 +159,11 @@ func egressChain(m []byte) (table, name string, devices []string) {
 					devices = append(devices, text(v))
 				case nftHookDevs:
 					_ = attrs(v, 0, func(typ uint16, v []byte) {
-						if typ&nl.NLA_TYPE_MASK == nftDeviceName {
+						switch typ & nl.NLA_TYPE_MASK {
+						case nftDeviceName:
 							devices = append(devices, text(v))
+						case nftDevicePrefix:
+							devices = append(devices, text(v)+everyDevice)
 						}
 					})
 				}

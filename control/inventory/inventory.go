@@ -20,6 +20,7 @@ type Inventory struct {
 	Pools      [2]netip.Prefix       // of subnets that nobody names, by family
 	Numbers    Numbers
 	Marks      Marks
+	Uplinks    Uplinks
 
 	names *directory.Live
 }

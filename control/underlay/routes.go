@@ -115,3 +115,12 @@ func sourceFor(own []netip.Prefix, r host.Route) (src netip.Addr) {
 	}
 	return src
 }
+
+// Names are the uplinks by index.
+func (v *View) Names() map[int]string {
+	names := make(map[int]string, len(v.Uplinks))
+	for _, u := range v.Uplinks {
+		names[u.Link.Index] = u.Link.Name
+	}
+	return names
+}
