@@ -3,7 +3,7 @@ package control
 import (
 	"slices"
 
-	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/claims"
 	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/control/model"
 )
@@ -58,9 +58,9 @@ func (h *change) hold(n int) (err error) {
 	s := h.specs[n]
 	m := &inventory.Mapping{Container: h.ct, ContainerFirst: s.ContainerFirst}
 	if h.delta.Found {
-		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, keepers(h.ct.Rec.Runtime)...)
+		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, claims.Keepers(h.ct.Rec.Runtime)...)
 	} else if err = h.ct.CheckPublish(s); err == nil {
-		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, keepers(h.ct.Rec.Runtime)...)
+		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, claims.Keepers(h.ct.Rec.Runtime)...)
 	}
 	if err != nil {
 		return err
@@ -89,17 +89,6 @@ func (h *change) nameNow() string {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
 	return h.ct.Rec.Name
-}
-
-// keepers are the programs of a runtime that keep the published ports of its
-// containers from others by sockets of their own: podman, before it asks for the
-// network, which hands them to the container's conmon (enable_port_reservation in
-// containers.conf).
-func keepers(runtime string) []string {
-	if runtime == api.RuntimePodman || runtime == api.RuntimeCNI { // Podman 4 has both
-		return []string{"podman", "conmon"}
-	}
-	return nil
 }
 
 // claim sets the bits of a mapping where its packets come in.

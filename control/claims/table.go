@@ -176,6 +176,17 @@ func refusal(err error) error {
 	return err
 }
 
+// Keepers are the programs of a runtime that keep the published ports of its
+// containers from others by sockets of their own: podman, before it asks for the
+// network, which hands them to the container's conmon (enable_port_reservation in
+// containers.conf).
+func Keepers(runtime string) []string {
+	if runtime == api.RuntimePodman || runtime == api.RuntimeCNI { // Podman 4 has both
+		return []string{"podman", "conmon"}
+	}
+	return nil
+}
+
 // Hold is Reserve for the interval that begins at first.
 func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keepers ...string) (*Ports, error) {
 	last := first + (s.ContainerLast - s.ContainerFirst)
