@@ -82,7 +82,7 @@ func TestBadInput(t *testing.T) {
 		{"network create c --mtu 20", "network c: MTU 20 is out of range: use 68 to 65535"},
 		{"attach c --netns DB --ip 10.99.0.1", "container c: address 10.99.0.1 is outside subnet 10.88.0.0/24 of network bridge: choose one inside"},
 		{"attach c --netns DB --ip 10.88.0.1", "container c: address 10.88.0.1 of network bridge is the gateway: choose another"},
-		{"attach c --netns DB --ip 10.88.0", `container c: address "10.88.0" is not an IP address`},
+		{"attach c --netns DB --ip 10.88.0", `container c: address "10.88.0" is not an IP address: write one like 10.1.0.5`},
 		{"attach c --netns DB --network small --ip 10.2.0.2", "container c: address 10.2.0.2 of network small is in use by container web: choose another"},
 		{"attach c --netns DB --network small", "container c: network small is full: no free address in 10.2.0.0/30: detach a container or make a network with a larger subnet"},
 		{"attach c --netns DB --mac 02:00:00", `container c: MAC address "02:00:00" is malformed: write it like 02:00:00:00:00:01`},
