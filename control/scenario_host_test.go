@@ -129,24 +129,37 @@ func (m *machine) carries(what string, from, to *porttest.Port, data []byte) []b
 	return got[len(got)-1]
 }
 
+func (m *machine) mac(s string) header.MAC {
+	m.t.Helper()
+	a, err := header.ParseMAC(s)
+	m.ok(err)
+	return a
+}
+
+// wayOut has the host know the next hop's MAC address, and is the gateway's of the default network.
+func (m *machine) wayOut() header.MAC {
+	m.t.Helper()
+	eth0, err := m.edge.Link("eth0")
+	m.ok(err)
+	m.Learn(host.Neighbor{Ifindex: eth0.Index, Addr: outside, MAC: switchtest.NextHopMAC[:]})
+	n, err := m.Network(m.t.Context(), "bridge")
+	m.ok(err)
+	return m.mac(n.GatewayMAC)
+}
+
 // TestAddressComesBack: a flow whose address goes and comes back, while nobody sends, is
 // claimed again with its next packet.
 func TestAddressComesBack(t *testing.T) {
 	m := newMachine(t).start()
 	web := m.container("web")
-	n, err := m.Network(t.Context(), "bridge")
-	m.ok(err)
-	mac := func(s string) header.MAC { a, err := header.ParseMAC(s); m.ok(err); return a }
-	eth0, err := m.edge.Link("eth0")
-	m.ok(err)
-	m.Learn(host.Neighbor{Ifindex: eth0.Index, Addr: outside, MAC: switchtest.NextHopMAC[:]})
+	gateway := m.wayOut()
 	fact := func(prefix, suffix string) func() bool {
 		return func() bool {
 			return slices.ContainsFunc(m.Facts(), func(f string) bool { return strings.HasPrefix(f, prefix) && strings.HasSuffix(f, suffix) })
 		}
 	}
 	own, slot := netip.MustParsePrefix("198.51.100.2/24"), fact("slot ", " of 198.51.100.2")
-	out := switchtest.Bytes(switchtest.Packet{EthSrc: mac(web.Endpoints[0].MAC), EthDst: mac(n.GatewayMAC), Src: "10.88.0.2:4000", Dst: "203.0.113.7:53", Proto: udp, Payload: []byte("hello")})
+	out := switchtest.Bytes(switchtest.Packet{EthSrc: m.mac(web.Endpoints[0].MAC), EthDst: gateway, Src: "10.88.0.2:4000", Dst: "203.0.113.7:53", Proto: udp, Payload: []byte("hello")})
 	for range 2 {
 		got := switchtest.See(t, m.carries("web reaches the outside", m.Queue(web.Endpoints[0].HostInterface), m.Queue("eth0"), out))
 		if got.Src.NetIP() != own.Addr() {
@@ -166,12 +179,7 @@ func TestAddressComesBack(t *testing.T) {
 func TestHostTakesAPeer(t *testing.T) {
 	m := newMachine(t).start()
 	web := m.container("web")
-	n, err := m.Network(t.Context(), "bridge")
-	m.ok(err)
-	mac := func(s string) header.MAC { a, err := header.ParseMAC(s); m.ok(err); return a }
-	eth0, err := m.edge.Link("eth0")
-	m.ok(err)
-	m.Learn(host.Neighbor{Ifindex: eth0.Index, Addr: outside, MAC: switchtest.NextHopMAC[:]})
+	gateway := m.wayOut()
 	const esp, far = 50, "203.0.113.7"
 	peers := func(count string) func() bool {
 		return func() bool {
@@ -179,7 +187,7 @@ func TestHostTakesAPeer(t *testing.T) {
 		}
 	}
 	from, to := m.Queue(web.Endpoints[0].HostInterface), m.Queue("eth0")
-	out := switchtest.Bytes(switchtest.Packet{EthSrc: mac(web.Endpoints[0].MAC), EthDst: mac(n.GatewayMAC), Src: "10.88.0.2", Dst: far, Proto: esp, Payload: []byte("hello")})
+	out := switchtest.Bytes(switchtest.Packet{EthSrc: m.mac(web.Endpoints[0].MAC), EthDst: gateway, Src: "10.88.0.2", Dst: far, Proto: esp, Payload: []byte("hello")})
 	m.carries("web reaches its peer", from, to, out)
 	m.until("the answers are claimed", peers("1"))
 	m.Consume(host.Consumer{Proto: esp, Remote: netip.MustParseAddr(far)})
@@ -203,8 +211,7 @@ func TestFramesOfAContainer(t *testing.T) {
 	webPort, dbPort := m.Queue(web.Endpoints[0].HostInterface), m.Queue(db.Endpoints[0].HostInterface)
 	n, err := m.Network(ctx, "bridge")
 	m.ok(err)
-	mac := func(s string) header.MAC { a, err := header.ParseMAC(s); m.ok(err); return a }
-	webMAC, dbMAC, gateway := mac(web.Endpoints[0].MAC), mac(db.Endpoints[0].MAC), mac(n.GatewayMAC)
+	webMAC, dbMAC, gateway := m.mac(web.Endpoints[0].MAC), m.mac(db.Endpoints[0].MAC), m.mac(n.GatewayMAC)
 
 	toDB := switchtest.Bytes(switchtest.Packet{EthSrc: webMAC, EthDst: dbMAC, Src: "10.88.0.2:4000", Dst: "10.88.0.3:53", Proto: udp, Payload: []byte("hello")})
 	if got := m.carries("web reaches db", webPort, dbPort, toDB); string(got) != string(toDB) {
