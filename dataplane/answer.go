@@ -42,14 +42,9 @@ func (w *worker) answerARP(f *frame.Frame, in *portConfig, s *Snapshot) bool {
 	if a.Op != header.ARPRequest || a.SenderMAC != f.Layers.Src || a.Sender == a.Target {
 		return false
 	}
-	mac, hidden := s.whoHas(&a.Target, f, in)
-	if mac.IsZero() {
-		return false
-	}
-	if hidden != nil {
-		w.ruled = hidden.ID
-		w.drop(f, DropIsolatedPort)
-		return true
+	mac, hidden := w.asked(&a.Target, f, in, s)
+	if hidden || mac.IsZero() {
+		return hidden
 	}
 	buf := w.ans.bufs[w.ans.used][:]
 	out := header.AppendARPReply(buf[frame.Headroom:frame.Headroom], &a, mac)
@@ -64,19 +59,24 @@ func (w *worker) answerND(f *frame.Frame, in *portConfig, s *Snapshot) bool {
 	if l.L4 == 0 || l.Flags&header.FlagFirstFragment != 0 || !header.ReadNeighbor(f.Data(), l, &n) {
 		return false
 	}
-	mac, hidden := s.whoHas(&n.Target, f, in)
-	if mac.IsZero() {
-		return false
-	}
-	if hidden != nil {
-		w.ruled = hidden.ID
-		w.drop(f, DropIsolatedPort)
-		return true
+	mac, hidden := w.asked(&n.Target, f, in, s)
+	if hidden || mac.IsZero() {
+		return hidden
 	}
 	buf := w.ans.bufs[w.ans.used][:]
 	out := header.AppendNeighborAdvert(buf[frame.Headroom:frame.Headroom], l.Src, l.Tuple.Src, n.Target, mac, mac == in.network.GatewayMAC)
 	w.say(in, f, buf[:frame.Headroom+len(out)])
 	return true
+}
+
+// asked is whoHas of a question. One whose answer the asker may not hear is dropped.
+func (w *worker) asked(target *header.Addr, f *frame.Frame, in *portConfig, s *Snapshot) (mac header.MAC, hidden bool) {
+	mac, row := s.whoHas(target, f, in)
+	if row != nil {
+		w.ruled = row.ID
+		w.drop(f, DropIsolatedPort)
+	}
+	return mac, row != nil
 }
 
 // whoHas finds the MAC address that an asker hears, zero when the switch
