@@ -293,11 +293,15 @@ func (cfg *Config) accepted(log *slog.Logger) {
 	}
 }
 
+// endPatience is how long a daemon that is told to end, or killed, may still have its
+// directories: the kernel takes its time to close what it had open.
+const endPatience = 2 * time.Second
+
 // lockDir takes a directory for this process. The file with the process number is
 // removed while the lock is held, so that no other daemon's is.
 func lockDir(dir string) (unlock func() error, err error) {
 	path := filepath.Join(dir, lockName)
-	for {
+	for began := time.Now(); ; {
 		f, err := openLock(dir, path)
 		if errors.Is(err, os.ErrPermission) {
 			return nil, fmt.Errorf("lock file: %w: run as root or choose another directory", err)
@@ -306,6 +310,11 @@ func lockDir(dir string) (unlock func() error, err error) {
 			return nil, fmt.Errorf("lock file: %w", err)
 		}
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) && time.Since(began) < endPatience {
+			f.Close()
+			time.Sleep(2 * time.Millisecond)
+			continue
+		}
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			b := make([]byte, 32)
 			n, _ := f.Read(b)

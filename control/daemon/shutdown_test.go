@@ -120,3 +120,20 @@ func TestF22LockOnAReadOnlyDisk(t *testing.T) {
 		}
 	}
 }
+
+// A daemon that is killed still has its directories for a moment, in which another may begin.
+func TestStartWhileTheOneBeforeEnds(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { _ = unlock() })
+	next, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next(); err != nil {
+		t.Error(err)
+	}
+}
