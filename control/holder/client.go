@@ -68,6 +68,9 @@ func (h *Holder) findLocked() error {
 			return nil
 		}
 		h.forgetLocked()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errors.Join(err, kill(c))
+		}
 		c.Close()
 		if h.cfg.Log != nil {
 			h.cfg.Log.Warn("what a holder keeps is not taken over: there is another in its place", "err", err)
@@ -86,8 +89,8 @@ func (h *Holder) greetLocked(c *net.UnixConn) error {
 	if err := send(c, hello, -1, strconv.Itoa(version)); err != nil {
 		return err
 	}
-	// It may have just begun, or be on its way out with all it has.
-	c.SetReadDeadline(time.Now().Add(5 * patience))
+	// It may have just begun, or be on its way out with all it has. Containers wait meanwhile.
+	c.SetReadDeadline(time.Now().Add(2 * patience))
 	for buf := make([]byte, maxMessage); ; {
 		m, err := receive(c, buf)
 		if err != nil {
@@ -302,11 +305,7 @@ func (h *Holder) replaceLocked() {
 		_ = h.child.Kill()
 		return
 	}
-	pid := int(h.pid.Load())
-	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if pid != 0 && err == nil && string(args) == CommandLine {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
+	_ = killProcess(int(h.pid.Load()))
 }
 
 func (h *Holder) removeLocked(name string) bool {

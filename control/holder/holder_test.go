@@ -385,3 +385,43 @@ func TestFirstThreadElsewhere(t *testing.T) {
 	}
 	l.taken(l.open(), "one", r)
 }
+
+// A holder that hangs keeps no daemon from starting, and vswitch down from ending it.
+func TestF01HungHolder(t *testing.T) {
+	for what, next := range map[string]func(l *lab){
+		"the next daemon": func(l *lab) {
+			h := l.open()
+			h.mu.Lock()
+			found := len(h.found)
+			h.mu.Unlock()
+			if found > 0 {
+				t.Errorf("it has %d things of the one that hung", found)
+			}
+			r := l.pipe(h, "two")
+			h.Close()
+			l.taken(l.open(), "two", r)
+		},
+		"down": func(l *lab) {
+			if had, err := End(l.dir); !had || err != nil {
+				t.Errorf("%t, %v", had, err)
+			}
+			if l.there() {
+				t.Error("it is still there")
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLab(t)
+			h := l.open()
+			h.Put(Owner, -1, owner)
+			r := l.pipe(h, "one")
+			pid := l.started(h)
+			h.Close()
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			next(l)
+			l.ended(r)
+		})
+	}
+}

@@ -115,21 +115,26 @@ func descriptors(oob []byte) (fds []int) {
 	return fds
 }
 
-// peer checks who is at the other end. Of a holder that is who made its socket, the daemon
-// that started it.
-func peer(c *net.UnixConn) error {
+// credOf is who is at the other end. Of a holder that is who listened last: it, or, as long as it has
+// not begun, the daemon that starts it.
+func credOf(c *net.UnixConn) (cred *unix.Ucred, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var cred *unix.Ucred
 	if cerr := raw.Control(func(fd uintptr) {
 		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); cerr != nil {
-		return cerr
+		return nil, cerr
 	}
+	return cred, os.NewSyscallError("SO_PEERCRED", err)
+}
+
+// peer checks who is at the other end.
+func peer(c *net.UnixConn) error {
+	cred, err := credOf(c)
 	if err != nil {
-		return os.NewSyscallError("SO_PEERCRED", err)
+		return err
 	}
 	if int(cred.Uid) != os.Geteuid() {
 		return fmt.Errorf("process %d of user %d is at the other end, want user %d", cred.Pid, cred.Uid, os.Geteuid())

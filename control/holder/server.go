@@ -58,6 +58,10 @@ func hold() int {
 	// It sleeps all day.
 	debug.SetGCPercent(10)
 	closeOthers()
+	// Who connects from now on is told by SO_PEERCRED which process it is, to kill it if it hangs.
+	if err := unix.Listen(listenerFD, unix.SOMAXCONN); err != nil {
+		fmt.Fprintln(os.Stderr, "vswitch hold:", err)
+	}
 	f := os.NewFile(listenerFD, "listener")
 	l, err := net.FileListener(f)
 	if err == nil {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/vswitch/vswitch/control/process"
 )
 
 // startLocked starts a holder and gives it what there is.
@@ -99,11 +101,49 @@ func End(dir string) (ok bool, err error) {
 	for buf := make([]byte, maxMessage); ; {
 		m, err := receive(c, buf)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return true, errors.New("holder: it does not end: kill the process vswitch hold")
+			return true, kill(c)
 		}
 		if err != nil {
 			return true, nil
 		}
 		m.close()
+	}
+}
+
+// kill ends the holder at the other end of a connection, which does not answer: somebody has
+// stopped it, or its memory is on a disk that fails. The caller removes what no descriptor ends.
+func kill(c *net.UnixConn) error {
+	cred, err := credOf(c)
+	if err == nil {
+		err = killProcess(int(cred.Pid))
+	}
+	if err != nil {
+		return fmt.Errorf("holder: it does not answer: kill the process vswitch hold: %w", err)
+	}
+	return nil
+}
+
+// killProcess kills a holder. It has ended when killProcess returns, with all that it had open.
+func killProcess(pid int) error {
+	p, err := process.Open(pid)
+	if errors.Is(err, process.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || string(args) != CommandLine {
+		return errors.Join(err, fmt.Errorf("process %d is another", pid))
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	select {
+	case <-p.Done():
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("process %d does not end", pid)
 	}
 }
