@@ -1,7 +1,6 @@
 package holder
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 func TestKeepsForTheNext(t *testing.T) {
@@ -310,80 +308,6 @@ func TestKeepsMany(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Error("other sockets came back")
 	}
-}
-
-func TestRefusesOthers(t *testing.T) {
-	l := newLab(t)
-	h := l.open()
-	h.Put(Owner, -1, owner)
-	r := l.pipe(h, "one")
-	h.Close()
-
-	c, err := dial(l.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	send(c, hello, -1, "99")
-	if m, err := receive(c, make([]byte, maxMessage)); err != nil || m.kind != refuse || !strings.Contains(m.field(0), "version 1") {
-		t.Errorf("version 99 is answered by %+v, %v", m, err)
-	}
-	c.Close()
-
-	// Who may connect is a matter of the directory; who is heard, of the user.
-	for path, mode := range map[string]os.FileMode{l.dir: 0o755, filepath.Dir(l.dir): 0o755, filepath.Join(l.dir, SocketName): 0o666} {
-		if fi, err := os.Stat(path); err != nil || filepath.Base(path) == SocketName && fi.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v", path, fi, err)
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), strangerEnv+"="+l.dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "not heard\n" {
-		t.Errorf("another user: %v, %s", err, out)
-	}
-	h = l.open()
-	l.taken(h, "one", r)
-}
-
-// A daemon of another namespace has no use for the devices of this one.
-func TestAnotherNamespace(t *testing.T) {
-	l := newLab(t)
-	h := l.open()
-	h.Put(Owner, -1, owner)
-	r := l.pipe(h, "one")
-	h.Close()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), immigrantEnv+"="+l.dir)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := labtest.New(t, "other").Start(cmd); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil || !strings.HasSuffix(out.String(), "found false\n") {
-		t.Errorf("%v, %s", err, out.String())
-	}
-	l.ended(r)
-	l.eventually("the holder of the other namespace has ended", func() bool { return !l.there() })
-}
-
-// The first thread of a daemon may be about something elsewhere, or for ever end there
-// (runtime.LockOSThread): the daemon is where its other threads are.
-func TestFirstThreadElsewhere(t *testing.T) {
-	l := newLab(t)
-	h := l.open()
-	h.Put(Owner, -1, owner)
-	r := l.pipe(h, "one")
-	h.Close()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), immigrantEnv+"="+l.dir, strayEnv+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "found true\n") {
-		t.Errorf("%v, %s", err, out)
-	}
-	l.taken(l.open(), "one", r)
 }
 
 // A holder that hangs keeps no daemon from starting, and vswitch down from ending it.
