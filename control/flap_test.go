@@ -69,6 +69,73 @@ func TestF40UplinkFlaps(t *testing.T) {
 	}
 }
 
+// An uplink that is down for a moment loses its IPv6 addresses, which the kernel takes; who manages
+// it gives them back. Masqueraded connections go on, while the world speaks all the time.
+func TestF40UplinkLosesItsIPv6Addresses(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	ctx := t.Context()
+	if _, err := r.CreateNetwork(ctx, api.NetworkCreate{Name: "six", IPv6: yes()}); err != nil {
+		t.Fatal(err)
+	}
+	web, _ := r.attach("web", api.Attach{Networks: []api.Connect{{Network: "six"}}})
+	in, err := r.world.Outside.Listen("tcp", net.JoinHostPort(netlab.OutsideAddr6, "7000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	labtest.Serve(t, in, func(c net.Conn) {
+		for {
+			if _, err := c.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	})
+	var conns []net.Conn
+	for range 10 {
+		c, err := web.Dial("tcp", net.JoinHostPort(netlab.OutsideAddr6, "7000"), 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	hears := func(during time.Duration) {
+		t.Helper()
+		end := time.Now().Add(during)
+		for i, c := range conns {
+			c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			for n := 0; n == 0 || time.Now().Before(end); n++ {
+				if _, err := c.Read(make([]byte, 4096)); err != nil {
+					t.Fatalf("connection %d: %v", i, err)
+				}
+			}
+		}
+	}
+	hears(100 * time.Millisecond)
+	host := r.world.Host
+	for range 3 {
+		if err := host.SetDown("eth0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if err := host.SetUp("eth0"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // the host's network manager
+		for _, args := range [][]string{
+			{"-6", "addr", "replace", netlab.HostAddr6 + "/64", "dev", "eth0", "nodad"},
+			{"-6", "route", "replace", "default", "via", netlab.OutsideAddr6},
+		} {
+			if out, err := host.Command("ip", args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		hears(time.Second)
+		hears(0)
+	}
+}
+
 // echo answers each line with itself.
 func echo(t *testing.T, ns *netlab.NS, addr string) {
 	t.Helper()

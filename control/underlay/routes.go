@@ -37,6 +37,12 @@ func (u *Underlay) view(ups []Uplink, addrs []host.Addr, routes []host.Route) *V
 		}
 		up.Addrs = append(up.Addrs, a.Prefix)
 	}
+	for _, ip := range u.missed(u.Now().Uplinks, ups, slots) {
+		if slot, err := u.cfg.Slots.UseSlot(ip); err == nil {
+			slots[ip] = slot
+			v.slots = append(v.slots, ip)
+		}
+	}
 	for _, up := range ups {
 		v.Configs = append(v.Configs, dataplane.UplinkConfig{
 			Port: up.Port, MAC: header.MAC(up.Link.MAC), MTU: up.Link.MTU, Slots: slots,

@@ -108,15 +108,17 @@ type Underlay struct {
 	cfg    Config
 	now    atomic.Pointer[View]
 	neigh  neighbors
-	kicked chan struct{}     // links, addresses or routes have changed
-	stale  []netip.Addr      // users that former views counted in slots; of Sync
-	synced bool              // once; likewise
-	down   map[int]time.Time // since when an uplink is down, by index; of sync
+	kicked chan struct{} // links, addresses or routes have changed
+	stale  []netip.Addr  // users that former views counted in slots; of Sync
+	synced bool          // once; likewise
+	// Of sync: since when an uplink is down, by index, and addresses that went with it.
+	down map[int]time.Time
+	away map[netip.Addr]missing
 }
 
 // New asks nothing yet.
 func New(cfg Config) *Underlay {
-	u := &Underlay{cfg: cfg, kicked: make(chan struct{}, 1), down: make(map[int]time.Time)}
+	u := &Underlay{cfg: cfg, kicked: make(chan struct{}, 1), down: make(map[int]time.Time), away: make(map[netip.Addr]missing)}
 	u.neigh.init()
 	u.now.Store(&View{})
 	return u
