@@ -79,6 +79,12 @@ func (h *Holder) findLocked() error {
 			return err
 		}
 	}
+	for _, pid := range nameless(h.cfg.Dir) {
+		if err := killProcess(pid); err != nil {
+			return err
+		}
+		h.log().Warn("a holder that nobody could reach has ended: somebody has removed its socket", "pid", pid)
+	}
 	return h.startLocked()
 }
 

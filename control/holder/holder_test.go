@@ -349,3 +349,22 @@ func TestF01HungHolder(t *testing.T) {
 		})
 	}
 }
+
+// Somebody removes the run directory, or the socket in it: the holder that nobody can reach holds
+// no device back from the next daemon.
+func TestF01HolderWithoutItsName(t *testing.T) {
+	l := newLab(t)
+	h := l.open()
+	h.Put(Owner, -1, owner)
+	r := l.pipe(h, "one")
+	l.started(h)
+	h.Close()
+	if err := os.Remove(filepath.Join(l.dir, SocketName)); err != nil {
+		t.Fatal(err)
+	}
+	h = l.open()
+	l.ended(r)
+	r = l.pipe(h, "two")
+	h.Close()
+	l.taken(l.open(), "two", r)
+}

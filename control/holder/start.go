@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -146,4 +148,36 @@ func killProcess(pid int) error {
 	case <-time.After(patience):
 		return fmt.Errorf("process %d does not end", pid)
 	}
+}
+
+// nameless are the holders of a run directory whose socket somebody has removed, perhaps with all of the
+// directory. They hold devices that the next daemon needs.
+func nameless(dir string) (pids []int) {
+	sockets := make(map[string]bool)
+	b, _ := os.ReadFile("/proc/thread-self/net/unix")
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line) // proc_net_unix(5): flags are the fourth, the inode and the path the last
+		if len(f) == 8 && f[3] == "00010000" && f[7] == filepath.Join(dir, SocketName) {
+			sockets["socket:["+f[6]+"]"] = true
+		}
+	}
+	if len(sockets) == 0 {
+		return nil
+	}
+	list, _ := os.ReadDir("/proc")
+	for _, e := range list {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil || string(args) != CommandLine {
+			continue
+		}
+		open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if slices.ContainsFunc(open, func(fd string) bool { at, _ := os.Readlink(fd); return sockets[at] }) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
