@@ -181,7 +181,7 @@ func (h *change) do(s plan.Step) error {
 		}
 	case plan.Plug:
 		err := h.plug(h.endpoints[s.N])
-		if err == nil && !h.delta.Found {
+		if err == nil { // also of one that was found: its network's device may be another
 			h.introduce(h.endpoints[s.N])
 		}
 		return err

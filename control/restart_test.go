@@ -16,6 +16,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/client"
+	"github.com/vswitch/vswitch/control/holder"
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -332,4 +333,21 @@ func TestSocketModes(t *testing.T) {
 		}
 	}
 	r.stop()
+}
+
+// The networks' devices have gone with the holder, and with them what the host knew of the containers:
+// a start tells it, so that nothing waits for an answer that came too early.
+func TestF01HostKnowsContainersOfANewDevice(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	_, ct := r.attach("web", api.Attach{})
+	r.kill()
+	if _, err := holder.End(r.cfg.RunDir); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	out, err := r.world.Host.Command("ip", "neigh", "show", addr(ct)).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), ct.Endpoints[0].MAC) {
+		t.Errorf("the host knows %q, %v, want %s", out, err, ct.Endpoints[0].MAC)
+	}
 }
