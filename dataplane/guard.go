@@ -52,7 +52,7 @@ func admit(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 // ours: nobody beyond an uplink speaks from one (BCP 38). The host's own packets to its other
 // addresses never leave it.
 func admitUplink(l *header.Layers, s *Snapshot) DropReason {
-	if l.Kind >= header.KindIP && s.lookup(l.Tuple.Src).ours() {
+	if l.Kind >= header.KindIP && s.ours.has(&l.Tuple.Src) {
 		return DropForgedSource
 	}
 	return NotDropped

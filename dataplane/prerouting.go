@@ -171,13 +171,13 @@ func (s *Snapshot) speaksFor(in *portConfig, a *header.Addr) bool {
 
 // leadsTo reports whether what has an address can be where a port leads to.
 func (s *Snapshot) leadsTo(in *portConfig, a *header.Addr) bool {
+	if in.Kind == PortUplink && !a.IsLinkLocal() {
+		return !s.ours.has(a)
+	}
 	r := s.lookup(*a)
 	switch in.Kind {
 	case PortUplink:
-		if a.IsLinkLocal() {
-			return r != nil && r.Kind == RouteUplink // where the host routes it
-		}
-		return !r.ours()
+		return r != nil && r.Kind == RouteUplink // where the host routes it
 	case PortHost:
 		return r != nil && r.Kind == RouteLocal
 	}

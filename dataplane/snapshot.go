@@ -29,6 +29,7 @@ type Snapshot struct {
 	networks map[frame.NetworkID]*network
 	stations map[header.Addr]*station
 	fib      *bart.Table[*route]
+	ours     addrSet // the host's own addresses, and all in networks' subnets, as fib has them
 	publish  publishTable
 	outside  map[header.Addr][]PublishConfig // of containers, by their address
 	// movesSCTP: an SCTP port is published under another number.
@@ -259,6 +260,7 @@ func (s *Snapshot) addRoutes(cfg *SnapshotConfig) error {
 			s.fib.Insert(p, &route{RouteConfig: RouteConfig{Prefix: p, Kind: RouteLocal}})
 		}
 	}
+	s.ours = s.oursOf(cfg)
 	return nil
 }
 
