@@ -82,7 +82,9 @@ func TestN84ClassifyPeers(t *testing.T) {
 		}
 	}
 	for range 2 { // a second time is no error
-		openPeers(t, k).Drop(peerOf(t, k, peer4, host4, 50, 0, 0))
+		peers := openPeers(t, k)
+		peers.Drop(peerOf(t, k, peer4, host4, 50, 0, 0))
+		peers.Settle()
 	}
 	if got := judge(t, k, k.shield, peerTests[0].frame); got != theirs {
 		t.Errorf("a peer that was dropped: %s", got)

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { labtest.Main(m) }
 
-func newMap(t *testing.T, spec *ebpf.MapSpec) *ebpf.Map {
+func newMap(t testing.TB, spec *ebpf.MapSpec) *ebpf.Map {
 	t.Helper()
 	m, err := ebpf.NewMap(spec)
 	if err != nil {
@@ -154,7 +154,8 @@ func TestPeers(t *testing.T) {
 	if err := claimed.Lookup(bytesOf(&key), &one); err != nil || one != 1 {
 		t.Errorf("%d, %v", one, err)
 	}
-	if m.Drop(p); !errors.Is(claimed.Lookup(bytesOf(&key), &one), ebpf.ErrKeyNotExist) {
+	m.Drop(p)
+	if m.Settle(); !errors.Is(claimed.Lookup(bytesOf(&key), &one), ebpf.ErrKeyNotExist) {
 		t.Error("it is claimed still")
 	}
 	if _, ok := m.Strange(p); ok {
@@ -177,6 +178,93 @@ func TestPeers(t *testing.T) {
 		t.Error("claimed in a map that is closed")
 	}
 	m.Drop(p)
+}
+
+// TestPeersDropTogether: peers are taken out together, at the latest when there is no room for
+// more; one that is claimed again meanwhile stays.
+func TestPeersDropTogether(t *testing.T) {
+	labtest.NeedBPF(t)
+	claimed, strangers := newMap(t, hash(24, 1)), newMap(t, hash(24, 8))
+	m, err := OpenPeers(PeerDescriptor{Kind: KindKernel, Claimed: claimed.FD(), Strangers: strangers.FD()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	room := int(claimed.MaxEntries())
+	peer := func(i int) flowmap.Peer {
+		return flowmap.Peer{Addr: header.AddrFrom(netip.MustParseAddr("198.51.100.9")), Slot: 1, Proto: 6, Port: uint16(i), PeerPort: 443}
+	}
+	claim := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if err := m.Claim(peer(i)); err != nil {
+				t.Fatalf("peer %d: %v", i, err)
+			}
+		}
+	}
+	there := func(want int) {
+		t.Helper()
+		if all, err := m.Claimed(); err != nil || len(all) != want {
+			t.Errorf("%d are claimed, %v, want %d", len(all), err, want)
+		}
+	}
+	claim(0, room)
+	if err := m.Claim(peer(room)); err == nil {
+		t.Error("one more than there is room for")
+	}
+	for i := range room {
+		m.Drop(peer(i))
+	}
+	claim(room, 2*room) // there is room again
+	there(room)
+	for i := range room {
+		m.Drop(peer(room + i))
+		claim(room+i, room+i+1)
+	}
+	there(room)
+	for i := range room {
+		m.Drop(peer(room + i))
+	}
+	there(0)
+	for i := range 3 * dropRoom {
+		claim(i, i+1)
+		m.Drop(peer(i))
+		if i >= dropRoom { // not those of the batch before
+			var known uint8
+			key := peer(i - dropRoom).Key()
+			if err := claimed.Lookup(bytesOf(&key), &known); !errors.Is(err, ebpf.ErrKeyNotExist) {
+				t.Fatalf("peer %d is claimed still: %v", i-dropRoom, err)
+			}
+		}
+	}
+}
+
+// BenchmarkPeers is what a flow's claim and its end cost, and what they cost where each end is a
+// system call of its own.
+func BenchmarkPeers(b *testing.B) {
+	b.Run("together", func(b *testing.B) { benchmarkPeers(b, func(Peers) {}) })
+	b.Run("alone", func(b *testing.B) { benchmarkPeers(b, Peers.Settle) })
+}
+
+func benchmarkPeers(b *testing.B, settle func(Peers)) {
+	labtest.NeedBPF(b)
+	many := hash(24, 1)
+	many.MaxEntries = 4096
+	claimed, strangers := newMap(b, many), newMap(b, hash(24, 8))
+	m, err := OpenPeers(PeerDescriptor{Kind: KindKernel, Claimed: claimed.FD(), Strangers: strangers.FD()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	p := flowmap.Peer{Addr: header.AddrFrom(netip.MustParseAddr("198.51.100.9")), Slot: 1, Proto: 6, PeerPort: 443}
+	for b.Loop() {
+		p.Port++
+		if err := m.Claim(p); err != nil {
+			b.Fatal(err)
+		}
+		m.Drop(p)
+		settle(m)
+	}
 }
 
 // TestOpenRefuses: nothing at all opens as nil, what is no map or of no kind is an error, and

@@ -72,8 +72,10 @@ type PeerDescriptor struct {
 type Peers interface {
 	// Claim makes the packets of a peer the switch's. It is an error when there is no room.
 	Claim(flowmap.Peer) error
-	// Drop gives the packets of a peer back to the host. It may fail unheard.
+	// Drop gives the packets of a peer back to the host, at the next Settle at the latest. It
+	// may fail unheard.
 	Drop(flowmap.Peer)
+	Settle()
 	// Claimed returns the peers that are claimed: a process before may have left some.
 	Claimed() ([]flowmap.Peer, error)
 	// Strange is how long ago a packet of a peer came that nobody had claimed; ok is false

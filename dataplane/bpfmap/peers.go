@@ -1,8 +1,10 @@
 package bpfmap
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -12,7 +14,27 @@ import (
 )
 
 // kernelPeers is maps of the kernel.
-type kernelPeers struct{ claimed, strangers *ebpf.Map }
+type kernelPeers struct {
+	claimed, strangers *ebpf.Map
+
+	mu      sync.Mutex
+	dropped []flowmap.PeerKey // that claimed has still, dropRoom at most
+	marks   [dropMarks / 64]uint64
+}
+
+const (
+	// dropRoom is how many peers are taken out at once. Each is a system call by itself, and in
+	// company a twentieth of one.
+	dropRoom = 64
+	// dropMarks is how many bits tell them apart.
+	dropMarks = 4096
+)
+
+// mark is the bit of a peer.
+func (m *kernelPeers) mark(p *flowmap.Peer) (word *uint64, bit uint64) {
+	n := uint32(p.Port) ^ uint32(p.PeerPort)<<3 ^ binary.LittleEndian.Uint32(p.Addr[12:])*0x9e3779b1>>20
+	return &m.marks[n%dropMarks/64], 1 << (n % 64)
+}
 
 func openPeers(d PeerDescriptor) (Peers, error) {
 	claimed, err := openMap(d.Claimed)
@@ -23,13 +45,23 @@ func openPeers(d PeerDescriptor) (Peers, error) {
 	if err != nil {
 		return nil, errors.Join(err, claimed.Close())
 	}
-	return &kernelPeers{claimed, strangers}, nil
+	return &kernelPeers{claimed: claimed, strangers: strangers, dropped: make([]flowmap.PeerKey, 0, dropRoom)}, nil
 }
 
-// Claim implements Peers.
+// Claim implements Peers. A peer that was dropped is taken out before it is claimed again.
 func (m *kernelPeers) Claim(p flowmap.Peer) error {
+	m.mu.Lock()
+	if word, bit := m.mark(&p); *word&bit != 0 {
+		m.settleLocked()
+	}
+	m.mu.Unlock()
 	key := p.Key()
-	if err := m.claimed.Put(bytesOf(&key), uint8(1)); err != nil {
+	err := m.claimed.Put(bytesOf(&key), uint8(1))
+	if errors.Is(err, unix.E2BIG) { // those that were dropped may have the room
+		m.Settle()
+		err = m.claimed.Put(bytesOf(&key), uint8(1))
+	}
+	if err != nil {
 		return fmt.Errorf("claim peer %s protocol %d: %w", p.Addr, p.Proto, err)
 	}
 	return nil
@@ -39,12 +71,33 @@ func (m *kernelPeers) Claim(p flowmap.Peer) error {
 // tracing holds the bucket (EBUSY), stays claimed until the next flow to it ends: the host
 // misses its packets, which harms less than a switch that ends.
 func (m *kernelPeers) Drop(p flowmap.Peer) {
-	key := p.Key()
-	_ = m.claimed.Delete(bytesOf(&key))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	word, bit := m.mark(&p)
+	*word |= bit
+	if m.dropped = append(m.dropped, p.Key()); len(m.dropped) == dropRoom {
+		m.settleLocked()
+	}
+}
+
+// Settle implements Peers.
+func (m *kernelPeers) Settle() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settleLocked()
+}
+
+func (m *kernelPeers) settleLocked() {
+	if len(m.dropped) == 0 {
+		return
+	}
+	_ = DeleteAll(m.claimed, m.dropped)
+	m.dropped, m.marks = m.dropped[:0], [dropMarks / 64]uint64{}
 }
 
 // Claimed implements Peers.
 func (m *kernelPeers) Claimed() (all []flowmap.Peer, err error) {
+	m.Settle()
 	err = each(m.claimed, func(k flowmap.PeerKey, _ uint8) { all = append(all, k.Peer()) })
 	return all, err
 }
@@ -63,4 +116,7 @@ func (m *kernelPeers) Strange(p flowmap.Peer) (ago time.Duration, ok bool) {
 }
 
 // Close implements Peers.
-func (m *kernelPeers) Close() error { return errors.Join(m.claimed.Close(), m.strangers.Close()) }
+func (m *kernelPeers) Close() error {
+	m.Settle()
+	return errors.Join(m.claimed.Close(), m.strangers.Close())
+}

@@ -155,8 +155,16 @@ func (s *peers) drop(p flowmap.Peer) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.claimed[p.Proto], p)
+		defer s.maps.Settle() // the host may wait for it
 	}
 	s.maps.Drop(p)
+}
+
+// settle ends what is still claimed of flows that have ended.
+func (s *peers) settle() {
+	if s.maps != nil {
+		s.maps.Settle()
+	}
 }
 
 // refuseLocked reports whether a container still has to wait for a peer that sends to the

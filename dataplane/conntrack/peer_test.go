@@ -48,6 +48,7 @@ func (s *peerSet) Strange(p flowmap.Peer) (time.Duration, bool) {
 }
 
 func (s *peerSet) Claimed() ([]flowmap.Peer, error) { return slices.Collect(maps.Keys(s.claimed)), nil }
+func (s *peerSet) Settle()                          {}
 func (s *peerSet) Close() error                     { return nil }
 
 // newPeers is a table that claims in set, at a clock of the test.

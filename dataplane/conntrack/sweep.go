@@ -10,6 +10,7 @@ const (
 // Sweep removes the flows that were idle for too long. It goes through the
 // conns in the order of memory and holds no lock while it looks.
 func (t *Table) Sweep(now int64, limits *Limits) {
+	defer t.peers.settle()
 	t.nat.awake(now)
 	tight := t.tight(limits)
 	t.sweeping.Lock()
@@ -64,6 +65,7 @@ func (t *Table) Read(page []Info, place uint32, now int64, limits *Limits) (n in
 
 // Flush removes the flows of a selector and returns how many.
 func (t *Table) Flush(which *Selector) (n int) {
+	defer t.peers.settle()
 	for i := range t.madeNow() {
 		found := false
 		t.live(i+1, func(c *Conn) { found = which.has(c) })

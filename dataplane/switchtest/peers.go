@@ -69,6 +69,9 @@ func (s *PeerSet) Claimed() ([]flowmap.Peer, error) {
 // Strange implements bpfmap.Peers: nobody is.
 func (s *PeerSet) Strange(flowmap.Peer) (time.Duration, bool) { return 0, false }
 
+// Settle implements bpfmap.Peers.
+func (s *PeerSet) Settle() {}
+
 // Close implements bpfmap.Peers.
 func (s *PeerSet) Close() error { return nil }
 

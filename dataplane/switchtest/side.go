@@ -92,6 +92,9 @@ func (m modelPeers) Claimed() (all []flowmap.Peer, err error) {
 // Strange implements bpfmap.Peers: nobody is.
 func (modelPeers) Strange(flowmap.Peer) (time.Duration, bool) { return 0, false }
 
+// Settle implements bpfmap.Peers.
+func (modelPeers) Settle() {}
+
 // Close implements bpfmap.Peers.
 func (modelPeers) Close() error { return nil }
 

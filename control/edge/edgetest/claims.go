@@ -187,6 +187,9 @@ func (p peers) Claimed() ([]flowmap.Peer, error) {
 // Strange implements bpfmap.Peers: nothing reaches the host.
 func (peers) Strange(flowmap.Peer) (time.Duration, bool) { return 0, false }
 
+// Settle implements bpfmap.Peers.
+func (peers) Settle() {}
+
 // Close implements bpfmap.Peers.
 func (peers) Close() error { return nil }
 
