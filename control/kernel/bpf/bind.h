@@ -2,10 +2,10 @@
 #pragma once
 
 /*
- * bind counts the UDP sockets of the host at each port, from bind to release, and notes the
- * ports that TCP sockets were bound to. A socket that
- * is bound by its first packet or by connect calls no hook (inet_autobind), nor does one
- * that was there before: the shield finds those.
+ * bind counts the UDP sockets of the host at each port, from bind to release, notes the ports that
+ * TCP sockets were bound to, and tells of sockets for packets without ports. A socket that is bound
+ * by its first packet or by connect calls no hook (inet_autobind), nor does one that was there
+ * before: the shield finds those.
  */
 
 #include "claim.h"

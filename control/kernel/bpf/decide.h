@@ -74,9 +74,9 @@ static __always_inline bool unproved(const struct flow_entry *row)
 }
 
 /*
- * alone is decide while nobody is there: the entry by which the kernel carries a frame, or
- * NULL. A SYN of a flow, and all else that userspace would have to see, is not carried. The state counts for nothing: what was under way went with the sockets, and
- * an entry that has ended or is idle for too long is none (dead).
+ * alone is decide while nobody is there: the entry that carries a frame, or NULL. A frame that
+ * userspace must see, such as a SYN, is not carried. The state does not count: what was under way
+ * went with the sockets. An entry that has ended or was idle for too long is none (dead).
  */
 static __always_inline struct flow_entry *alone(struct __sk_buff *skb, bool uplink)
 {
@@ -99,7 +99,7 @@ static __always_inline struct flow_entry *alone(struct __sk_buff *skb, bool upli
 }
 
 /*
- * What the kernel carries needs no tally, so that it is looked up for the rest only.
+ * decide looks the tally up for frames that go to userspace: what the kernel carries needs none.
  */
 static __always_inline enum decision decide(struct __sk_buff *skb, struct flow *f, bool uplink)
 {

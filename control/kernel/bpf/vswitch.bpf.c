@@ -269,8 +269,8 @@ int vsw_steer(struct bpf_sk_lookup *ctx)
 }
 
 /*
- * created, bound4, bound6 and released, of a cgroup: which UDP ports programs of the host hold. They
- * refuse nothing.
+ * created, bound4, bound6 and released, of a cgroup: which UDP ports programs of the host hold, which TCP
+ * ports they bind, and that they open a socket for packets without ports. They refuse nothing.
  */
 SEC("cgroup/sock_create")
 int vsw_created(struct bpf_sock *sk)
