@@ -20,7 +20,7 @@ RACE ?= ./dataplane/... ./control/... ./internal/... ./cmd/...
 FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help generate build demo test test-cni race bench bench-quick bench-guard bench-mutex soak attacks bench-micro fuzz lint damage mutate twins conformance check install deb docker-plugin test-runtimes test-debian12 clean
+.PHONY: help generate generated build demo test test-cni race bench bench-quick bench-guard bench-mutex soak attacks bench-micro fuzz lint damage mutate twins conformance check install deb docker-plugin test-runtimes test-debian12 clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,12 +96,24 @@ test-runtimes: build docker-plugin ## with the runtimes of a newer Debian, and t
 test-cni: build ## the suites of containernetworking with vswitch as their plugin (root, iptables)
 	internal/cnisuite/run $(BIN)
 
-lint: ## gofmt, go vet and staticcheck
+lint: ## gofmt, go vet, staticcheck, and whether documents and generated files are up to date
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt: not formatted: $$files" >&2; exit 1; fi
 	go vet ./...
 	go vet -tags man ./cmd/vswitch
 	go vet -tags unobserved ./dataplane/...
 	go tool staticcheck ./...
+	go test ./docs ./internal/deptest ./internal/conformance
+	go test -run '$(WRITTEN)' ./control/metrics ./control/server ./control/web ./cmd/vswitch
+
+# Tests that hold a file against the code it is written from, which takes seconds: among all
+# others they would fail after ten minutes.
+WRITTEN = ^(TestReasons|TestOpenAPI|TestDocumented|TestDashboardNames|TestCommandsAreDocumented|TestCommandLine)
+
+generated: ## compile the BPF programs, and fail where they were not those of their sources
+	@was=$$(mktemp -d) && cp control/kernel/programs_bpfel.* $$was && $(MAKE) --no-print-directory generate && \
+	for file in control/kernel/programs_bpfel.*; do \
+		cmp $$file $$was/$${file##*/} || { echo "$$file was not what its sources say, and is now: commit it" >&2; stale=1; }; \
+	done; rm -r "$$was"; [ -z "$$stale" ]
 
 MUTATE ?= 10000000
 
