@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,28 +14,8 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
-
-// conn is one rtnetlink or sock_diag socket. Requests on it take turns; it
-// stays in the namespace it was opened in.
-type conn struct {
-	family  int
-	sockets map[int]*nl.SocketHandle
-}
-
-// dial opens a conn in the namespace of the calling thread.
-func dial(family int) (*conn, error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), family)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	// Extended acknowledgements say in words what the kernel refuses. Linux
-	// without them (before 4.12) is not served, so the error is of no interest.
-	_ = s.SetExtAck(true)
-	return &conn{family: family, sockets: map[int]*nl.SocketHandle{family: {Socket: s}}}, nil
-}
 
 // dialAt opens a conn in the namespace fd. A thread of its own enters it and
 // comes back; if it cannot come back it ends with its goroutine, so that no other
@@ -82,29 +63,15 @@ func servesFamily(b []byte, family int) bool {
 	return false
 }
 
-func (c *conn) close() {
-	for _, s := range c.sockets {
-		s.Close()
-	}
-}
-
-func (c *conn) request(typ, flags int, data []nl.NetlinkRequestData) *nl.NetlinkRequest {
-	return &nl.NetlinkRequest{
-		NlMsghdr: unix.NlMsghdr{Type: uint16(typ), Flags: unix.NLM_F_REQUEST | uint16(flags)},
-		Data:     data,
-		Sockets:  c.sockets,
-	}
-}
-
 // do sends one order and waits for its acknowledgement.
 func (c *conn) do(typ, flags int, data ...nl.NetlinkRequestData) error {
-	_, err := c.request(typ, flags|unix.NLM_F_ACK, data).Execute(c.family, 0)
+	_, err := c.ask(typ, flags|unix.NLM_F_ACK, 0, data)
 	return err
 }
 
 // get asks one question that has one answer of type answer.
 func (c *conn) get(typ, answer int, data ...nl.NetlinkRequestData) ([]byte, error) {
-	msgs, err := c.request(typ, 0, data).Execute(c.family, uint16(answer))
+	msgs, err := c.ask(typ, 0, uint16(answer), data)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +86,7 @@ func (c *conn) get(typ, answer int, data ...nl.NetlinkRequestData) ([]byte, erro
 // arrives as an event.
 func (c *conn) dump(typ, answer int, data ...nl.NetlinkRequestData) (msgs [][]byte, err error) {
 	for range 4 {
-		msgs, err = c.request(typ, unix.NLM_F_DUMP, data).Execute(c.family, uint16(answer))
+		msgs, err = c.ask(typ, unix.NLM_F_DUMP, uint16(answer), data)
 		if !errors.Is(err, nl.ErrDumpInterrupted) {
 			return msgs, err
 		}
@@ -141,18 +108,23 @@ func attrString(typ int, s string) *nl.RtAttr { return nl.NewRtAttr(typ, nl.Zero
 
 func attrAddr(typ int, a netip.Addr) *nl.RtAttr { return nl.NewRtAttr(typ, a.AsSlice()) }
 
-// attrs calls fn for each attribute behind a header of n bytes. Values are
-// borrowed from msg.
+// attrs calls fn for each attribute behind a header of n bytes, for none where one of them is
+// malformed. Values are borrowed from msg.
 func attrs(msg []byte, n int, fn func(typ uint16, value []byte)) error {
 	if len(msg) < n {
 		return unix.EINVAL
 	}
-	list, err := nl.ParseRouteAttr(msg[n:])
-	if err != nil {
-		return err
-	}
-	for _, a := range list {
-		fn(a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), a.Value)
+	for _, check := range []bool{true, false} {
+		for b := msg[n:]; len(b) >= unix.SizeofRtAttr; {
+			size := int(binary.NativeEndian.Uint16(b))
+			if size < unix.SizeofRtAttr || size > len(b) {
+				return unix.EINVAL
+			}
+			if !check {
+				fn(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofRtAttr:size])
+			}
+			b = b[min(aligned(size), len(b)):]
+		}
 	}
 	return nil
 }

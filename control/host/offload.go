@@ -111,8 +111,9 @@ func (c *conn) ethtool(ifname string, request unsafe.Pointer) error {
 		_    [16]byte // struct ifreq is longer on 64 bits
 	}{data: request}
 	copy(ifr.name[:unix.IFNAMSIZ-1], ifname)
-	fd := c.sockets[c.family].Socket.GetFd()
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifr)))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifr)))
 	if errno != 0 {
 		return errno
 	}
