@@ -48,8 +48,8 @@ func (s *addrSet) has(a *header.Addr) bool {
 	return below&1 == 1
 }
 
-// newAddrSet makes the set of the addresses that in is true of. It is one thing for all
-// addresses between the bounds of the prefixes.
+// newAddrSet makes the set of the addresses that in is true of. in must say the same of all
+// addresses between two neighbouring bounds of the prefixes.
 func newAddrSet(prefixes []netip.Prefix, in func(netip.Addr) bool) (s addrSet) {
 	var bounds []netip.Addr
 	for _, p := range prefixes {
