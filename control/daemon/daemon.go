@@ -344,7 +344,7 @@ func lockDir(dir string) (unlock func() error, err error) {
 		fmt.Fprintf(f, "%d\n", os.Getpid())
 		return func() error {
 			err := os.Remove(path)
-			if errors.Is(err, syscall.EROFS) {
+			if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrNotExist) { // nobody is kept from starting
 				err = nil
 			}
 			return errors.Join(err, f.Close())
