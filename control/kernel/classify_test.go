@@ -50,10 +50,10 @@ const (
 type verdict string
 
 const (
-	ours     verdict = "ours"     // the switch gets it, the host does not
-	fragment verdict = "fragment" // both get it
-	theirs   verdict = "theirs"   // the host gets it, the switch does not
-	neither  verdict = "neither"
+	ours    verdict = "ours"   // the switch gets it, the host does not
+	both    verdict = "both"   // both get it
+	theirs  verdict = "theirs" // the host gets it, the switch does not
+	neither verdict = "neither"
 )
 
 const (
@@ -193,14 +193,14 @@ var packetTests = []packetTest{
 	{"v4 version 6", patch(eth(ip4(peer4, host4, tcp(5555, 8006))), 14, 0x65), theirs},
 	{"v4 first fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(0, true), id4(99))), ours},
 	{"v4 first fragment, not ours", eth(ip4(peer4, host4, udp(53, 8018), frag4(0, true), id4(99))), theirs},
-	{"v4 middle fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(185, true))), fragment},
-	{"v4 last fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(8191, false))), fragment},
-	{"v4 later fragment, alias", eth(ip4(peer4, alias4, segment{50, []byte{1}}, frag4(1, false))), fragment},
+	{"v4 middle fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(185, true))), both},
+	{"v4 last fragment", eth(ip4(peer4, host4, udp(53, 8017), frag4(8191, false))), both},
+	{"v4 later fragment, alias", eth(ip4(peer4, alias4, segment{50, []byte{1}}, frag4(1, false))), both},
 	{"v4 later fragment, no slot", eth(ip4(peer4, other4, udp(53, 8017), frag4(185, false))), theirs},
 	{"v4 loopback from the wire", eth(ip4(peer4, "127.0.0.1", tcp(5555, 8127))), theirs},
 	{"v4 loopback fragment from the wire", eth(ip4(peer4, "127.0.0.1", tcp(5555, 8127), frag4(1, true))), theirs},
 	{"v4 broadcast", eth(ip4(peer4, "255.255.255.255", udp(53, 8017))), theirs},
-	{"v4 echo reply", eth(ip4(peer4, host4, icmp4(0, 0, 40001))), ours},
+	{"v4 echo reply", eth(ip4(peer4, host4, icmp4(0, 0, 40001))), both},
 	{"v4 echo reply, another id", eth(ip4(peer4, host4, icmp4(0, 0, 40002))), theirs},
 	{"v4 echo request", eth(ip4(peer4, host4, icmp4(8, 0, 40001))), theirs},
 	{"v4 timestamp reply", eth(ip4(peer4, host4, icmp4(14, 0, 40001))), theirs},
@@ -209,7 +209,7 @@ var packetTests = []packetTest{
 	{"v4 time exceeded udp", eth(ip4(peer4, host4, icmp4(11, 0, 0, ip4(host4, peer4, udp(40017, 53))...))), ours},
 	{"v4 parameter problem", eth(ip4(peer4, host4, icmp4(12, 0, 0, ip4(host4, peer4, udp(40017, 53))...))), ours},
 	{"v4 redirect", eth(ip4(peer4, host4, icmp4(5, 0, 0, ip4(host4, peer4, udp(40017, 53))...))), theirs},
-	{"v4 unreachable echo", eth(ip4(peer4, host4, icmp4(3, 1, 0, ip4(host4, peer4, icmp4(8, 0, 40001))...))), ours},
+	{"v4 unreachable echo", eth(ip4(peer4, host4, icmp4(3, 1, 0, ip4(host4, peer4, icmp4(8, 0, 40001))...))), both},
 	{"v4 unreachable echo reply", eth(ip4(peer4, host4, icmp4(3, 1, 0, ip4(host4, peer4, icmp4(0, 0, 40001))...))), theirs},
 	{"v4 unreachable, the host's", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, udp(33000, 53))...))), theirs},
 	{"v4 unreachable, claimed destination", eth(ip4(peer4, host4, icmp4(3, 3, 0, ip4(host4, peer4, udp(33000, 40017))...))), theirs},
@@ -239,19 +239,19 @@ var packetTests = []packetTest{
 	{"v6 atomic fragment", eth(ip6(peer6, host6, frag6(0, false, tcp(5555, 8006)))), ours},
 	{"v6 first fragment", eth(ip6(peer6, host6, frag6id(99, 0, true, udp(53, 8017)))), ours},
 	{"v6 first fragment, not ours", eth(ip6(peer6, host6, frag6id(99, 0, true, udp(53, 8018)))), theirs},
-	{"v6 later fragment", eth(ip6(peer6, host6, frag6(181, true, udp(53, 8017)))), fragment},
-	{"v6 later fragment after hop-by-hop", eth(ip6(peer6, host6, ext(0, 0, frag6(8191, false, udp(53, 8017))))), fragment},
+	{"v6 later fragment", eth(ip6(peer6, host6, frag6(181, true, udp(53, 8017)))), both},
+	{"v6 later fragment after hop-by-hop", eth(ip6(peer6, host6, ext(0, 0, frag6(8191, false, udp(53, 8017))))), both},
 	{"v6 later fragment, no slot", eth(ip6(peer6, other6, frag6(181, true, udp(53, 8017)))), theirs},
 	{"v6 loopback from the wire", eth(ip6(peer6, "::1", tcp(5555, 8127))), theirs},
 	{"v6 mapped address of the host", eth(ip6(peer6, "::ffff:"+host4, tcp(5555, 8006))), theirs},
 	{"v6 neighbour solicitation", eth(ip6(peer6, "ff02::1:ff00:1", icmp6(135, 0, 0))), theirs},
-	{"v6 echo reply", eth(ip6(peer6, host6, icmp6(129, 0, 40001))), ours},
+	{"v6 echo reply", eth(ip6(peer6, host6, icmp6(129, 0, 40001))), both},
 	{"v6 echo reply, another id", eth(ip6(peer6, host6, icmp6(129, 0, 40000))), theirs},
 	{"v6 echo request", eth(ip6(peer6, host6, icmp6(128, 0, 40001))), theirs},
 	{"v6 unreachable", eth(ip6(peer6, host6, icmp6(1, 4, 0, ip6(host6, peer6, tcp(40006, 80))...))), ours},
 	{"v6 packet too big", eth(ip6(peer6, host6, icmp6(2, 0, 0, ip6(host6, peer6, tcp(8006, 80))...))), ours},
 	{"v6 time exceeded", eth(ip6(peer6, host6, icmp6(3, 0, 0, ip6(host6, peer6, tcp(40006, 80))...))), ours},
-	{"v6 parameter problem echo", eth(ip6(peer6, host6, icmp6(4, 1, 0, ip6(host6, peer6, icmp6(128, 0, 40001))...))), ours},
+	{"v6 parameter problem echo", eth(ip6(peer6, host6, icmp6(4, 1, 0, ip6(host6, peer6, icmp6(128, 0, 40001))...))), both},
 	{"v6 unreachable, the host's", eth(ip6(peer6, host6, icmp6(1, 4, 0, ip6(host6, peer6, tcp(33000, 80))...))), theirs},
 	{"v6 unreachable, other's packet", eth(ip6(peer6, host6, icmp6(1, 4, 0, ip6(alias6, peer6, tcp(40006, 80))...))), theirs},
 	{"v6 too big, quoted first fragment", eth(ip6(peer6, host6, icmp6(2, 0, 0, ip6(host6, peer6, frag6(0, true, tcp(40006, 80)))...))), ours},
@@ -330,7 +330,7 @@ func judge(t testing.TB, k *Kernel, shield *ebpf.Program, frame []byte) verdict 
 	case accepted != 0 && drop:
 		return ours
 	case accepted != 0:
-		return fragment
+		return both
 	case !drop:
 		return theirs
 	}

@@ -45,7 +45,7 @@ var peerTests = []packetTest{
 	{"v4 esp to another address", eth(ip4(peer4, alias4, esp())), theirs},
 	{"v4 esp to no slot", eth(ip4(peer4, other4, esp())), theirs},
 	{"v4 gre of an esp peer", eth(ip4(peer4, host4, segment{47, []byte("gre payload")})), theirs},
-	{"v4 later fragment of a peer", eth(ip4(peer4, host4, esp(), frag4(1, false))), fragment},
+	{"v4 later fragment of a peer", eth(ip4(peer4, host4, esp(), frag4(1, false))), both},
 	{"v4 unreachable esp", eth(ip4(peer4, host4, icmp4(3, 2, 0, ip4(host4, peer4, esp())...))), ours},
 	{"v4 unreachable esp from a router", eth(ip4(other4, host4, icmp4(3, 2, 0, ip4(host4, peer4, esp())...))), ours},
 	{"v4 unreachable esp of the host", eth(ip4(peer4, host4, icmp4(3, 2, 0, ip4(host4, other4, esp())...))), theirs},

@@ -162,7 +162,7 @@ static __always_inline bool noted_port(__u32 port)
 
 /*
  * opened_port looks at mappings that are open to strangers. Where a program of the host has
- * bound the port since, it may listen there: what is new is the program's.
+ * bound the port since, it may listen there: new connections are the program's.
  */
 static __always_inline bool opened_port(const struct port_claim *c)
 {

@@ -44,7 +44,9 @@ static __always_inline bool came(struct ends ends) { return ends.host; }
 
 /*
  * ports judges a packet by its transport header: it is ours when its flow is, and may be
- * ours by its port. query is the type of ICMP queries.
+ * ours by its port. query is the type of ICMP queries. Of those no socket can be asked for, and
+ * a program of the host may send one with the identifier that masquerade has given out: both
+ * get the answer, which the host's stack answers to nobody.
  */
 static __always_inline enum whose ports(struct __sk_buff *skb, const struct walk *w, bool v4, const __be32 remote[4],
 					struct ends ends, __u8 query, struct port_claim *c)
@@ -74,8 +76,11 @@ static __always_inline enum whose ports(struct __sk_buff *skb, const struct walk
 	}
 	if (other == BY_PORT && received(&key))
 		return SOCKETS;
-	if (bpf_map_lookup_elem(&vsw_peers, &key))
-		return other == BY_PORT && host_port(c) ? THEIRS : OURS;
+	if (bpf_map_lookup_elem(&vsw_peers, &key)) {
+		if (other == BY_PORT)
+			return host_port(c) ? THEIRS : OURS;
+		return portless ? OURS : ECHO;
+	}
 	if (portless && came(ends))
 		stranger(&key);
 	return other;
@@ -217,5 +222,5 @@ static __always_inline enum whose classify(struct __sk_buff *skb)
 		lead(&a.datagram, whose == SOCKETS ? THEIRS : whose);
 	if (skb->pkt_type == PACKET_HOST)
 		return whose;
-	return whose == OURS ? NOBODYS : THEIRS;
+	return whose == OURS || whose == ECHO ? NOBODYS : THEIRS;
 }

@@ -162,7 +162,7 @@ int vsw_there(struct __sk_buff *skb)
  */
 static __always_inline bool wanted(enum whose whose)
 {
-	return whose == OURS || whose == FRAGMENT;
+	return whose == OURS || whose == FRAGMENT || whose == ECHO;
 }
 
 SEC("socket")

@@ -17,6 +17,7 @@ const (
 	Fragment              // both: a later fragment bears no port
 	Nobodys               // neither
 	Carried               // the kernel carries it
+	Echo                  // both: a program of the host may have asked with the same identifier
 )
 
 // ip is an IP header and what follows it behind extension headers.
@@ -92,7 +93,7 @@ func (k *Kernel) Classify(f *Frame) Whose {
 	switch {
 	case f.ToHost:
 		return whose
-	case whose == Ours:
+	case whose == Ours || whose == Echo:
 		return Nobodys
 	}
 	return Theirs
@@ -148,15 +149,23 @@ func (k *Kernel) subnet(a header.Addr) flowmap.Subnet {
 // whole judges a packet that has its transport header.
 func (k *Kernel) whole(p ip, slot int) Whose {
 	if k.claimed(p, slot, true) {
-		return Ours
+		return p.ours()
 	}
 	if b := p.rest; p.isICMP() && len(b) >= 8 && quotes(p.v4, b[0]) {
 		q, ok := readIP(b[8:], p.v4)
 		if ok && !q.later && q.src == p.dst && k.claimed(q, slot, false) {
-			return Ours
+			return q.ours()
 		}
 	}
 	return Theirs
+}
+
+// ours is whose a packet is that is claimed.
+func (p *ip) ours() Whose {
+	if p.isICMP() {
+		return Echo
+	}
+	return Ours
 }
 
 func (p *ip) isICMP() bool {

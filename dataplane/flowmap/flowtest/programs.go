@@ -138,7 +138,7 @@ func (k *Kernel) Filter(f *Frame) Result {
 	}
 	whose := k.Classify(f)
 	k.say(f, whose)
-	if whose != Ours && whose != Fragment {
+	if whose != Ours && whose != Fragment && whose != Echo {
 		return Result{Verdict: None}
 	}
 	k.count(f)
