@@ -20,9 +20,12 @@ const (
 	// activeTime is how long a port counts as one of those that share a turn.
 	activeTime = int64(time.Millisecond)
 
-	// lowerRest is how many times as long as a turn of lower effort cost the next one waits,
-	// while others have frames: such turns get a quarter of the worker.
+	// lowerRest is how many times as long as a turn of lower effort took the next one waits at
+	// least, while others have frames: such turns get a quarter of the worker. lowerWait is how
+	// long a frame of somebody else waits for them in the mean, ns: the longer a turn is, the
+	// more of those it meets, and the longer each waits.
 	lowerRest = 3
+	lowerWait = 5_000
 	longRest  = 2_000_000 // at most, however much somebody owes
 )
 
@@ -157,21 +160,33 @@ func (s *scheduler) begin(now int64) {
 	}
 }
 
-// done ends the turn of a port: what it cost, whether the port may have more, and whether nobody
-// answers what it sends. Only a turn that costs something makes the next of lower effort: the
-// first frame of a connection is unanswered, too, and may have spent the rest of a credit.
-func (s *scheduler) done(id frame.PortID, now, cost int64, more, unheard bool) {
+// lowers reports whether the next turn of a port is of lower effort after one that cost so much,
+// if nobody answers what the port sends. Only a turn that costs something makes it so: the first
+// frame of a connection is unanswered, too, and may have spent the rest of a credit.
+func (s *scheduler) lowers(id frame.PortID, cost int64, more, unheard bool) bool {
+	return more && unheard && (s.ports[id].lower || cost >= turnLeast)
+}
+
+// rest is how long lower effort waits after a turn that took so long. A frame that comes while
+// it lasts waits for half of it, in the mean of all that come took*took/2/(took+rest).
+func rest(took int64) int64 {
+	return min(max(lowerRest*took, took*took/(2*lowerWait)-took), longRest)
+}
+
+// done ends the turn of a port: when that is, how long it took if that is more than it cost,
+// whether the port may have more, and whether nobody answers what it sends.
+func (s *scheduler) done(id frame.PortID, now, cost, took int64, more, unheard bool) {
 	p := &s.ports[id]
 	p.credit -= cost
 	if cost > 0 {
 		p.worked = now
 	}
-	all := cost + p.owes
-	p.owes, p.lower = 0, more && unheard && (p.lower || cost >= turnLeast)
+	all := max(cost, took) + p.owes
+	p.owes, p.lower = 0, s.lowers(id, cost, more, unheard)
 	switch {
 	case p.lower:
 		s.enqueue(id, portLower)
-		s.resume = now + min((1+lowerRest)*all, longRest)
+		s.resume = now + rest(all)
 	case more || p.credit <= 0:
 		s.enqueue(id, portQueued)
 	case p.state != portHot:

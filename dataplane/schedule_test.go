@@ -45,7 +45,7 @@ func (p *pretend) serve(id frame.PortID) {
 		p.served = append(p.served, id)
 	}
 	// A turn whose credit is spent has perhaps left some, as a batch that is full.
-	p.s.done(id, p.now, cost, len(q) > 0 || cost >= limit, p.unheard[id])
+	p.s.done(id, p.now, cost, 0, len(q) > 0 || cost >= limit, p.unheard[id])
 }
 
 func (p *pretend) hot() {
@@ -285,9 +285,30 @@ func TestNobodyAnswersThem(t *testing.T) {
 func TestOneUnansweredFrameIsNoFlood(t *testing.T) {
 	var s scheduler
 	s.init()
-	s.done(1, 0, 2000, true, true)
-	s.done(2, 0, turnLeast, true, true)
+	s.done(1, 0, 2000, 0, true, true)
+	s.done(2, 0, turnLeast, 0, true, true)
 	if a, b := s.ports[1].state, s.ports[2].state; a != portQueued || b != portLower {
 		t.Errorf("one frame: state %d, a turn of them: %d", a, b)
+	}
+}
+
+// A frame of somebody else waits equally long for unanswered ones in the mean, whatever their
+// turns take: the rest grows with the square of that, and what a turn really took counts where
+// it is more than its price.
+func TestLongTurnsRestLonger(t *testing.T) {
+	for _, took := range []int64{turnLeast, 60_000, 100_000, 140_000} {
+		var s scheduler
+		s.init()
+		s.done(1, 1_000_000, turnLeast, took, true, true)
+		cycle := s.resume - 1_000_000 + took
+		if wait := took * took / 2 / cycle; wait > lowerWait {
+			t.Errorf("after turns of %d ns others wait for %d ns in the mean, want %d at most", took, wait, lowerWait)
+		}
+		if cycle < (1+lowerRest)*took {
+			t.Errorf("turns of %d ns come each %d ns: more than a quarter", took, cycle)
+		}
+	}
+	if rest(turnLimit*20) != longRest {
+		t.Error("somebody whose turn was interrupted rests for too long")
 	}
 }

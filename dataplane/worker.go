@@ -191,12 +191,16 @@ func (w *worker) serve(id frame.PortID) int {
 	}
 	limit := w.sched.credit(id)
 	if limit <= 0 { // it owes for what others did for it
-		w.sched.done(id, w.now, 0, true, w.sched.ports[id].lower)
+		w.sched.done(id, w.now, 0, 0, true, w.sched.ports[id].lower)
 		w.listen(id)
 		return 0
 	}
 	n, cost, more := w.turnPort(id, limit)
-	w.sched.done(id, w.now, cost, more, 2*w.heard < cost && w.isContainer(id))
+	now, unheard := w.now, 2*w.heard < cost && w.isContainer(id)
+	if w.sched.lowers(id, cost, more, unheard) {
+		now = w.sw.now() // what a receiver makes of a frame no price knows
+	}
+	w.sched.done(id, now, cost, now-w.now, more, unheard)
 	w.spent += cost
 	w.listen(id)
 	return n
