@@ -12,6 +12,7 @@ import (
 type boundPorts struct {
 	sockets [2][1 << 16]int32 // of IPv4 and IPv6
 	tcp     [1 << 16]uint32   // how often a port was bound, 0 where nobody has it
+	listed  uint32            // tcp has all connections, but those that began since
 }
 
 // udpPort is a port of one family.
@@ -92,8 +93,15 @@ func (k *Kernel) Renote(list func() ([]uint16, error)) error {
 		unused[port] = n
 	}
 	k.unused = unused
+	atomic.StoreUint32(&k.bound.listed, 1)
 	return nil
 }
+
+// NotePort notes that a connection of the host may have a TCP port.
+func (k *Kernel) NotePort(port uint16) { atomic.AddUint32(&k.bound.tcp[port], 1) }
+
+// UnnotePort takes a note away again, unless there was another one, too.
+func (k *Kernel) UnnotePort(port uint16) { atomic.CompareAndSwapUint32(&k.bound.tcp[port], 1, 0) }
 
 // everywhere is the port at all addresses of the host.
 func (p udpPort) everywhere() netip.AddrPort {

@@ -28,6 +28,7 @@ func TestLayout(t *testing.T) {
 		"asker":       reflect.TypeFor[flowmap.Asker](),
 		"station_key": reflect.TypeFor[flowmap.StationKey](),
 		"station":     reflect.TypeFor[flowmap.Station](),
+		"bound_ports": reflect.TypeFor[boundPorts](),
 	} {
 		var c *btf.Struct
 		if err := s.Types.TypeByName(name, &c); err != nil {
@@ -128,6 +129,7 @@ func TestConstants(t *testing.T) {
 			"CLAIM_PROTOS": flowmap.ClaimProtos, "CLAIM_WORDS": flowmap.ClaimWords,
 		},
 		"subnet": {"SUBNET_OURS": int(flowmap.SubnetOurs), "SUBNET_ROUTED": int(flowmap.SubnetRouted)},
+		"peer":   {"PEER_CLAIMED": int(flowmap.PeerClaimed), "PEER_ASKED": int(flowmap.PeerAsked)},
 		"claim_proto": {
 			"CLAIM_TCP": flowmap.ClaimProto(header.ProtoTCP), "CLAIM_UDP": flowmap.ClaimProto(header.ProtoUDP),
 			"CLAIM_ICMP": flowmap.ClaimProto(header.ProtoICMP), "CLAIM_SCTP": flowmap.ClaimProto(header.ProtoSCTP),

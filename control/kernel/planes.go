@@ -15,7 +15,7 @@ type planes struct {
 	opened, published *ebpf.Map // array: flowmap.ClaimWord -> word, mapped into memory
 	addrs             *ebpf.Map // hash: header.Addr -> claim slot
 	subnets           *ebpf.Map // longest prefix: subnetKey -> flowmap.Subnet
-	peers             *ebpf.Map // hash: peerKey -> 1
+	peers             *ebpf.Map // hash: peerKey -> flowmap.PeerClaimed or PeerAsked
 	strangers         *ebpf.Map // least recently used hash: peerKey -> ns
 	fragments         *ebpf.Map // least recently used hash: datagram -> whose
 	sockets           *ebpf.Map // least recently used hash: peerKey -> 1
@@ -38,9 +38,9 @@ func newPlanes(s *ebpf.CollectionSpec, flows int, before left) (p *planes, err e
 	}
 	if peers != nil && p.peers != peers { // there is room for another number of them
 		var key flowmap.PeerKey
-		var one uint8
-		for it := peers.Iterate(); it.Next(&key, &one); {
-			_ = p.peers.Put(key, one) // as many as fit
+		var known uint8
+		for it := peers.Iterate(); it.Next(&key, &known); {
+			_ = p.peers.Put(key, known) // as many as fit
 		}
 	}
 	return p, nil

@@ -207,6 +207,75 @@ func testSocketsOfTheHost(t *testing.T, r *receiver) {
 	}
 }
 
+// TestConnectionsThatComeLater: once a flow of ours was asked about, or no connection is noted at a
+// published port, sockets are looked for no more. A connection of the host that begins then is the
+// host's all the same, from its first segment on, and for as long as there is one.
+func TestConnectionsThatComeLater(t *testing.T) {
+	const flowPort, port, before, there = 7101, 7102, 7103, 7000
+	r := newReceiver(t, Config{})
+	remote := fmt.Sprintf("%s:%d", netlab.OutsideAddr, there)
+	l, err := r.Outside.Listen("tcp", remote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	connect := func(port uint16) {
+		t.Helper()
+		c, err := r.Host.DialFrom("tcp", fmt.Sprintf("%s:%d", netlab.HostAddr, port), remote, 5*time.Second)
+		if err != nil {
+			t.Fatalf("port %d: the host hears no answer: %v", port, err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	expect := func(when string, port uint16, host, tap int) {
+		t.Helper()
+		seg := tcp(there, port)
+		seg.bytes[13] = 0x10 // ACK
+		if h, n := r.send(eth(ip4(netlab.OutsideAddr, netlab.HostAddr, seg))); h != host || n != tap {
+			t.Errorf("%s, port %d: the host received %d, the tap %d, want %d and %d", when, port, h, n, host, tap)
+		}
+	}
+	peer := peerOf(t, r.k, netlab.OutsideAddr, netlab.HostAddr, header.ProtoTCP, flowPort, there)
+	known := func(want uint8) {
+		t.Helper()
+		var got uint8
+		key := peer.Key()
+		if err := r.k.planes.peers.Lookup(&key, &got); err != nil || got != want {
+			t.Errorf("of the flow is known %d, %v, want %d", got, err, want)
+		}
+	}
+	if err := openPeers(t, r.k).Claim(peer); err != nil {
+		t.Fatal(err)
+	}
+	connect(before)
+	for _, p := range []uint16{port, before} {
+		r.k.Published().Set(flowmap.WildcardSlot, header.ProtoTCP, p)
+	}
+	expect("nothing is listed", port, 0, 1)
+	expect("nothing is listed", before, 1, 1)
+	if err := r.k.Renote(func() ([]uint16, error) { return []uint16{before}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		expect("nobody has connected", flowPort, 0, 1)
+		expect("nobody has connected", port, 0, 1)
+		known(flowmap.PeerAsked)
+	}
+	connect(flowPort)
+	connect(port)
+	known(flowmap.PeerClaimed)
+	if r.k.bound.tcp[port] == 0 {
+		t.Error("the connection is not noted")
+	}
+	for _, p := range []uint16{flowPort, port, before} {
+		expect("connected", p, 1, 0)
+	}
+	forgetSockets(t, r.k)
+	for _, p := range []uint16{flowPort, port, before} {
+		expect("connected, after a while", p, 1, 1)
+	}
+}
+
 // forgetSockets lets the programs find sockets anew.
 func forgetSockets(t *testing.T, k *Kernel) {
 	t.Helper()

@@ -49,6 +49,9 @@ type Config struct {
 	Recount func(list func() ([]netip.AddrPort, error)) (held []netip.AddrPort, err error)
 	// Renote, if set, is told each minute by whom TCP ports are held: see kernel.Renote.
 	Renote func(ports func() ([]uint16, error)) error
+	// Note, if set, says that a connection of the host may have a TCP port, and Unnote that
+	// none has.
+	Note, Unnote func(port uint16)
 	// Rand returns a number in [0, n); nil is math/rand/v2.
 	Rand func(n int) int
 }
@@ -64,6 +67,7 @@ type Ports struct {
 	holds    holdList
 	reserved portSet   // entered in ip_local_reserved_ports by us
 	noted    time.Time // when Renote was called last
+	fresh    []*Hold   // of TCP, whose ports are noted
 }
 
 // New returns an empty Ports.
@@ -152,6 +156,7 @@ func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, keepers .
 		return nil, err
 	}
 	p.holds = append(p.holds, h)
+	h.noteLocked()
 	return h, nil
 }
 
@@ -325,7 +330,7 @@ func (p *Ports) Busy() (list []host.Socket, err error) {
 	if p.cfg.Recount == nil {
 		return p.host.Sockets()
 	}
-	if err := p.renote(); err != nil {
+	if err := errors.Join(p.unnote(), p.renote()); err != nil {
 		return nil, err
 	}
 	held, err := p.cfg.Recount(func() (udp []netip.AddrPort, err error) {

@@ -63,7 +63,7 @@ type Flows interface {
 // PeerDescriptor is the maps of peers as they cross the door, borrowed for the call.
 type PeerDescriptor struct {
 	Kind      Kind
-	Claimed   int // of a hash: flowmap.PeerKey -> 1
+	Claimed   int // of a hash: flowmap.PeerKey -> flowmap.PeerClaimed or PeerAsked
 	Strangers int // of a hash: flowmap.PeerKey -> ns, monotonic
 }
 

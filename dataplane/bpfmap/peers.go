@@ -56,10 +56,10 @@ func (m *kernelPeers) Claim(p flowmap.Peer) error {
 	}
 	m.mu.Unlock()
 	key := p.Key()
-	err := m.claimed.Put(bytesOf(&key), uint8(1))
+	err := m.claimed.Put(bytesOf(&key), flowmap.PeerClaimed)
 	if errors.Is(err, unix.E2BIG) { // those that were dropped may have the room
 		m.Settle()
-		err = m.claimed.Put(bytesOf(&key), uint8(1))
+		err = m.claimed.Put(bytesOf(&key), flowmap.PeerClaimed)
 	}
 	if err != nil {
 		return fmt.Errorf("claim peer %s protocol %d: %w", p.Addr, p.Proto, err)

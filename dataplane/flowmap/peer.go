@@ -28,6 +28,13 @@ type Peer struct {
 	Port, PeerPort uint16
 }
 
+// What the programs know of a peer: the switch claims it, and they have asked whether a socket of
+// the host has a connection of its tuple.
+const (
+	PeerClaimed uint8 = iota + 1
+	PeerAsked
+)
+
 // PeerKey is a Peer as the programs make it from a packet: ports in network order.
 type PeerKey struct {
 	Addr           header.Addr

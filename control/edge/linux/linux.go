@@ -98,6 +98,7 @@ func (e *Edge) Begin(o edge.Owner) error {
 	e.owner = o
 	e.ports = reserve.New(e.Host, reserve.Config{
 		Kept: o.Kept, Left: o.Reserved, Holder: e.cfg.Holder, Own: e.Kernel.Own, Recount: e.Kernel.Recount, Renote: e.Kernel.Renote,
+		Note: e.Kernel.NotePort, Unnote: e.Kernel.UnnotePort,
 		Reserved: func(list []reserve.Range) error {
 			return errors.Join(o.PutReserved(list), e.cfg.Holder.Put(holder.Reserved, -1, reserve.FormatRanges(list)))
 		},

@@ -74,19 +74,6 @@ static __always_inline void count_port(const struct bound_socket *s, int n)
 }
 
 /*
- * note_port notes that a program has bound a TCP port, of whose connections no hook hears.
- * The daemon takes the note away when it has found no socket there twice, and no bind since.
- */
-static __always_inline void note_port(__u32 port)
-{
-	__u32 zero = 0;
-	struct bound_ports *b = bpf_map_lookup_elem(&vsw_bound_ports, &zero);
-
-	if (b)
-		__sync_fetch_and_add(&b->tcp[port & 0xffff], 1);
-}
-
-/*
  * created makes room for what a program's socket holds. The kernel's own sockets call
  * neither this hook nor that of release, but that of bind: without room they are not counted.
  */

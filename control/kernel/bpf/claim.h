@@ -42,8 +42,14 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, FLOWMAP_MAX_PEERS);
 	__type(key, struct peer_key);
-	__type(value, __u8);
+	__type(value, __u8); /* enum peer */
 } vsw_peers SEC(".maps");
+
+/* What is known of a claimed flow. The switch enters PEER_CLAIMED. */
+enum peer {
+	PEER_CLAIMED = 1,
+	PEER_ASKED, /* no socket of the host has a connection of its tuple */
+};
 
 /* Flows of protocols without ports, and of SCTP, that came in and were the host's. */
 struct {
@@ -79,6 +85,7 @@ struct {
 struct bound_ports {
 	__s32 sockets[2][65536];
 	__u32 tcp[65536]; /* how often programs have bound a TCP port since nobody had it, see note_port */
+	__u32 listed;	  /* the ports of all connections of the host are noted, except those that began since */
 };
 
 struct {
@@ -88,6 +95,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bound_ports);
 } vsw_bound_ports SEC(".maps");
+
+/*
+ * note_port notes that a program has bound a TCP port, of whose connections no hook hears, or that
+ * a connection was found there. The daemon takes the note away when it has found no socket there
+ * twice, and no bind since.
+ */
+static __always_inline void note_port(__u32 port)
+{
+	__u32 zero = 0;
+	struct bound_ports *b = bpf_map_lookup_elem(&vsw_bound_ports, &zero);
+
+	if (b)
+		__sync_fetch_and_add(&b->tcp[port & 0xffff], 1);
+}
 
 /*
  * stranger notes a packet that nobody has claimed: who has a tunnel to the peer is the
@@ -149,7 +170,7 @@ static __always_inline bool host_port(const struct port_claim *c)
 	return c->proto == CLAIM_UDP && bound_port(c->wildcard == CLAIM_WILDCARD, c->port) && !published_port(c);
 }
 
-/* noted_port says whether a program of the host has bound a TCP port since nobody had it. */
+/* noted_port says whether a program of the host may have a TCP port: see note_port. */
 static __always_inline bool noted_port(__u32 port)
 {
 	__u32 zero = 0;
@@ -160,6 +181,17 @@ static __always_inline bool noted_port(__u32 port)
 	return b && READ_ONCE(b->tcp[port]);
 }
 
+/* unnoted says whether no connection of the host has a TCP port, but one that began a moment ago. */
+static __always_inline bool unnoted(__u32 port)
+{
+	__u32 zero = 0;
+	struct bound_ports *b = bpf_map_lookup_elem(&vsw_bound_ports, &zero);
+
+	barrier_var(port); /* see bound_port */
+	port &= 0xffff;
+	return b && READ_ONCE(b->listed) && !READ_ONCE(b->tcp[port]);
+}
+
 /*
  * opened_port looks at mappings that are open to strangers. Where a program of the host has
  * bound the port since, it may listen there: new connections are the program's.
@@ -167,12 +199,6 @@ static __always_inline bool noted_port(__u32 port)
 static __always_inline bool opened_port(const struct port_claim *c)
 {
 	return claimed(&vsw_opened, c->slot, c->proto, c->port) && !host_port(c) && !(c->proto == CLAIM_TCP && noted_port(c->port));
-}
-
-/* claimed_port looks at published ports, and at mappings that are open to strangers. */
-static __always_inline bool claimed_port(const struct port_claim *c)
-{
-	return published_port(c) || opened_port(c);
 }
 
 /* received says whether a socket of the host received the last packet of a flow. */

@@ -43,10 +43,21 @@ struct ends {
 static __always_inline bool came(struct ends ends) { return ends.host; }
 
 /*
- * ports judges a packet by its transport header: it is ours when its flow is, and may be
- * ours by its port. query is the type of ICMP queries. Of those no socket can be asked for, and
- * a program of the host may send one with the identifier that masquerade has given out: both
- * get the answer, which the host's stack answers to nobody.
+ * plain says whether a TCP segment neither begins nor refuses a connection. A socket of the host
+ * that has connected since a flow was asked about hears of such a one first.
+ */
+static __always_inline bool plain(struct __sk_buff *skb, __u32 at)
+{
+	__u8 flags;
+
+	return load(skb, at + 13, &flags, sizeof(flags)) && !(flags & TCP_SYN_OR_RST);
+}
+
+/*
+ * ports judges a packet by its transport header: it is ours when its port is published or its flow
+ * is ours, and may be ours by its port. query is the type of ICMP queries. Of those no socket can
+ * be asked for, and a program of the host may send one with the identifier that masquerade has
+ * given out: both get the answer, which the host's stack answers to nobody.
  */
 static __always_inline enum whose ports(struct __sk_buff *skb, const struct walk *w, bool v4, const __be32 remote[4],
 					struct ends ends, __u8 query, struct port_claim *c)
@@ -54,6 +65,8 @@ static __always_inline enum whose ports(struct __sk_buff *skb, const struct walk
 	struct peer_key key = {.slot = c->slot, .proto = w->proto};
 	enum whose other = THEIRS;
 	bool portless = true; /* masquerade gives it no other port */
+	bool whole = w->proto == IPPROTO_TCP && came(ends) && !w->first; /* a segment */
+	__u8 *peer;
 	union head h;
 
 	copy16(key.addr, remote);
@@ -64,7 +77,11 @@ static __always_inline enum whose ports(struct __sk_buff *skb, const struct walk
 		key.peer_port = h.words[ends.other];
 		c->proto = w->proto == IPPROTO_TCP ? CLAIM_TCP : w->proto == IPPROTO_UDP ? CLAIM_UDP : CLAIM_SCTP;
 		c->port = bpf_ntohs(key.port);
-		portless = c->proto == CLAIM_SCTP && !claimed_port(c);
+		portless = c->proto == CLAIM_SCTP;
+		if (received(&key))
+			return SOCKETS;
+		if (published_port(c))
+			return whole && unnoted(c->port) && plain(skb, w->at) ? SURE : OURS;
 		other = BY_PORT;
 	} else if (w->proto == (v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		if (!load(skb, w->at, &h, sizeof(h)))
@@ -74,9 +91,10 @@ static __always_inline enum whose ports(struct __sk_buff *skb, const struct walk
 		key.port = h.words[2]; /* the identifier */
 		portless = false;
 	}
-	if (other == BY_PORT && received(&key))
-		return SOCKETS;
-	if (bpf_map_lookup_elem(&vsw_peers, &key)) {
+	peer = bpf_map_lookup_elem(&vsw_peers, &key);
+	if (peer && whole && READ_ONCE(*peer) == PEER_ASKED && plain(skb, w->at))
+		return SURE;
+	if (peer) {
 		if (other == BY_PORT)
 			return host_port(c) ? THEIRS : OURS;
 		return portless ? OURS : ECHO;
@@ -217,10 +235,10 @@ static __always_inline enum whose classify(struct __sk_buff *skb)
 	else
 		return THEIRS;
 	if (whose == BY_PORT)
-		whose = claimed_port(&a.claim) ? OURS : THEIRS;
+		whose = opened_port(&a.claim) ? OURS : THEIRS;
 	if (a.first)
 		lead(&a.datagram, whose == SOCKETS ? THEIRS : whose);
 	if (skb->pkt_type == PACKET_HOST)
 		return whose;
-	return whose == OURS || whose == ECHO ? NOBODYS : THEIRS;
+	return whose == OURS || whose == SURE || whose == ECHO ? NOBODYS : THEIRS;
 }

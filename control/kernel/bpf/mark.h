@@ -25,6 +25,7 @@ enum whose {
 	BY_PORT,  /* what the planes say of a port */
 	QUOTES,   /* an ICMP error: what the packet in it says */
 	SOCKETS,  /* a socket of the host received the last one of the flow */
+	SURE,	  /* OURS, and no socket of the host is asked for: see socket.h */
 };
 
 /* What a filter says of a frame: cb[2] to cb[4] are index, generation and whose. */

@@ -7,6 +7,10 @@
  * a tc program can ask for sockets; the socket filter before it has given the switch its
  * copy. So what is found is remembered, and both get the first packet of a flow alone, and
  * again the first after SOCKETS_TIME without any, or after vsw_sockets has forgotten it.
+ *
+ * To ask costs as much as the filter. Of TCP it is done once for a flow of ours, at a published
+ * port while a connection of the host is noted there (unnoted), and always at a segment that
+ * begins or refuses a connection.
  */
 
 #include "classify.h"
@@ -139,6 +143,20 @@ static __always_inline void remember(const struct peer_key *key)
 }
 
 /*
+ * notes lets the filter know what was found of a TCP connection. Of one that begins later its
+ * first segment is asked about again (plain).
+ */
+static __always_inline void notes(const struct sockets *s, bool is)
+{
+	__u8 *peer = bpf_map_lookup_elem(&vsw_peers, &s->key);
+
+	if (peer)
+		WRITE_ONCE(*peer, is ? PEER_CLAIMED : PEER_ASKED);
+	if (is && !noted_port(s->claim.port))
+		note_port(s->claim.port);
+}
+
+/*
  * asks says who gets a packet of ours, or one whose flow a socket of the host received
  * before: THEIRS while there is a socket. When it has gone, nobody gets the packet that
  * shows it: the host would refuse it, and end a flow that is ours again.
@@ -155,6 +173,8 @@ static __noinline enum whose asks(struct __sk_buff *skb, enum whose whose)
 	if (type == bpf_htons(ETH_P_IP) ? !names(skb, &s, at, true) : type != bpf_htons(ETH_P_IPV6) || !names(skb, &s, at, false))
 		return whose;
 	is = s.key.proto == IPPROTO_TCP ? connected(skb, &s) : bound(skb, &s);
+	if (s.key.proto == IPPROTO_TCP)
+		notes(&s, is);
 	if (is) {
 		remember(&s.key);
 		if (s.first)

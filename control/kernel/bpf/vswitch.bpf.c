@@ -23,6 +23,7 @@ const struct {
 	enum flow_scale scale;
 	enum half_end half_end;
 	enum claim claim;
+	enum peer peer;
 	enum claim_proto claim_proto;
 	enum subnet subnet;
 	enum relay_socket relay_socket;
@@ -162,7 +163,7 @@ int vsw_there(struct __sk_buff *skb)
  */
 static __always_inline bool wanted(enum whose whose)
 {
-	return whose == OURS || whose == FRAGMENT || whose == ECHO;
+	return whose == OURS || whose == SURE || whose == FRAGMENT || whose == ECHO;
 }
 
 SEC("socket")
@@ -225,7 +226,15 @@ static __always_inline int keep(struct __sk_buff *skb, enum whose whose)
 {
 	if (whose == OURS || whose == SOCKETS)
 		whose = asks(skb, whose);
-	return whose == NOBODYS || whose == OURS || whose == SOCKETS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	switch (whose) {
+	case NOBODYS:
+	case OURS:
+	case SURE:
+	case SOCKETS:
+		return TC_ACT_SHOT;
+	default:
+		return TC_ACT_UNSPEC;
+	}
 }
 
 /* Apart, for the stacks of shield and of what it calls add up to 512 bytes at most. */
