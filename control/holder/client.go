@@ -79,11 +79,12 @@ func (h *Holder) findLocked() error {
 			return err
 		}
 	}
-	for _, pid := range nameless(h.cfg.Dir) {
-		if err := killProcess(pid); err != nil {
-			return err
-		}
-		h.log().Warn("a holder that nobody could reach has ended: somebody has removed its socket", "pid", pid)
+	ended, err := endNameless(h.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if ended {
+		h.log().Warn("a holder that nobody could reach has ended: somebody has removed its socket")
 	}
 	return h.startLocked()
 }

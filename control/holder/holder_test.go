@@ -320,6 +320,7 @@ func TestF01HungHolder(t *testing.T) {
 			if found > 0 {
 				t.Errorf("it has %d things of the one that hung", found)
 			}
+			h.Put(Owner, -1, owner)
 			r := l.pipe(h, "two")
 			h.Close()
 			l.taken(l.open(), "two", r)
@@ -363,7 +364,18 @@ func TestF01HolderWithoutItsName(t *testing.T) {
 	}
 	h = l.open()
 	l.ended(r)
+	h.Put(Owner, -1, owner)
 	r = l.pipe(h, "two")
+	l.started(h)
 	h.Close()
-	l.taken(l.open(), "two", r)
+	h = l.open()
+	l.taken(h, "two", r)
+	h.Close()
+	if err := os.Remove(filepath.Join(l.dir, SocketName)); err != nil {
+		t.Fatal(err)
+	}
+	if had, err := End(l.dir); !had || err != nil {
+		t.Errorf("%t, %v", had, err)
+	}
+	l.ended(r)
 }

@@ -89,8 +89,8 @@ func dial(dir string) (*net.UnixConn, error) {
 // End ends the holder in a run directory, and all that it keeps. ok says whether there was one.
 func End(dir string) (ok bool, err error) {
 	c, err := dial(dir)
-	if err != nil {
-		return false, nil // nobody listens
+	if err != nil { // nobody listens, or not by this name
+		return endNameless(dir)
 	}
 	defer c.Close()
 	if err = peer(c); err == nil {
@@ -148,6 +148,14 @@ func killProcess(pid int) error {
 	case <-time.After(patience):
 		return fmt.Errorf("process %d does not end", pid)
 	}
+}
+
+// endNameless kills them, and says whether there were any.
+func endNameless(dir string) (ok bool, err error) {
+	for _, pid := range nameless(dir) {
+		ok, err = true, errors.Join(err, killProcess(pid))
+	}
+	return ok, err
 }
 
 // nameless are the holders of a run directory whose socket somebody has removed, perhaps with all of the
