@@ -117,15 +117,15 @@ nothing, and a start that fails with one is tried with the last good one.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		// A reader of the log that goes away is no reason to stop switching.
 		signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
-		// What is decided anew for each attach is garbage of tens of kilobytes, and the
-		// path of the frames makes none: collecting twice as often costs nothing that
-		// anybody waits for, and keeps what 100 containers take below 100 MB.
-		if os.Getenv("GOGC") == "" {
-			debug.SetGCPercent(50)
-		}
-		connect, err := supervised()
+		supervise, err := supervised()
 		if err != nil {
 			return err
+		}
+		connect := func(cfg *daemon.Config) {
+			supervise(cfg)
+			if os.Getenv("GOGC") == "" {
+				collectWhenReady(cfg)
+			}
 		}
 		if file == "" {
 			cfg, err := build()
@@ -193,6 +193,23 @@ nothing, and a start that fails with one is tried with the last good one.`,
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&logFmt, "log-format", "text", `"text" or "json"`)
 	return cmd
+}
+
+// collectWhenReady has garbage collected rarely until the daemon is ready, for which everybody
+// waits: a start with a thousand containers makes 100 MB of it, and as often as later the
+// collector took a fifth of its time. An attach makes tens of kilobytes, and the path of the
+// frames none: to collect often costs nothing then that anybody waits for, and keeps what 100
+// containers take below 100 MB.
+func collectWhenReady(cfg *daemon.Config) {
+	const starting, running = 400, 50
+	debug.SetGCPercent(starting)
+	ready := cfg.Ready
+	cfg.Ready = func() {
+		debug.SetGCPercent(running)
+		if ready != nil {
+			ready()
+		}
+	}
 }
 
 // newLog is the daemon's log, whose lines are safe to read on a terminal: the text
