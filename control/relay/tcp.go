@@ -63,6 +63,10 @@ func (r *Relay) accept(l *net.TCPListener) {
 			continue
 		}
 		failing = false
+		if left(c) {
+			reset(c)
+			continue
+		}
 		k := &conn{client: c}
 		k.ctx, k.cancel = context.WithCancel(r.ctx)
 		if !r.admit(k) {
@@ -120,6 +124,23 @@ func (c *conn) Used() uint32 {
 	}
 	return uint32((time.Since(began) - idle) / (time.Second / 8))
 }
+
+// left reports whether a client has reset its connection: somebody who does nothing but that may
+// cost no more than accept does, and no container anything.
+func left(c *net.TCPConn) (yes bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	_ = raw.Control(func(fd uintptr) {
+		i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		yes = err == nil && i.State == tcpClose
+	})
+	return yes
+}
+
+// tcpClose is TCP_CLOSE of the kernel's net/tcp_states.h.
+const tcpClose = 7
 
 // admit gives a client's connection a place, perhaps another's. It refuses it only after
 // Close.
@@ -188,6 +209,9 @@ func (r *Relay) dialTCP(k *conn) (*net.TCPConn, error) {
 	case <-turn.ready:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	if left(k.client) {
+		return nil, unix.ECONNRESET
 	}
 	c, err := r.cfg.Dial(ctx, "tcp", to.String())
 	if err != nil {

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -337,4 +339,33 @@ func sockets(t *testing.T) (n int) {
 		}
 	}
 	return n
+}
+
+// TestTCPClientsThatLeave: who resets a connection before its turn costs the container nothing.
+func TestTCPClientsThatLeave(t *testing.T) {
+	const clients = 100
+	var dials atomic.Int64
+	hold := make(chan struct{})
+	l := newLabWith(t, relay.Config{}, func(cfg *relay.Config) error {
+		dial := cfg.Dial
+		cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			<-hold // so that the others wait for their turns
+			return dial(ctx, network, addr)
+		}
+		return nil
+	})
+	l.publish(header.ProtoTCP, 8080, l.serveTCP(echo))
+	for range clients {
+		c := l.dial("tcp", "127.0.0.1", 8080).(*net.TCPConn)
+		c.SetLinger(0)
+		c.Close()
+	}
+	close(hold)
+	if err := say(l.dial("tcp", "127.0.0.1", 8080)); err != nil { // behind all of them
+		t.Fatal(err)
+	}
+	if n := dials.Load(); n > clients/2 {
+		t.Errorf("the container was dialled %d times for one client that stayed", n)
+	}
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -54,6 +55,7 @@ type openings struct {
 type opener struct {
 	who     User
 	waiting []*opening
+	gone    int       // of these want no turn any more
 	turns   int       // that he has now
 	rest    time.Time // until when he has no turn
 }
@@ -99,16 +101,11 @@ func (o *openings) done(t *opening, now time.Time) {
 	case t.over:
 		return
 	case t.began.IsZero():
-		for i, w := range t.of.waiting {
-			if w == t {
-				t.of.waiting = append(t.of.waiting[:i], t.of.waiting[i+1:]...)
-				break
-			}
-		}
+		t.of.gone++ // nextLocked takes it out
 	default:
 		o.free++
 		t.of.turns--
-		if len(t.of.waiting) > 0 && o.seen.others(t.of.who, now) {
+		if len(t.of.waiting) > t.of.gone && o.seen.others(t.of.who, now) {
 			t.of.rest = now.Add(openRests * min(now.Sub(t.began), openTime))
 			o.after(t.of.rest.Sub(now), o.wake)
 		}
@@ -123,11 +120,26 @@ func (o *openings) wake() {
 	o.nextLocked(time.Now())
 }
 
+// prune takes those out in front who want no turn any more, and all when they are most: who
+// leaves costs the same however many wait.
+func (l *opener) prune() {
+	for len(l.waiting) > 0 && l.waiting[0].over {
+		l.waiting[0] = nil
+		l.waiting = l.waiting[1:]
+		l.gone--
+	}
+	if 2*l.gone > len(l.waiting) {
+		l.waiting = slices.DeleteFunc(l.waiting, func(t *opening) bool { return t.over })
+		l.gone = 0
+	}
+}
+
 // nextLocked gives turns as long as there are any, and forgets who has nothing here and no
 // rest.
 func (o *openings) nextLocked(now time.Time) {
 	for i := 0; i < len(o.lines); {
 		l := o.lines[i]
+		l.prune()
 		rests := l.rest.After(now)
 		switch {
 		case len(l.waiting) == 0 && !rests && l.turns == 0:

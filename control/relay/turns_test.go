@@ -99,3 +99,38 @@ func TestOpeningsGoOn(t *testing.T) {
 		}
 	}
 }
+
+// TestOpeningsThatLeave: who waits in vain and leaves is in nobody's way, wherever in the line.
+func TestOpeningsThatLeave(t *testing.T) {
+	now, o := time.Unix(1, 0), newOpenings()
+	o.after = func(time.Duration, func()) {}
+	who := User{1, true}
+	var all []*opening
+	for range 100 {
+		all = append(all, o.ask(who, now))
+	}
+	wait := len(all) - openTurns
+	for i, a := range all[openTurns:] {
+		if i%7 != 3 {
+			o.done(a, now)
+			wait--
+		}
+		if n := len(o.lines[0].waiting); n > 2*wait {
+			t.Fatalf("%d wait in line, of which %d have not left", n, wait)
+		}
+	}
+	stay := 0
+	for _, a := range all {
+		if a.over {
+			continue
+		}
+		if !given(a) {
+			t.Fatal("a turn is not given")
+		}
+		stay++
+		o.done(a, now)
+	}
+	if o.free != openTurns || len(o.lines) != 0 || stay < 10 {
+		t.Errorf("%d turns are free, %d users known, %d had a turn", o.free, len(o.lines), stay)
+	}
+}
