@@ -29,15 +29,6 @@ func (c *Controller) restore(s state.Contents) error {
 	if r.searched = damage != nil && damage.Incomplete; r.searched {
 		again = r.search(&s)
 	}
-	cables := 0
-	for _, rec := range s.Containers {
-		cables += len(rec.Endpoints)
-	}
-	end, err := c.edge.Together(cables, ringSlots(cables))
-	if err != nil {
-		return err
-	}
-	defer end()
 	for _, rec := range s.Networks {
 		n, err := r.network(rec, s.Cursors[rec.ID])
 		if err != nil {

@@ -78,6 +78,12 @@ func New(cfg Config) (_ *Controller, err error) {
 		}
 	}
 	c.inv.Pools = poolsOf(&cfg, store.Identity())
+	cables := 0
+	for _, rec := range contents.Containers {
+		cables += len(rec.Endpoints)
+	}
+	apart := c.edge.Together(cables, ringSlots(cables))
+	defer apart()
 	var restored atomic.Bool
 	if err := begin(c.edge, &cfg, store, contents.Reserved, restored.Load); err != nil {
 		return nil, err
@@ -151,6 +157,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	if err := c.edge.DropHeld(); err != nil {
 		c.log.Warn("of what the daemon before has left not all is gone", "err", joined(err))
 	}
+	apart() // Watch tells of changes since
 	c.spawn(func() { c.underlay.Watch(c.ctx) })
 	c.spawn(func() { c.underlay.Run(c.ctx) })
 	c.spawn(func() { c.underlay.FollowNeighbors(c.ctx) })

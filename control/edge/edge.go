@@ -27,10 +27,11 @@ type Edge interface {
 	// of the same owner has left in the state. It comes before everything that makes
 	// something.
 	Begin(Owner) error
-	// Together says that so many cables are about to be opened, with rings of so many slots,
-	// and ports to be taken: what the kernel would be asked for each, or wait for each, is
-	// done once for all of them. It ends with end.
-	Together(cables, slots int) (end func(), err error)
+	// Together says, before Begin, that a start goes on until end: so many cables are about to
+	// be opened, with rings of so many slots, and ports to be taken. What the kernel would be
+	// asked for each, or wait for each, is done once for all of them, and the links are read
+	// once.
+	Together(cables, slots int) (end func())
 	// HeldFor is the identity of the owner whose devices and sockets a process before has left
 	// open for this one, "" when there are none, and its state directory, "" when it has not
 	// told.

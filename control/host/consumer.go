@@ -134,9 +134,9 @@ const (
 // Tunnels are the host's tunnels that are up or have a remote address, and its security
 // associations.
 func (h *Host) Tunnels() (list []Consumer, err error) {
-	msgs, err := h.route.dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC))
+	msgs, err := h.allLinks()
 	if err != nil {
-		return nil, fmt.Errorf("read the links: %w", err)
+		return nil, err
 	}
 	for _, m := range msgs {
 		list = append(list, tunnelOf(m)...)

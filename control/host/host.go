@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,9 @@ type Host struct {
 
 	chains chainsAsked
 
+	ahead, once atomic.Pointer[reading] // see ReadOnce
+	reads       sync.WaitGroup          // of ReadAhead
+
 	// Requests to turn offloads off; nil: the kernel names no features.
 	undescribable, undescribableUDP *ethtoolFeatures
 }
@@ -75,6 +79,7 @@ func New() (*Host, error) {
 
 // Close closes the sockets. A Watch that runs goes on until its context ends.
 func (h *Host) Close() error {
+	h.reads.Wait()
 	for _, c := range []*conn{h.route, h.diag, h.xfrm, h.doomed.conn} {
 		if c != nil {
 			c.close()

@@ -33,10 +33,15 @@ type Link struct {
 
 // Links returns the host's interfaces by rising index.
 func (h *Host) Links() ([]Link, error) {
-	msgs, err := h.route.dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC))
-	if err != nil {
-		return nil, fmt.Errorf("read the interfaces: %w", err)
+	if r := h.once.Load(); r != nil {
+		links, err := r.links()
+		return slices.Clone(links), err
 	}
+	msgs, err := h.route.readAllLinks()
+	return parseLinks(msgs), err
+}
+
+func parseLinks(msgs [][]byte) []Link {
 	links := make([]Link, 0, len(msgs))
 	for _, m := range msgs {
 		if l, ok := parseLink(m); ok {
@@ -44,7 +49,7 @@ func (h *Host) Links() ([]Link, error) {
 		}
 	}
 	slices.SortFunc(links, func(a, b Link) int { return a.Index - b.Index })
-	return links, nil
+	return links
 }
 
 // Link returns one interface by name; the error wraps ErrNotFound.

@@ -1,10 +1,13 @@
 package host
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // BenchmarkAsk is a question to the kernel that has a short answer: a start has several for
@@ -63,4 +66,38 @@ func TestAttrs(t *testing.T) {
 	if attrs(whole, 20, nil) == nil {
 		t.Error("a header that is not there is no error")
 	}
+}
+
+// TestReadOnce: until its end links are as they were when it began, or when they were read ahead
+// for it.
+func TestReadOnce(t *testing.T) {
+	n := labtest.New(t, "host")
+	inHost(t, n, func(h *Host) {
+		has := func(name string) bool {
+			t.Helper()
+			links, err := h.Links()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(links, func(l Link) bool { return l.Name == name })
+		}
+		for _, dev := range []string{"d0", "d1"} {
+			if dev == "d1" {
+				h.ReadAhead()
+				h.reads.Wait()
+				run(t, n, "ip", "link", "add", "d2", "type", "bridge")
+			}
+			end := h.ReadOnce()
+			if !has("lo") || has(dev) || has("d2") {
+				t.Error("a link is missing, or there is one too many")
+			}
+			run(t, n, "ip", "link", "add", dev, "type", "bridge")
+			if has(dev) {
+				t.Error("read again before the end")
+			}
+			if end(); !has(dev) {
+				t.Error("not read again after the end")
+			}
+		}
+	})
 }

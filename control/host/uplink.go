@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -11,18 +12,42 @@ import (
 // must exist, be up and speak Ethernet, otherwise the error wraps ErrUplink or
 // ErrNotFound.
 func (h *Host) Uplinks(names []string) ([]Link, error) {
-	links, err := h.Links()
-	if err != nil {
-		return nil, err
+	var links []Link
+	// Of thousands a few are asked for. One that is not there is left out.
+	add := func(name string, index int) error {
+		l, err := h.route.link(name, index)
+		if err == nil {
+			links = append(links, l)
+		}
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
 	}
 	var routes []Route
 	if isAuto(names) {
+		var err error
 		if routes, err = h.allRoutes(); err != nil {
 			return nil, err
 		}
+		for _, r := range routes {
+			if r.isDefault() {
+				if err := add("", r.Ifindex); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return defaultLinks(links, routes), nil
 	}
-	return ChooseUplinks(links, routes, names)
+	for _, name := range names {
+		if err := add(name, 0); err != nil {
+			return nil, err
+		}
+	}
+	return ChooseUplinks(links, nil, names)
 }
+
+func (r *Route) isDefault() bool { return r.Prefix.Bits() == 0 && r.Kind == Unicast }
 
 func isAuto(names []string) bool { return len(names) == 0 || len(names) == 1 && names[0] == "auto" }
 
@@ -54,7 +79,7 @@ func defaultLinks(links []Link, routes []Route) []Link {
 	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(a.Metric, b.Metric) })
 	var up []Link
 	for _, r := range routes {
-		if r.Prefix.Bits() != 0 || r.Kind != Unicast {
+		if !r.isDefault() {
 			continue
 		}
 		for _, l := range links {

@@ -62,8 +62,8 @@ type Ports struct {
 	host *host.Host
 	cfg  Config
 
-	mu       sync.Mutex     // guards what follows
-	listed   *[]host.Socket // of Together, until its end
+	mu       sync.Mutex               // guards what follows
+	listed   map[uint16][]host.Socket // of Together, until Apart; otherwise nil
 	holds    holdList
 	reserved portSet   // entered in ip_local_reserved_ports by us
 	noted    time.Time // when Renote was called last
@@ -84,20 +84,41 @@ func New(h *host.Host, cfg Config) *Ports {
 	return p
 }
 
-// Together lists the host's sockets once for all that is taken until end is called, unless
+// Together lists the host's sockets once for all that is taken until Apart is called, unless
 // one of them is in the way. A program that binds a port meanwhile is found by the bind alone.
-func (p *Ports) Together() (end func(), err error) {
+func (p *Ports) Together() error {
 	list, err := p.host.Sockets()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	set := func(l *[]host.Socket) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.listed = l
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listed = byPort(list)
+	return nil
+}
+
+// Apart ends it.
+func (p *Ports) Apart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listed = nil
+}
+
+// byPort lets a hold look at the sockets of its own ports.
+func byPort(list []host.Socket) map[uint16][]host.Socket {
+	at := make(map[uint16][]host.Socket, len(list))
+	for _, s := range list {
+		at[s.Port] = append(at[s.Port], s)
 	}
-	set(&list)
-	return func() { set(nil) }, nil
+	return at
+}
+
+// listedLocked are the listed sockets of the ports of a hold.
+func (p *Ports) listedLocked(h *Hold) (list []host.Socket) {
+	for port := int(h.first); port <= int(h.last); port++ {
+		list = append(list, p.listed[uint16(port)]...)
+	}
+	return list
 }
 
 // Hold is a range of ports that was taken.
@@ -146,7 +167,7 @@ func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, keepers .
 		}
 	}
 	h.takeLeft()
-	if p.listed == nil || h.check(*p.listed) != nil {
+	if p.listed == nil || h.check(p.listedLocked(h)) != nil {
 		if err := h.checkNow(); err != nil {
 			h.closeSockets()
 			return nil, err

@@ -375,11 +375,10 @@ func TestKeptSocketsKeepTheirPorts(t *testing.T) {
 func TestTogether(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
 		before, stop := start(t, n, "tcp4", "0.0.0.0:8080")
-		end, err := p.Together()
-		if err != nil {
+		if err := p.Together(); err != nil {
 			t.Fatal(err)
 		}
-		defer end()
+		defer p.Apart()
 		after, _ := start(t, n, "tcp4", "0.0.0.0:8081")
 		for port, pid := range map[uint16]int{8080: before, 8081: after} {
 			if _, err := p.Take(tcp, everywhere, port, port); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", pid)) {

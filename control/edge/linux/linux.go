@@ -54,6 +54,8 @@ type Edge struct {
 	owner   edge.Owner     // from Begin on, as ports
 	ports   *reserve.Ports // nil before
 
+	together bool // Together was called
+
 	keep            atomic.Bool
 	heldFor, heldIn string // see HeldFor
 
@@ -83,6 +85,7 @@ func Open(cfg Config) (_ *Edge, err error) {
 		return nil, errors.Join(err, e.Host.Close())
 	}
 	e.sockets = port.NewPool(spareSockets, 0)
+	e.Host.ReadAhead()
 	return e, nil
 }
 
@@ -103,13 +106,23 @@ func (e *Edge) Begin(o edge.Owner) error {
 			return errors.Join(o.PutReserved(list), e.cfg.Holder.Put(holder.Reserved, -1, reserve.FormatRanges(list)))
 		},
 	})
+	if e.together {
+		return e.ports.Together()
+	}
 	return nil
 }
 
 // Together implements edge.Edge.
-func (e *Edge) Together(cables, slots int) (end func(), err error) {
+func (e *Edge) Together(cables, slots int) (end func()) {
 	e.sockets.Prepare(max(0, cables-e.cfg.Holder.Left(holder.Sockets)), slots)
-	return e.ports.Together()
+	e.together = true
+	read := e.Host.ReadOnce()
+	return func() {
+		read()
+		if e.ports != nil {
+			e.ports.Apart()
+		}
+	}
 }
 
 // HeldFor implements edge.Edge.
