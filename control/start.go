@@ -243,6 +243,18 @@ func (c *Controller) Close() error {
 	return c.teardown()
 }
 
+// cabled reports whether there is a cable, or it cannot be told. The first of thousands answers.
+func cabled(c *Controller) bool {
+	for _, e := range c.inv.Endpoints {
+		if l, err := c.edge.Link(e.Veth); err == nil && l.Kind == "veth" && l.Alias == e.Alias {
+			return true
+		}
+	}
+	links, err := c.edge.Links()
+	held, _ := c.edge.HeldFor()
+	return err != nil || c.inv.Marks.Cabled(links) || c.inv.Marks == "" && held != ""
+}
+
 func (c *Controller) teardown() error {
 	c.cancel()
 	c.bgMu.Lock()
@@ -258,9 +270,7 @@ func (c *Controller) teardown() error {
 		c.observer.Close()
 	}
 	c.bg.Wait()
-	links, err := c.edge.Links()
-	held, _ := c.edge.HeldFor()
-	kept := err != nil || c.inv.Marks.Cabled(links) || c.inv.Marks == "" && held != ""
+	kept := cabled(c)
 	if kept { // for the next start
 		c.edge.Keep()
 	}

@@ -33,6 +33,9 @@ var packetFields = sync.OnceValue(func() (at [2]uint32) {
 	return [2]uint32{start, network}
 })
 
+// ReadAhead begins to look for them, which takes 30 ms or so, for who calls Open soon.
+func ReadAhead() { go packetFields() }
+
 // offsetOf finds a member, also of a struct or union without a name.
 func offsetOf(members []btf.Member, name string) (at uint32, ok bool) {
 	for _, m := range members {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -50,9 +51,10 @@ type Edge struct {
 	seals          []sealKind // the first for most cables, the last for those that share their ingress
 	// sockets are prepared: to open one takes the kernel 9 ms (RCU), which an
 	// attach then need not wait for.
-	sockets *port.Pool
-	owner   edge.Owner     // from Begin on, as ports
-	ports   *reserve.Ports // nil before
+	sockets   *port.Pool
+	closePool func() error   // once
+	owner     edge.Owner     // from Begin on, as ports
+	ports     *reserve.Ports // nil before
 
 	together bool // Together was called
 
@@ -85,7 +87,9 @@ func Open(cfg Config) (_ *Edge, err error) {
 		return nil, errors.Join(err, e.Host.Close())
 	}
 	e.sockets = port.NewPool(spareSockets, 0)
+	e.closePool = sync.OnceValue(e.sockets.Close)
 	e.Host.ReadAhead()
+	kernel.ReadAhead()
 	return e, nil
 }
 
@@ -134,12 +138,16 @@ func (e *Edge) DropHeld() error {
 	return e.ports.Settle()
 }
 
-// Keep implements edge.Edge.
-func (e *Edge) Keep() { e.keep.Store(true) }
+// Keep implements edge.Edge. To close the sockets that are prepared takes the kernel some tens
+// of milliseconds.
+func (e *Edge) Keep() {
+	e.keep.Store(true)
+	go e.closePool()
+}
 
 // Close implements edge.Edge.
 func (e *Edge) Close() error {
-	err := e.sockets.Close()
+	err := e.closePool()
 	if e.ports != nil && e.keep.Load() {
 		e.ports.Keep()
 	} else if e.ports != nil {
