@@ -243,18 +243,6 @@ func (c *Controller) Close() error {
 	return c.teardown()
 }
 
-// cabled reports whether there is a cable, or it cannot be told. The first of thousands answers.
-func cabled(c *Controller) bool {
-	for _, e := range c.inv.Endpoints {
-		if l, err := c.edge.Link(e.Veth); err == nil && l.Kind == "veth" && l.Alias == e.Alias {
-			return true
-		}
-	}
-	links, err := c.edge.Links()
-	held, _ := c.edge.HeldFor()
-	return err != nil || c.inv.Marks.Cabled(links) || c.inv.Marks == "" && held != ""
-}
-
 func (c *Controller) teardown() error {
 	c.cancel()
 	c.bgMu.Lock()
@@ -270,7 +258,8 @@ func (c *Controller) teardown() error {
 		c.observer.Close()
 	}
 	c.bg.Wait()
-	kept := cabled(c)
+	held, _ := c.edge.HeldFor()
+	kept := c.inv.Cabled(c.edge.Link, c.edge.Links) || c.inv.Marks == "" && held != ""
 	if kept { // for the next start
 		c.edge.Keep()
 	}

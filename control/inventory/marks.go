@@ -43,6 +43,18 @@ func (k Marks) Cabled(links []host.Link) bool {
 	return k != "" && slices.ContainsFunc(links, func(l host.Link) bool { return l.Kind == "veth" && k.IsLeftover(l) })
 }
 
+// Cabled reports whether there is a cable, or it cannot be told: link finds one by its name, and
+// links lists all. The first of thousands answers.
+func (inv *Inventory) Cabled(link func(name string) (host.Link, error), links func() ([]host.Link, error)) bool {
+	for _, e := range inv.Endpoints {
+		if l, err := link(e.Veth); err == nil && l.Kind == "veth" && l.Alias == e.Alias {
+			return true
+		}
+	}
+	list, err := links()
+	return err != nil || inv.Marks.Cabled(list)
+}
+
 // IsOurs reports whether a link is one that a switch made.
 func (k Marks) IsOurs(l host.Link) bool {
 	return strings.HasPrefix(l.Alias, "vswitch:") || k.isWaiting(l)
