@@ -229,7 +229,7 @@ func TestPeersDropTogether(t *testing.T) {
 	for i := range 3 * dropRoom {
 		claim(i, i+1)
 		m.Drop(peer(i))
-		if i >= dropRoom { // not those of the batch before
+		if i >= dropRoom { // not of the last batch
 			var known uint8
 			key := peer(i - dropRoom).Key()
 			if err := claimed.Lookup(bytesOf(&key), &known); !errors.Is(err, ebpf.ErrKeyNotExist) {
