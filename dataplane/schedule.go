@@ -27,6 +27,15 @@ const (
 	lowerRest = 3
 	lowerWait = 5_000
 	longRest  = 2_000_000 // at most, however much somebody owes
+
+	// dearTurn is what no turn takes unless a receiver makes far more of a frame than its price
+	// says, or the worker was interrupted, ns: each such turn of a port counts dearUp, each
+	// other one takes one off, and from dearPort on the port has one frame a turn, at lower effort.
+	dearTurn = 1_000_000
+	dearUp   = 4
+	dearPort = dearUp + 1
+	dearMost = 4 * dearUp
+	dearRest = 50_000_000 // the longest rest after one
 )
 
 // scheduler says which port has the next turn: a deficit round robin over what turns cost.
@@ -64,6 +73,7 @@ type scheduled struct {
 	next   frame.PortID // in the queue
 	state  portState
 	lower  bool // its last turn was of lower effort
+	dear   uint8 // see dearTurn
 }
 
 type portState uint8
@@ -164,12 +174,34 @@ func (s *scheduler) begin(now int64) {
 // if nobody answers what the port sends. Only a turn that costs something makes it so: the first
 // frame of a connection is unanswered, too, and may have spent the rest of a credit.
 func (s *scheduler) lowers(id frame.PortID, cost int64, more, unheard bool) bool {
-	return more && unheard && (s.ports[id].lower || cost >= turnLeast)
+	return s.ports[id].dear >= dearPort || more && unheard && (s.ports[id].lower || cost >= turnLeast)
+}
+
+// weigh notes how long a turn took of frames that nobody answers.
+func (s *scheduler) weigh(id frame.PortID, took int64) {
+	switch p := &s.ports[id]; {
+	case took >= dearTurn:
+		p.dear = min(p.dear+dearUp, dearMost)
+	case p.dear > 0:
+		p.dear--
+	}
+}
+
+// limit is what a turn of a port may cost.
+func (s *scheduler) limit(id frame.PortID) int64 {
+	limit := s.credit(id)
+	if s.ports[id].dear >= dearPort {
+		limit = min(limit, 1) // one frame
+	}
+	return limit
 }
 
 // rest is how long lower effort waits after a turn that took so long. A frame that comes while
 // it lasts waits for half of it, in the mean of all that come took*took/2/(took+rest).
 func rest(took int64) int64 {
+	if took >= dearTurn {
+		return min(lowerRest*took, dearRest)
+	}
 	return min(max(lowerRest*took, took*took/(2*lowerWait)-took), longRest)
 }
 
@@ -182,7 +214,7 @@ func (s *scheduler) done(id frame.PortID, now, cost, took int64, more, unheard b
 		p.worked = now
 	}
 	all := max(cost, took) + p.owes
-	p.owes, p.lower = 0, s.lowers(id, cost, more, unheard)
+	p.owes, p.lower = 0, cost > 0 && s.lowers(id, cost, more, unheard) || p.lower && more && unheard
 	switch {
 	case p.lower:
 		s.enqueue(id, portLower)

@@ -308,7 +308,47 @@ func TestLongTurnsRestLonger(t *testing.T) {
 			t.Errorf("turns of %d ns come each %d ns: more than a quarter", took, cycle)
 		}
 	}
-	if rest(turnLimit*20) != longRest {
-		t.Error("somebody whose turn was interrupted rests for too long")
+	if rest(turnLimit) != longRest {
+		t.Errorf("a turn at its limit rests for %d ns", rest(turnLimit))
+	}
+}
+
+// A port whose frames take a receiver milliseconds has one of them a turn and a quarter of the
+// worker, as long as that goes on; one turn that was interrupted means nothing.
+func TestDearFramesAreTakenOneByOne(t *testing.T) {
+	var s scheduler
+	s.init()
+	now := int64(0)
+	turn := func(took int64) {
+		now += took
+		s.weigh(1, took)
+		s.done(1, now, 3000, took, false, true)
+	}
+	turn(5_000_000)
+	if s.ports[1].state == portLower {
+		t.Fatal("one turn that took long makes a port wait")
+	}
+	for range 20 {
+		turn(5_000_000)
+		if s.ports[1].state != portLower || s.limit(1) > 1 {
+			t.Fatalf("state %d, it may spend %d", s.ports[1].state, s.limit(1))
+		}
+		if s.resume < now+lowerRest*5_000_000 {
+			t.Fatalf("it rests for %d ns", s.resume-now)
+		}
+		now = s.resume
+		if id := s.queued(now); id != 1 {
+			t.Fatalf("port %d has the next turn", id)
+		}
+	}
+	for range dearMost {
+		turn(3000)
+		if s.lower.length > 0 {
+			now = s.resume
+			s.queued(now)
+		}
+	}
+	if s.ports[1].dear > 0 || s.ports[1].lower {
+		t.Error("it is never forgiven")
 	}
 }

@@ -189,7 +189,7 @@ func (w *worker) serve(id frame.PortID) int {
 	if e := w.sw.ports[id].Load(); e != nil && e.owner == w && e.debt.Load() != 0 {
 		w.sched.owe(id, e.debt.Swap(0))
 	}
-	limit := w.sched.credit(id)
+	limit := w.sched.limit(id)
 	if limit <= 0 { // it owes for what others did for it
 		w.sched.done(id, w.now, 0, 0, true, w.sched.ports[id].lower)
 		w.listen(id)
@@ -197,8 +197,9 @@ func (w *worker) serve(id frame.PortID) int {
 	}
 	n, cost, more := w.turnPort(id, limit)
 	now, unheard := w.now, 2*w.heard < cost && w.isContainer(id)
-	if w.sched.lowers(id, cost, more, unheard) {
+	if cost > 0 && unheard {
 		now = w.sw.now() // what a receiver makes of a frame no price knows
+		w.sched.weigh(id, now-w.now)
 	}
 	w.sched.done(id, now, cost, now-w.now, more, unheard)
 	w.spent += cost
