@@ -72,7 +72,7 @@ type scheduled struct {
 	round  uint32
 	next   frame.PortID // in the queue
 	state  portState
-	lower  bool // its last turn was of lower effort
+	lower  bool  // its last turn was of lower effort
 	dear   uint8 // see dearTurn
 }
 
