@@ -90,7 +90,9 @@ type conn struct {
 	at     uint32          // its place
 	ctx    context.Context // ends when it has to
 	cancel context.CancelFunc
-	// Guarded by Relay.mu: where the container is, once that was asked, and its end.
+	// Guarded by Relay.mu: what Used has said last, where the container is, once that was asked,
+	// and its end.
+	used   uint32
 	to     netip.AddrPort
 	target *net.TCPConn
 }
@@ -110,10 +112,16 @@ func (c *conn) end() {
 // began is the beginning of the time that Used counts in.
 var began = time.Now()
 
+// usedAgain is how much later, in eighths of a second, data has to come for a connection to have
+// been used again: its first comes a moment after it has taken its place, and the kernel tells
+// the time since by a clock of its own.
+const usedAgain = 3
+
 // Used implements places.Guest, in eighths of a second: when data last came or went, which the
-// kernel knows.
+// kernel knows. Of a connection that has ended it is 0.
 func (c *conn) Used() uint32 {
-	idle := time.Since(began) // of one that has ended
+	now := time.Since(began)
+	idle := now
 	raw, err := c.client.SyscallConn()
 	if err == nil {
 		_ = raw.Control(func(fd uintptr) {
@@ -122,7 +130,11 @@ func (c *conn) Used() uint32 {
 			}
 		})
 	}
-	return uint32((time.Since(began) - idle) / (time.Second / 8))
+	at := uint32(max(now-idle, 0) / (time.Second / 8))
+	if at == 0 || c.used == 0 || int32(at-c.used) >= usedAgain {
+		c.used = at
+	}
+	return c.used
 }
 
 // left reports whether a client has reset its connection: somebody who does nothing but that may

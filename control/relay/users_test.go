@@ -126,7 +126,7 @@ func TestConnectionsOfOneUser(t *testing.T) {
 		}
 		hog = append(hog, c)
 		if i == most/2-1 {
-			time.Sleep(300 * time.Millisecond) // the first one is used, those after it are idle
+			time.Sleep(time.Second) // the first one is used, those after it are idle
 			if err := say(hog[0]); err != nil {
 				t.Fatal(err)
 			}
