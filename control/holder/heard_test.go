@@ -2,9 +2,11 @@ package holder
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,4 +88,29 @@ func TestFirstThreadElsewhere(t *testing.T) {
 		t.Errorf("%v, %s", err, out)
 	}
 	l.taken(l.open(), "one", r)
+}
+
+// A daemon in a container with this network has a run directory of the same name and a holder of
+// its own, whose socket shows in proc_net_unix(5) as one that somebody has removed.
+func TestAnotherRoot(t *testing.T) {
+	l := newLab(t)
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none "$0" && exec /proc/`+strconv.Itoa(os.Getpid())+`/exe`, l.dir)
+	cmd.Env = append(os.Environ(), immigrantEnv+"="+l.dir)
+	out, err := cmd.CombinedOutput()
+	_, told, _ := strings.Cut(string(out), "holder ")
+	pid, err2 := strconv.Atoi(strings.SplitN(told, "\n", 2)[0])
+	if err != nil || err2 != nil {
+		t.Fatalf("%v, %v, %s", err, err2, out)
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	h := l.open()
+	h.Put(Owner, -1, owner)
+	l.started(h)
+	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || string(args) != CommandLine { // empty once it has ended
+		t.Errorf("the other's holder: %q, %v", args, err)
+	}
 }

@@ -58,6 +58,11 @@ func beImmigrant(dir string) {
 		os.Exit(1)
 	}
 	_, _, ok := h.Take("one")
+	h.Put(Owner, -1, owner)
+	for h.pid.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println("holder", h.pid.Load())
 	fmt.Println("found", ok)
 	os.Exit(0)
 }

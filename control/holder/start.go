@@ -135,11 +135,16 @@ func killProcess(pid int) error {
 		return err
 	}
 	defer p.Close()
+	is, err := os.FindProcess(pid) // by a pidfd: its number may be another's by the time it is killed
+	if err != nil {
+		return err
+	}
+	defer is.Release()
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || string(args) != CommandLine {
 		return errors.Join(err, fmt.Errorf("process %d is another", pid))
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := is.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
@@ -156,6 +161,17 @@ func endNameless(dir string) (ok bool, err error) {
 		ok, err = true, errors.Join(err, killProcess(pid))
 	}
 	return ok, err
+}
+
+// sees reports whether a process sees the same directory by that name, or the one above it where
+// somebody has removed it: a switch in a container with the host's network has a /run of its own.
+func sees(pid int, dir string) bool {
+	own, err := os.Stat(dir)
+	for ; errors.Is(err, fs.ErrNotExist) && dir != "/"; own, err = os.Stat(dir) {
+		dir = filepath.Dir(dir)
+	}
+	its, err2 := os.Stat(fmt.Sprintf("/proc/%d/root%s", pid, dir))
+	return err == nil && err2 == nil && os.SameFile(own, its)
 }
 
 // nameless are the holders of a run directory whose socket somebody has removed, perhaps with all of the
@@ -179,7 +195,7 @@ func nameless(dir string) (pids []int) {
 			continue
 		}
 		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err != nil || string(args) != CommandLine {
+		if err != nil || string(args) != CommandLine || !sees(pid, dir) {
 			continue
 		}
 		open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
