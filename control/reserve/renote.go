@@ -38,9 +38,10 @@ func (p *Ports) renote() error {
 }
 
 // noteLocked notes the ports of a hold: who had one before may have connections. Nobody else
-// can bind them any more, so that unnote has to look once. Of a large range renote says it.
+// can bind them any more, so that unnote has to look once. Of a large range who binds one
+// all the same is noted by the hooks, or by renote.
 func (h *Hold) noteLocked() {
-	if h.ports.cfg.Note == nil || h.proto != header.ProtoTCP || h.large {
+	if h.ports.cfg.Note == nil || h.proto != header.ProtoTCP {
 		return
 	}
 	for port := int(h.first); port <= int(h.last); port++ {

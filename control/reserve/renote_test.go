@@ -1,7 +1,6 @@
 package reserve
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"testing"
@@ -20,24 +19,28 @@ func TestNotedPorts(t *testing.T) {
 		Unnote:  func(port uint16) { delete(notes, port) },
 	}
 	inHost(t, cfg, func(n *netlab.NS, p *Ports) {
-		const used = "198.51.100.1:20011"
-		l, err := n.Listen("tcp4", used)
-		if err != nil {
-			t.Fatal(err)
+		connected := func(used string) {
+			t.Helper()
+			l, err := n.Listen("tcp4", used)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := n.Dial("tcp4", used, 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			s, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		c, err := n.Dial("tcp4", used, 5*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		s, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		connected("198.51.100.1:20011")
+		connected("198.51.100.1:21030")
 		for _, take := range []struct {
 			proto       uint8
 			first, last uint16
@@ -46,12 +49,16 @@ func TestNotedPorts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := fmt.Sprint(notes); got != "map[20010:1 20011:1 20012:1]" {
-			t.Errorf("noted are %v", got)
+		want := map[uint16]int{20010: 1, 20011: 1, 20012: 1}
+		for port := 21000; port <= 21000+HoldMax; port++ {
+			want[uint16(port)] = 1
+		}
+		if !maps.Equal(notes, want) {
+			t.Errorf("noted are %v", notes)
 		}
 		for range 2 {
-			if _, err := p.Busy(); err != nil || !maps.Equal(notes, map[uint16]int{20011: 1}) {
-				t.Errorf("noted are %v, %v, want the port with a connection", notes, err)
+			if _, err := p.Busy(); err != nil || !maps.Equal(notes, map[uint16]int{20011: 1, 21030: 1}) {
+				t.Errorf("noted are %v, %v, want the ports with a connection", notes, err)
 			}
 		}
 	})
