@@ -150,3 +150,16 @@ func Serve(s *Switch, id frame.PortID) (debt, paid int64) {
 	w.serve(id)
 	return debt, paid - w.sched.ports[id].credit
 }
+
+// BeginRound gives the ports of a port's worker another quantum.
+func BeginRound(s *Switch, id frame.PortID) {
+	w := s.ports[id].Load().owner
+	w.sched.begin(w.now)
+}
+
+// Dear says how dear the last turns of a port were, and makes it as dear as a port may be.
+func Dear(s *Switch, id frame.PortID) (was uint8) {
+	p := &s.ports[id].Load().owner.sched.ports[id]
+	was, p.dear = p.dear, dearMost
+	return was
+}

@@ -319,3 +319,18 @@ func TestAFloodOverTurnsAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for a flood, want none", n)
 	}
 }
+
+// A port whose turns took long is forgiven by those that are answered, too, and an uplink, which
+// has frames of many, does not inherit it with its number.
+func TestTurnsOfOthersForgive(t *testing.T) {
+	l := New(t)
+	dataplane.Dear(l.Switch, l.Port("up"))
+	for range 20 {
+		l.Memory("up").Inject(Inbound(header.ProtoUDP, World+":53", HostAddr+":9", 0, "x"), frame.Offload{})
+		dataplane.BeginRound(l.Switch, l.Port("up"))
+		dataplane.Serve(l.Switch, l.Port("up"))
+	}
+	if left := dataplane.Dear(l.Switch, l.Port("up")); left != 0 {
+		t.Errorf("%d are left", left)
+	}
+}

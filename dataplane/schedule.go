@@ -177,7 +177,7 @@ func (s *scheduler) lowers(id frame.PortID, cost int64, more, unheard bool) bool
 	return s.ports[id].dear >= dearPort || more && unheard && (s.ports[id].lower || cost >= turnLeast)
 }
 
-// weigh notes how long a turn took of frames that nobody answers.
+// weigh notes how long a turn took of frames that nobody answers; of others it is none.
 func (s *scheduler) weigh(id frame.PortID, took int64) {
 	switch p := &s.ports[id]; {
 	case took >= dearTurn:

@@ -197,8 +197,10 @@ func (w *worker) serve(id frame.PortID) int {
 	}
 	n, cost, more := w.turnPort(id, limit)
 	now, unheard := w.now, 2*w.heard < cost && w.isContainer(id)
-	if cost > 0 && unheard {
-		now = w.sw.now() // what a receiver makes of a frame no price knows
+	if cost > 0 {
+		if unheard {
+			now = w.sw.now() // what a receiver makes of a frame no price knows
+		}
 		w.sched.weigh(id, now-w.now)
 	}
 	w.sched.done(id, now, cost, now-w.now, more, unheard)
