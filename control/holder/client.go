@@ -97,8 +97,8 @@ func (h *Holder) greetLocked(c *net.UnixConn) error {
 		return err
 	}
 	// It may have just begun, or be on its way out with all it has. Containers wait meanwhile.
-	c.SetReadDeadline(time.Now().Add(2 * patience))
 	for buf := make([]byte, maxMessage); ; {
+		c.SetReadDeadline(time.Now().Add(2 * patience))
 		m, err := receive(c, buf)
 		if err != nil {
 			return err

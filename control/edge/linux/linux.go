@@ -123,6 +123,7 @@ func (e *Edge) Together(cables, slots int) (end func()) {
 	read := e.Host.ReadOnce()
 	return func() {
 		read()
+		e.consumers.stale.Store(true) // they may be of that reading
 		if e.ports != nil {
 			e.ports.Apart()
 		}
