@@ -9,11 +9,11 @@ import (
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
-// A RST with a guessed sequence number does not end a connection: data goes on
-// both ways for as long as an idle connection lives.
-func TestC26ForgedRST(t *testing.T) {
-	l := New(t)
-	tcp := func(from string, flags uint8, seq, ack uint32, payload string) []byte {
+// segments opens a connection of c1 with web. tcp is a segment of it, from c1 or from web to the
+// address e, which masquerade gave it.
+func segments(t *testing.T, l *Lab) (tcp func(from string, flags uint8, seq, ack uint32, payload string) []byte, e string) {
+	t.Helper()
+	tcp = func(from string, flags uint8, seq, ack uint32, payload string) []byte {
 		p := Packet{Proto: header.ProtoTCP, Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload)}
 		if from == "c1" {
 			p.Src = "10.1.0.11:5000"
@@ -23,11 +23,19 @@ func TestC26ForgedRST(t *testing.T) {
 		return Bytes(p)
 	}
 	l.Send("c1", tcp("c1", SYN, 1000, 0, ""))
-	e := See(t, l.Expect("up")).From()
+	e = See(t, l.Expect("up")).From()
 	l.Send("up", tcp(e, SYN|ACK, 7000, 1001, ""))
 	l.Expect("c1")
 	l.Send("c1", tcp("c1", ACK, 1001, 7001, ""))
 	l.Expect("up")
+	return tcp, e
+}
+
+// A RST with a guessed sequence number does not end a connection: data goes on
+// both ways for as long as an idle connection lives.
+func TestC26ForgedRST(t *testing.T) {
+	l := New(t)
+	tcp, e := segments(t, l)
 	rng := rand.New(rand.NewSource(26))
 	for range 100 {
 		seq := 7001 + uint32(1<<20) + rng.Uint32()>>1 // outside the window of 65535
@@ -59,21 +67,7 @@ func TestC26ForgedRST(t *testing.T) {
 func TestC26ForgedWithoutACK(t *testing.T) {
 	for _, flags := range []uint8{0, PSH, FIN, SYN} {
 		l := New(t)
-		tcp := func(from string, flags uint8, seq, ack uint32, payload string) []byte {
-			p := Packet{Proto: header.ProtoTCP, Flags: flags, Seq: seq, Ack: ack, Payload: []byte(payload)}
-			if from == "c1" {
-				p.Src = "10.1.0.11:5000"
-				return Bytes(From("c1", web, p))
-			}
-			p.EthSrc, p.EthDst, p.Src, p.Dst = NextHopMAC, MAC("up"), web, from
-			return Bytes(p)
-		}
-		l.Send("c1", tcp("c1", SYN, 1000, 0, ""))
-		e := See(t, l.Expect("up")).From()
-		l.Send("up", tcp(e, SYN|ACK, 7000, 1001, ""))
-		l.Expect("c1")
-		l.Send("c1", tcp("c1", ACK, 1001, 7001, ""))
-		l.Expect("up")
+		tcp, e := segments(t, l)
 		for i, seq := range []uint32{7001, 9000, 30000} {
 			l.Send("up", tcp(e, flags, seq, 0, "forged"))
 			l.Send("up", tcp(e, RST, seq+6+uint32(i), 0, ""))

@@ -10,25 +10,11 @@ import (
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
-// twinsOf are the seed of a run, which it tells, and its length.
-func twinsOf(t *testing.T) (seed uint64, lasts time.Duration) {
-	lasts = 3 * time.Second
-	if d, err := time.ParseDuration(os.Getenv("VSWITCH_TWINS")); err == nil {
-		lasts = d
-	}
-	seed = uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("VSWITCH_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("VSWITCH_SEED=%d", seed)
-	return seed, lasts
-}
-
 // TestTwins: a switch to which the kernel's side carries flows does with random and hostile
 // frames what one without does. The kernel's side is the model; control/kernel has the
 // programs themselves. VSWITCH_TWINS is for how long.
 func TestTwins(t *testing.T) {
-	seed, lasts := twinsOf(t)
+	seed, lasts := TwinsOf(t, 3*time.Second)
 	w := NewTwins(t, seed, func(clock *atomic.Int64) Side { return NewModelSide(256, clock) })
 	w.Run(time.Now().Add(lasts))
 }
@@ -36,7 +22,7 @@ func TestTwins(t *testing.T) {
 // TestTwinsAlone: while nobody is there the kernel's side does with the frames that it carries
 // what the stages do. VSWITCH_TWINS and VSWITCH_SEED are as in TestTwins.
 func TestTwinsAlone(t *testing.T) {
-	seed, lasts := twinsOf(t)
+	seed, lasts := TwinsOf(t, 3*time.Second)
 	w := NewTwins(t, seed, func(clock *atomic.Int64) Side { return NewModelSide(256, clock) })
 	w.RunAlone(time.Now().Add(lasts))
 }

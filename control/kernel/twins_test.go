@@ -114,25 +114,11 @@ func (p *programs) run(name string, in, ctx, after []byte) (verdict uint32, out 
 	return verdict, opts.DataOut, true
 }
 
-// twinsOf are the seed of a run, which it tells, and its length.
-func twinsOf(t *testing.T) (seed uint64, lasts time.Duration) {
-	lasts = 4 * time.Second
-	if d, err := time.ParseDuration(os.Getenv("VSWITCH_TWINS")); err == nil {
-		lasts = d
-	}
-	seed = uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("VSWITCH_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("VSWITCH_SEED=%d", seed)
-	return seed, lasts
-}
-
 // TestTwins: a switch to which the programs carry flows does with random and hostile frames
 // what one without does: verdict, bytes, counters, connections. Two CPUs run the programs
 // at once. VSWITCH_TWINS is for how long (make twins), VSWITCH_SEED repeats a run.
 func TestTwins(t *testing.T) {
-	seed, lasts := twinsOf(t)
+	seed, lasts := switchtest.TwinsOf(t, 4*time.Second)
 	defer labtest.OneCPU(t)()
 	w := switchtest.NewTwins(t, seed, func(*atomic.Int64) switchtest.Side { return newPrograms(t) })
 	w.Run(time.Now().Add(lasts), onCPU(0), onCPU(1))
@@ -141,7 +127,7 @@ func TestTwins(t *testing.T) {
 // TestTwinsAlone: while nobody is there the programs do with the frames that they carry what
 // the stages do. VSWITCH_TWINS and VSWITCH_SEED are as in TestTwins.
 func TestTwinsAlone(t *testing.T) {
-	seed, lasts := twinsOf(t)
+	seed, lasts := switchtest.TwinsOf(t, 4*time.Second)
 	defer labtest.OneCPU(t)()
 	w := switchtest.NewTwins(t, seed, func(*atomic.Int64) switchtest.Side { return newPrograms(t) })
 	w.RunAlone(time.Now().Add(lasts))

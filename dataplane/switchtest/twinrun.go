@@ -1,15 +1,31 @@
 package switchtest
 
 import (
+	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/flowmap/flowtest"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
+
+// TwinsOf are the seed of a run, which it tells, and its length if VSWITCH_TWINS says no other.
+func TwinsOf(t testing.TB, lasts time.Duration) (seed uint64, _ time.Duration) {
+	if d, err := time.ParseDuration(os.Getenv("VSWITCH_TWINS")); err == nil {
+		lasts = d
+	}
+	seed = uint64(time.Now().UnixNano())
+	if s, err := strconv.ParseUint(os.Getenv("VSWITCH_SEED"), 10, 64); err == nil {
+		seed = s
+	}
+	t.Logf("VSWITCH_SEED=%d", seed)
+	return seed, lasts
+}
 
 // Run sends frames until then, and wants carried ones of every kind. Threads run the
 // programs at once, one for each of on, which puts it on a CPU; without, one does.
