@@ -45,7 +45,7 @@ type Conn struct {
 
 	Revision atomic.Uint32 // of what allowed it last
 	Rule     atomic.Uint32 // that allowed it
-	state    atomic.Uint32 // connState, and assured
+	state    atomic.Uint32 // connState, assured and peered
 	proof    atomic.Uint32 // what the beginner has to show, see assured
 	created  atomic.Int64  // ns
 	lastSeen atomic.Int64
@@ -185,6 +185,7 @@ func (c *Conn) become(t *Table, r Ref, st connState) {
 		if v = uint32(st); !st.reopens() {
 			v |= was & assured
 		}
+		v |= was & peered
 		if c.state.CompareAndSwap(was, v) {
 			break
 		}
@@ -193,7 +194,7 @@ func (c *Conn) become(t *Table, r Ref, st connState) {
 	if classOf(was) != classOf(v) {
 		t.reclass(r)
 	}
-	if closed := connState(was &^ assured).closed(); closed != st.closed() {
+	if closed := connState(was &^ stateFlags).closed(); closed != st.closed() {
 		t.charge(c, closed)
 	}
 	if st.closed() {

@@ -259,13 +259,14 @@ func (t *Table) remove(r Ref, still func(*Conn) bool, inNeed bool) bool {
 	a.index.drop(h0, r)
 	b.index.drop(h1, r|1)
 	t.endRows(c)
-	was := connState(c.state.Swap(uint32(stateFree)) &^ assured)
+	claimed := c.claims()
+	was := connState(c.state.Swap(uint32(stateFree)) &^ stateFlags)
 	if !was.closed() {
 		t.charge(c, false)
 	}
 	t.Ended.tracked(c, was)
 	t.length[connProto(c.Orig.Proto)].Add(-1)
-	if c.claims() {
+	if claimed {
 		t.peers.drop(c.peer()) // before another flow may have the port
 	}
 	t.releasePort(c, inNeed && was.halfOpen())

@@ -75,7 +75,7 @@ func (t *Table) pull(k *header.Tuple) bool {
 	if t.Insert(r) != Inserted {
 		return false
 	}
-	c.become(t, r, connState(v&^assured))
+	c.become(t, r, connState(v&^stateFlags))
 	if v&assured != 0 {
 		c.assure(t, r)
 	}

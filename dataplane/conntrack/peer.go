@@ -16,13 +16,31 @@ import (
 // errPeerTaken says that the host itself uses a peer.
 var errPeerTaken = errors.New("the host uses it")
 
-// claims reports whether a flow's answers are claimed from its peer: it left by an uplink
-// with an address of the host. What comes to a published port or an open mapping is
-// claimed by that.
-func (c *Conn) claims() bool { return c.Kind == KindMasquerade }
+// claims reports whether a flow's packets are claimed from its peer: it left by an uplink
+// with an address of the host, or a stranger began it and was believed (claimStranger). What
+// else comes to a published port or an open mapping is claimed by that.
+func (c *Conn) claims() bool { return c.Kind == KindMasquerade || c.state.Load()&peered != 0 }
 
 func (c *Conn) peer() flowmap.Peer {
-	return flowmap.Peer{Addr: c.Reply.Src, Slot: c.Slot, Proto: c.Reply.Proto, Port: c.Reply.DstPort, PeerPort: c.Reply.SrcPort}
+	out := &c.Reply
+	if c.Kind == KindInbound {
+		out = &c.Orig
+	}
+	return flowmap.Peer{Addr: out.Src, Slot: c.Slot, Proto: out.Proto, Port: out.DstPort, PeerPort: out.SrcPort}
+}
+
+// claimStranger claims the packets of a stranger who has come in by an open mapping, has been
+// answered and has acknowledged that: from then on the flow is the container's, also when a
+// program of the host binds the port. A flood that is forged or refused costs no claim. Of UDP
+// the port is the host's at once, and there is nothing to claim. A shard of the flow and
+// Table.lock are locked.
+func (c *Conn) claimStranger(t *Table) {
+	if c.Kind != KindInbound || c.Orig.Proto != header.ProtoTCP || c.nat == natNone || c.state.Load()&peered != 0 {
+		return
+	}
+	if t.peers.claim(c.peer(), c.Tenant) == nil { // without room the mapping alone lets it in
+		c.state.Or(peered)
+	}
 }
 
 const (

@@ -67,7 +67,7 @@ func (c *Conn) noteState(t *Table) {
 		}
 		m := &t.rows[n-1]
 		atomic.StoreUint32(&m.Conn, o)
-		atomic.StoreUint32(&m.Timeout, t.timeouts[v&^assured].Load())
+		atomic.StoreUint32(&m.Timeout, t.timeouts[v&^stateFlags].Load())
 	}
 }
 

@@ -77,12 +77,17 @@ func (c *Conn) loose() bool { p := c.proof.Load(); return p == loosely || p == l
 // unitShift makes ns units of a millisecond or so, which wrap after 52 days.
 const unitShift = 20
 
+// peered is the bit of Conn.state of a stranger's flow whose peer is claimed.
+const peered = uint32(1) << 30
+
+const stateFlags = assured | peered
+
 const assuredAfter = uint32(2 * time.Second >> unitShift)
 
 func units(now int64) uint32 { return uint32(now >> unitShift) }
 
 // st is the flow's state.
-func (c *Conn) st() connState { return connState(c.state.Load() &^ assured) }
+func (c *Conn) st() connState { return connState(c.state.Load() &^ stateFlags) }
 
 // class is that of the flow as it is now.
 func (c *Conn) class() class { return classOf(c.state.Load()) }
@@ -95,7 +100,7 @@ func (c *Conn) Assured() bool { return c.class() == classAssured }
 
 // classOf is the class of a value of Conn.state.
 func classOf(v uint32) class {
-	switch st := connState(v &^ assured); {
+	switch st := connState(v &^ stateFlags); {
 	case st.closed():
 		return classClosed
 	case st.halfOpen(), st.reopens():
@@ -116,6 +121,7 @@ func (c *Conn) prove(t *Table, r Ref, now int64) {
 // proveTCP looks at what the beginner has acknowledged. It needs Table.lock.
 func (c *Conn) proveTCP(t *Table, r Ref) {
 	if s := &c.win[0]; c.class() == classUnassured && s.acked && !after(c.proof.Load(), s.maxAck) {
+		c.claimStranger(t)
 		c.assure(t, r)
 	}
 }
