@@ -87,6 +87,9 @@ func (b *Batch) Take(n int, vnet []byte) bool {
 	return true
 }
 
+// Leave notes that there is a frame for which there is no room.
+func (b *Batch) Leave() { b.more = true }
+
 // Charge is Take for a frame that cannot be left where it was.
 func (b *Batch) Charge(n int, vnet []byte) {
 	b.left -= costOf(n, vnet)

@@ -19,8 +19,13 @@ const (
 	TCPFIN = 1 << 0
 	TCPSYN = 1 << 1
 	TCPRST = 1 << 2
+	TCPPSH = 1 << 3
 	TCPACK = 1 << 4
+	TCPCWR = 1 << 7
 )
+
+// TCPChecksum is the offset of the checksum in a TCP header.
+const TCPChecksum = 16
 
 const (
 	tcpOptEnd, tcpOptNop, tcpOptMSS, tcpOptScale = 0, 1, 2, 3

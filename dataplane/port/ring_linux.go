@@ -132,37 +132,44 @@ func (r *ring) header(i uint32) *unix.Tpacket2Hdr {
 	return (*unix.Tpacket2Hdr)(unsafe.Pointer(unsafe.SliceData(r.slot(i))))
 }
 
-// scan counts the slots that are ready and for which the batch has room, at most n, of
-// which at most maxLarge have their frame on the receive queue. The load of a status
-// orders all later reads of the slot after the kernel's writes.
-func (r *ring) scan(b *frame.Batch, n, maxLarge int) (ready, large int) {
+// scan counts the slots that are ready and for which the batch has room, at most n frames, of
+// which as many have their frame on the receive queue as there is room for in so many places.
+// The load of a status orders all later reads of the slot after the kernel's writes.
+func (r *ring) scan(b *frame.Batch, n, room int) (ready, large int) {
 	if r.lost != placed {
 		if r.place(); r.lost != placed {
 			return 0, 0
 		}
 	}
-	n = min(n, int(r.mask)+1-int(r.head-r.tail))
-	for ready < n && !b.Full() {
+	for slots := int(r.mask) + 1 - int(r.head-r.tail); n > 0 && ready < slots && !b.Full(); {
 		at := r.head + uint32(ready)
 		h := r.header(at)
 		status := atomic.LoadUint32(&h.Status)
 		if status&unix.TP_STATUS_USER == 0 {
 			break
 		}
-		queued := status&unix.TP_STATUS_COPY != 0
-		if queued && large == maxLarge {
-			break
+		queued, places := status&unix.TP_STATUS_COPY != 0, 1
+		if queued {
+			if places = placesOf(int(h.Len)); places > room || places > n {
+				b.Leave()
+				break
+			}
+			room -= places
 		}
 		var vnet []byte
 		if i := int(h.Mac) - frame.Headroom; i >= vlanRoom && i+frame.Headroom <= slotSize {
 			vnet = r.slot(at)[i:]
 		}
-		if !b.Take(int(h.Len), vnet) {
+		if !b.Take(min(int(h.Len), frame.MaxLen), vnet) {
 			break
+		}
+		for range places - 1 {
+			b.Charge(superPiece, vnet)
 		}
 		if queued {
 			large++
 		}
+		n -= places
 		ready++
 	}
 	return ready, large
@@ -179,7 +186,7 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 	}
 	var queue [][]byte
 	if large > 0 {
-		queue = a.fetch(p.fd, large)
+		queue = a.fetch(p.fd, r, large)
 	}
 	for range ready {
 		slot, h := r.slot(r.head), r.header(r.head)
@@ -198,6 +205,12 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 				p.invalid.Add(1)
 				b.Refuse(len(slot))
 				continue
+			}
+			if placesOf(n) > 1 {
+				if cutSuper(b, h, slot) {
+					continue
+				}
+				slot = slot[:min(len(slot), arenaSlot)] // another one fits, or is refused
 			}
 		case h.Snaplen < h.Len:
 			p.truncated.Add(1)
@@ -244,13 +257,23 @@ func restoreVLAN(data []byte, h *unix.Tpacket2Hdr, off *frame.Offload) {
 	}
 }
 
-// fetch takes n messages from a socket's receive queue. A slice holds vlanRoom
-// bytes, the virtio header and the frame; they are borrowed until Reset.
-func (a *Arena) fetch(fd, n int) [][]byte {
+// fetch takes n messages from a socket's receive queue, whose slots are the next of the ring. A
+// slice holds vlanRoom bytes, the virtio header and the frame; they are borrowed until Reset.
+func (a *Arena) fetch(fd int, r *ring, n int) [][]byte {
 	rx := &a.rx
-	for i := range n {
-		rx.bufs[i] = a.next()
-		rx.set(i, rx.bufs[i][vlanRoom:])
+	rx.used = 0
+	for i, at := 0, r.head; i < n; at++ {
+		h := r.header(at)
+		if h.Status&unix.TP_STATUS_COPY == 0 {
+			continue
+		}
+		if placesOf(int(h.Len)) > 1 {
+			rx.bufs[i] = a.placeSuper(i, int(h.Len))
+		} else {
+			rx.bufs[i] = a.next()
+			rx.set(i, rx.bufs[i][vlanRoom:])
+		}
+		i++
 	}
 	got, failed := 0, false
 	for got < n {
@@ -267,7 +290,7 @@ func (a *Arena) fetch(fd, n int) [][]byte {
 		got += k
 	}
 	for i := range got {
-		// Longer than the arena's place (BIG TCP): no length fits such a frame.
+		// Longer than its places: no slot tells of such a frame.
 		if rx.msgs[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 			rx.msgs[i].len = 0
 		}

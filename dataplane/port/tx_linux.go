@@ -50,5 +50,7 @@ func NewTx() *Tx { return new(Tx) }
 // rxScratch is what a receive ring needs to fetch large frames.
 type rxScratch struct {
 	vectors
-	bufs [frame.BatchSize][]byte
+	bufs  [frame.BatchSize][]byte
+	parts [frame.BatchSize]unix.Iovec // of messages that take several places
+	used  int                         // of them
 }

@@ -260,6 +260,18 @@ func (n *NS) Sysctl(key, value string) error {
 	})
 }
 
+// SetSuper lets a device make and gather super-packets of so many bytes, of both families.
+func (n *NS) SetSuper(ifname string, size int) error {
+	for _, set := range []func(netlink.Link, int) error{
+		n.nl.LinkSetGSOMaxSize, n.nl.LinkSetGROMaxSize, n.nl.LinkSetGSOIPv4MaxSize, n.nl.LinkSetGROIPv4MaxSize,
+	} {
+		if err := n.onLink(ifname, "set the size of super-packets", func(l netlink.Link) error { return set(l, size) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // SetOffloads switches checksum and segmentation offload of what a device
 // sends, as `ethtool -K tx on|off sg .. tso .. gso ..` does.
 func (n *NS) SetOffloads(ifname string, on bool) error {
