@@ -1,14 +1,11 @@
 package port_test
 
 import (
-	"errors"
-	"sync/atomic"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // TestF04BigTCP: containers that let their devices make super-packets of more than 64 KiB (BIG TCP),
@@ -29,7 +26,7 @@ func TestF04BigTCP(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f.longest.Store(0)
-			big := biggest(t, c.at)
+			big := labtest.LongestFrame(t, c.at.sw, c.at.ifname)
 			transfer(t, c.from, c.to, c.addr, 64<<20)
 			if got := big(); got <= frame.MaxLen {
 				t.Fatalf("the longest frame of the container has %d bytes, want more than 64 KiB", got)
@@ -49,31 +46,4 @@ func TestF04BigTCP(t *testing.T) {
 			t.Errorf("port %d: %d frames refused as invalid", i, got)
 		}
 	}
-}
-
-// biggest notes what comes to a wire's end; the result is the length of the longest frame.
-func biggest(t *testing.T, w *wire) func() int64 {
-	t.Helper()
-	r := newRaw(t, w.sw, w.ifname)
-	must(t, unix.SetsockoptTimeval(r.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100000}))
-	var longest atomic.Int64
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			n, _, err := unix.Recvfrom(r.fd, buf, unix.MSG_TRUNC)
-			if err == nil {
-				longest.Store(max(longest.Load(), int64(n)))
-			} else if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENETDOWN) {
-				return
-			}
-		}
-	}()
-	return func() int64 { close(stop); <-done; return longest.Load() }
 }
