@@ -106,7 +106,7 @@ func (h *netChange) do(s plan.Step) error {
 func (h *netChange) choose() error {
 	c, rec := h.c, &h.n.Rec
 	if rec.TAP == "" {
-		rec.TAP = "vs-" + rec.ID[:10]
+		rec.TAP = "vs-" + rec.ID[:10] // host.Link.HalfMade knows it
 	} else if _, err := c.edge.Link(rec.TAP); err == nil {
 		return model.Conflictf("network %s: interface %s exists on the host already: choose another name", rec.Name, rec.TAP)
 	}

@@ -113,6 +113,31 @@ func TestLeftovers(t *testing.T) {
 	r.wantNoTrace()
 }
 
+// A network's device that a killed daemon had begun to make is removed: the kernel would keep it. One
+// that somebody has open, has set up, or has named otherwise stays.
+func TestF26DeviceIsHalfMade(t *testing.T) {
+	r := newRig(t)
+	stays := []string{"vs-00000000cd", "vs-another-on", "vs-0123abcd"}
+	for _, name := range append([]string{"vs-0123456789"}, stays...) {
+		if out, err := r.world.Host.Command("ip", "tuntap", "add", "dev", name, "mode", "tap", "multi_queue").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if err := r.world.Host.SetUp(stays[0]); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	got := r.hostLinks()
+	if slices.Contains(got, "vs-0123456789") {
+		t.Errorf("it stays: %v", got)
+	}
+	for _, name := range stays {
+		if !slices.Contains(got, name) {
+			t.Errorf("%s is removed: %v", name, got)
+		}
+	}
+}
+
 func TestF11NamespaceDeleted(t *testing.T) {
 	r := newRig(t)
 	r.start()

@@ -32,6 +32,13 @@ func AliasOf(owner string) string { return "vswitch:" + owner + ":" }
 // is as in the name of the host end.
 const WaitPrefix = "wait"
 
+// HalfMade reports whether a link is a network's device, vs-0123456789, whose daemon was killed while
+// it made it: the kernel keeps it, nobody has opened it, and it has no alias yet.
+func (l Link) HalfMade() bool {
+	id, ok := strings.CutPrefix(l.Name, "vs-")
+	return ok && l.Kind == "tun" && l.Alias == "" && !l.Up && !l.Carrier && len(id) == 10 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
 // AddShield attaches a direct-action program to the ingress of an interface, by a
 // clsact that it makes unless there is one (or an ingress qdisc, which serves as
 // well). It takes the place of the owner's program before, in one step, or goes first again

@@ -25,7 +25,7 @@ func (k Marks) Veth() string { return "veth" + string(k[:5]) }
 // state knows it.
 func (k Marks) IsLeftover(l host.Link) bool {
 	if l.Alias == "" {
-		return l.Kind == "veth" && !l.Up && len(l.Name) == model.MaxIfname && strings.HasPrefix(l.Name, k.Veth())
+		return l.HalfMade() || l.Kind == "veth" && !l.Up && len(l.Name) == model.MaxIfname && strings.HasPrefix(l.Name, k.Veth())
 	}
 	return strings.HasPrefix(l.Alias, k.Alias())
 }

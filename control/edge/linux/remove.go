@@ -37,7 +37,7 @@ func Remove(l Leftovers) (did []string, err error) {
 	errs = append(errs, err)
 	var cables []host.Link
 	for _, k := range links {
-		if !strings.HasPrefix(k.Alias, host.AliasOf(l.Identity)) {
+		if !strings.HasPrefix(k.Alias, host.AliasOf(l.Identity)) && !k.HalfMade() {
 			continue
 		}
 		if k.Kind == "veth" && !l.All {
