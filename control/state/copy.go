@@ -200,12 +200,16 @@ func (c *copyFile) rewrite(commit uint64, r records) error {
 	fresh := &copyFile{path: c.path}
 	b, n := fresh.encode(commit, r.all())
 	tmp := c.path + ".new"
+	os.Remove(tmp)
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	if _, err = f.Write(b); err == nil {
 		err = f.Sync()
+	}
+	if err == nil {
+		err = putAside(c.path, c.path+".damaged")
 	}
 	if err == nil {
 		err = os.Rename(tmp, c.path)

@@ -99,8 +99,11 @@ func makeDatabase(path string, commit uint64, r records, keep bool) (*database, 
 	if err == nil {
 		err = d.put(commit, r.all())
 	}
+	damaged := filepath.Join(filepath.Dir(path), DamagedName)
+	if err == nil && isOther(path) {
+		keep, err = false, putAside(path, damaged)
+	}
 	if err == nil && keep {
-		damaged := filepath.Join(filepath.Dir(path), DamagedName)
 		os.Remove(damaged)
 		_ = os.Link(path, damaged) // for people: a file system without hard links keeps nobody from starting
 	}

@@ -12,30 +12,54 @@ import (
 // readBoth reads both files of a directory, either of which may be missing, once nobody
 // writes them.
 func readBoth(dir string, how int, wait time.Duration) (l loaded, err error) {
-	path := filepath.Join(dir, FileName)
-	f, err := os.Open(path)
-	switch {
-	case err == nil:
-		defer f.Close()
-		err = lock(f, how, wait)
-	case errors.Is(err, os.ErrNotExist):
-		err = nil
+	path, second := filepath.Join(dir, FileName), filepath.Join(dir, CopyName)
+	if !isOther(path) {
+		f, err := os.Open(path)
+		if err == nil {
+			defer f.Close()
+			err = lock(f, how, wait)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return l, fmt.Errorf("state file: %w", err)
+		}
 	}
-	var file, second []byte
-	if err == nil {
-		file, err = readWhole(path)
-	}
-	if err == nil {
-		second, err = readWhole(filepath.Join(dir, CopyName))
-	}
+	bytes, err := readWhole(path)
 	if err != nil {
 		return l, fmt.Errorf("state file: %w", err)
 	}
-	return load(file, second), nil
+	copied, err := readWhole(second)
+	if err != nil {
+		return l, fmt.Errorf("state file: %w", err)
+	}
+	l = load(bytes, copied)
+	if d := l.damage; d != nil && isOther(filepath.Join(dir, d.File)) {
+		d.Problem = "it is no file"
+	}
+	return l, nil
 }
 
-// readWhole is nil for a file that is not there, and empty for one whose disk fails.
+// isOther reports whether something else has the name of a file: a directory, a pipe, which nobody
+// may open that does not want to wait.
+func isOther(path string) bool {
+	at, err := os.Stat(path)
+	return err == nil && !at.Mode().IsRegular()
+}
+
+// putAside makes room for a file where something else has its name, which is kept as that.
+func putAside(path, as string) error {
+	if !isOther(path) {
+		return nil
+	}
+	_ = os.Remove(as)
+	return os.Rename(path, as)
+}
+
+// readWhole is nil for a file that is not there, and empty for one whose disk fails, or that is
+// none.
 func readWhole(path string) ([]byte, error) {
+	if isOther(path) {
+		return []byte{}, nil
+	}
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -64,6 +65,55 @@ func TestF20FilesGoUnderTheDaemon(t *testing.T) {
 					t.Errorf("%d networks, %d containers, identity %q, damage %+v", len(c.Networks), len(c.Containers), c.Identity, c.Damage)
 				}
 			})
+		}
+	}
+}
+
+// A directory or a pipe that has the name of a file is put aside, whenever it comes there.
+func TestF20SomethingElseHasTheName(t *testing.T) {
+	for _, name := range []string{FileName, CopyName} {
+		for what, spoil := range map[string]func(path string) error{
+			"a directory":             func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o755)) },
+			"a directory with a file": func(path string) error { return errors.Join(os.Remove(path), os.MkdirAll(path+"/in", 0o755)) },
+			"a pipe":                  func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+		} {
+			for _, open := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, %s, while it is open: %t", name, what, open), func(t *testing.T) {
+					dir := t.TempDir()
+					n, ct := sample()
+					s, _, err := Open(dir)
+					if err == nil {
+						err = s.PutNetwork(n, nil)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !open {
+						if err := s.Close(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := spoil(filepath.Join(dir, name)); err != nil {
+						t.Fatal(err)
+					}
+					if !open {
+						var c Contents
+						if s, c, err = Open(dir); err != nil || c.Refused != nil || c.Damage == nil || c.Damage.File != name || c.Damage.Problem != "it is no file" || len(c.Networks) != 1 {
+							t.Fatalf("%d networks, damage %+v, refused %v, %v", len(c.Networks), c.Damage, c.Refused, err)
+						}
+					}
+					if err := errors.Join(s.PutContainer(ct, nil, nil), s.Close()); err != nil {
+						t.Fatal(err)
+					}
+					next, c, err := Open(dir)
+					if err != nil || c.Damage != nil || len(c.Networks) != 1 || len(c.Containers) != 1 {
+						t.Fatalf("%d networks, %d containers, damage %+v, %v", len(c.Networks), len(c.Containers), c.Damage, err)
+					}
+					if err := next.Close(); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
 		}
 	}
 }
