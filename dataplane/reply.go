@@ -11,10 +11,13 @@ import (
 
 const (
 	replyBatch = 16   // ICMP errors in one turn
-	replyRate  = 1000 // per second and worker (RFC 1812 4.3.2.8)
+	replyRate  = 1000 // per second and port (RFC 1812 4.3.2.8)
 	replyBurst = 50
 	// To one destination, for all but "too big"; a traceroute asks three times.
 	replyEach, replyEachBurst = 1, 6
+	// The part of a second's errors that one destination behind an uplink may have as "too
+	// big", or one station could take the whole.
+	replyPart = 10
 )
 
 // replier builds the ICMP errors of a turn. Its memory is reused every turn.
@@ -22,30 +25,44 @@ type replier struct {
 	frames [replyBatch]frame.Frame
 	bufs   [replyBatch][frame.Headroom + header.MaxICMPErrorLen]byte
 	used   int
-	tokens int64 // nanoseconds of credit
-	last   int64
 	keys   conntrack.Keys
-	to     [256]credit // by a hash of the destination
+	world  [256]credit // what destinations behind uplinks were told, by a hash
 }
 
-// allow takes one error to a destination from the budget. How much an error
+// errorsOwed is the budget of a port's ICMP errors. Each has its own, since who provokes
+// errors by the thousand must not take the neighbours'.
+type errorsOwed struct {
+	all credit
+	to  [16]credit // by a hash of the destination, in a container's network
+}
+
+// allow takes one error to a destination from the budget of a port. How much an error
 // takes is random, one on average: who could count exactly what is left would
-// learn which ports are open (CVE-2020-25705). A "too big" counts on the whole
+// learn which ports are open (CVE-2020-25705). A "too big" counts on the port's whole
 // only, or path MTU discovery would starve.
-func (p *replier) allow(now int64, to header.Addr, tooBig bool, rng *rand.Rand) bool {
+func (p *replier) allow(e *errorsOwed, now int64, to header.Addr, inside, tooBig bool, rng *rand.Rand) bool {
 	const (
 		each      = int64(time.Second) / replyRate
 		replyCost = int64(time.Second) / replyEach
 	)
-	p.tokens = min(p.tokens+now-p.last, replyBurst*each)
-	p.last = now
-	if p.tokens < each || p.used == replyBatch {
+	if p.used == replyBatch || e.all.used(now) > (replyBurst-1)*each {
 		return false
 	}
-	if !tooBig && !p.to[p.keys.Tuple(&header.Tuple{Dst: to})%uint32(len(p.to))].take(now, replyCost, replyEachBurst*replyCost) {
+	at := p.keys.Tuple(&header.Tuple{Dst: to})
+	world := &p.world[at%uint32(len(p.world))]
+	switch {
+	case inside:
+		if !tooBig && !e.to[at%uint32(len(e.to))].take(now, replyCost, replyEachBurst*replyCost) {
+			return false
+		}
+	case tooBig: // others to the same destination leave it a burst
+		if !world.take(now, replyPart*each, replyEachBurst*replyCost+replyBurst/2*replyPart*each) {
+			return false
+		}
+	case !world.take(now, replyCost, replyEachBurst*replyCost):
 		return false
 	}
-	p.tokens -= each * int64(rng.IntN(3))
+	e.all.take(now, each*int64(rng.IntN(3)), (replyBurst+1)*each)
 	return true
 }
 
@@ -86,16 +103,17 @@ func (w *worker) refuse(r *routed, why DropReason) {
 	default:
 		return // the world learns nothing about what is inside
 	}
-	if src == (header.Addr{}) || r.in.NoICMPErrors || !w.reply.allow(w.now, l.Tuple.Src, why == DropTooBig, w.rng) {
+	e := w.sw.ports[r.in.ID].Load()
+	if e == nil || src == (header.Addr{}) || r.in.NoICMPErrors || !w.reply.allow(&e.errors, w.now, l.Tuple.Src, r.in.network != nil, why == DropTooBig, w.rng) {
 		return
 	}
 	info := uint32(0)
 	if why == DropTooBig {
 		info = uint32(w.mtuOf(r))
 	}
-	e := codes[family(l.Tuple.Src)]
+	code := codes[family(l.Tuple.Src)]
 	buf := w.reply.bufs[w.reply.used][:]
-	out := header.AppendICMPError(buf[frame.Headroom:frame.Headroom], r.f.Data(), l, mac, src, e.typ, e.code, info)
+	out := header.AppendICMPError(buf[frame.Headroom:frame.Headroom], r.f.Data(), l, mac, src, code.typ, code.code, info)
 	if out == nil {
 		return
 	}

@@ -82,6 +82,7 @@ type portEntry struct {
 	debt     atomic.Int64 // ns of work outside of its turns that its worker lets it pay for
 	asks     credit       // next hops that the kernel was asked for; guarded by waitingRoom.mu
 	unasked  atomic.Uint64
+	errors   errorsOwed
 	busy     atomic.Int64  // us of the workers' time in the last second
 	clocked  uint64        // of counters' cost when that was noted; of Tick
 	yielded  atomic.Uint64 // turns of lower effort

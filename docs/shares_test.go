@@ -83,6 +83,8 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 		{"next hops that are waited for", data, "waitingHops", number, "%s"},
 		{"questions to the kernel", data, "1000000000/askEach", number, "%s a second and port"},
 		{"questions to the kernel", data, "askBurst", number, "%s at once"},
+		{"ICMP errors", data, "replyRate", number, "%s a second of a port"},
+		{"ICMP errors", data, "replyRate/replyPart", number, "gets %s a second as"},
 		{"datagrams in fragments", data, "fragContexts", number, "%s for 2 s"},
 		{"datagrams in fragments", data, "fragEach", number, "%s pieces each"},
 		{"deferred fragments", data, "deferredChunks*chunkSize", mebibytes, "%s"},
