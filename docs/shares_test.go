@@ -93,6 +93,8 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 		{"connections of the host itself that", relay, "openTurns", number, "%s at a time"},
 		{"connections of the host itself that", relay, "openTime/1000000", number, "%s ms each"},
 		{"datagrams of the host itself", relay, "backlogBytes", mebibytes, "%s"},
+		{"events that late", "control/events", "kept", number, "%s"},
+		{"ended flows", "control/observe", "keptFlows", number, "%s"},
 		{"connections to the page", "control/web", "MaxConns", number, "%s"},
 		{"connections to the API", "control/daemon", "localConns", number, "%s, root's not counted"},
 	} {

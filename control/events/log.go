@@ -22,7 +22,7 @@ type Log struct {
 // New numbers the events from the time on, so that the numbers grow over a
 // restart. Microseconds are exact in a float64 as JavaScript has it.
 func New(stop context.Context, started time.Time) *Log {
-	return &Log{journal.New[api.Event](kept, uint64(started.UnixMicro())), stop}
+	return &Log{journal.New(kept, uint64(started.UnixMicro()), func(e api.Event) string { return e.Container }), stop}
 }
 
 // Emit adds an event. It never waits for a reader.

@@ -4,31 +4,110 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/vswitch/vswitch/dataplane/share"
 )
 
-// Journal keeps the last entries of a stream. Writers never wait: a reader that
-// is slower than the ring is long loses entries and is told how many.
+// Journal keeps the last entries of a stream, as many as there is room for. Those whom the
+// entries are of share the room: when there is none, who has most gives the oldest, so that
+// somebody who does a lot takes nobody else's. Writers never wait: a reader that is too slow
+// loses entries and is told how many.
 type Journal[T any] struct {
+	of func(T) string // whose an entry is
+
 	mu      sync.Mutex
-	ring    []T // entry n lies at n % len
+	entries []entry[T] // by the numbers of shares
+	free    []uint32
+	tenants map[string]int
+	spare   []int // numbers of tenants
+	shares  *share.Table
+	oldest  uint32 // entry, 0: none
+	newest  uint32
 	first   uint64
 	next    uint64        // number of the next entry
 	changed chan struct{} // closed with the next entry
 }
 
-// New holds so many entries; the first one is given a number.
-func New[T any](size int, first uint64) *Journal[T] {
-	return &Journal[T]{ring: make([]T, size), first: first, next: first, changed: make(chan struct{})}
+// entry lies in the list of all, by number of entry.
+type entry[T any] struct {
+	what          T
+	n             uint64
+	tenant        int
+	who           string
+	before, after uint32
+	link          share.Link
 }
+
+// New holds so many entries; the first one is given a number. of says whose an entry is.
+func New[T any](size int, first uint64, of func(T) string) *Journal[T] {
+	j := &Journal[T]{
+		of: of, entries: make([]entry[T], size), tenants: make(map[string]int), first: first, next: first, changed: make(chan struct{}),
+	}
+	for i := size; i > 0; i-- {
+		j.free, j.spare = append(j.free, uint32(i)), append(j.spare, i-1)
+	}
+	j.shares = share.New(j, size, 0)
+	return j
+}
+
+// Link and Seen implement share.Entries.
+func (j *Journal[T]) Link(i uint32) *share.Link { return &j.entries[i-1].link }
+func (j *Journal[T]) Seen(uint32) uint32        { return 0 }
 
 // Add enters what fill returns for its number.
 func (j *Journal[T]) Add(fill func(n uint64) T) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.ring[j.next%uint64(len(j.ring))] = fill(j.next)
+	what := fill(j.next)
+	who := j.of(what)
+	if len(j.free) == 0 {
+		j.giveLocked(who)
+	}
+	tenant, known := j.tenants[who]
+	if !known {
+		tenant = j.spare[len(j.spare)-1]
+		j.spare, j.tenants[who] = j.spare[:len(j.spare)-1], tenant
+	}
+	i := j.free[len(j.free)-1]
+	j.free = j.free[:len(j.free)-1]
+	j.entries[i-1] = entry[T]{what: what, n: j.next, tenant: tenant, who: who, before: j.newest}
+	j.shares.Enter(i, tenant, 0, 1)
+	if j.newest != 0 {
+		j.entries[j.newest-1].after = i
+	} else {
+		j.oldest = i
+	}
+	j.newest = i
 	j.next++
 	close(j.changed)
 	j.changed = make(chan struct{})
+}
+
+// giveLocked takes an entry out, so that there is room for one of somebody's.
+func (j *Journal[T]) giveLocked(who string) {
+	asker, known := j.tenants[who]
+	if !known {
+		asker = j.shares.Largest() // who has nothing takes from who has most
+	}
+	i, tenant := j.shares.Victim(asker)
+	e := &j.entries[i-1]
+	j.shares.Leave(i, tenant, 0, 1)
+	if j.shares.Held(tenant) == 0 {
+		delete(j.tenants, e.who)
+		j.spare = append(j.spare, tenant)
+	}
+	if e.before != 0 {
+		j.entries[e.before-1].after = e.after
+	} else {
+		j.oldest = e.after
+	}
+	if e.after != 0 {
+		j.entries[e.after-1].before = e.before
+	} else {
+		j.newest = e.before
+	}
+	*e = entry[T]{}
+	j.free = append(j.free, i)
 }
 
 // Cursor is one reader's place.
@@ -59,11 +138,12 @@ func (j *Journal[T]) From(n uint64) *Cursor[T] {
 func (j *Journal[T]) After(old func(T) bool) *Cursor[T] {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	at := max(j.first, j.next-min(j.next, uint64(len(j.ring))))
-	for at < j.next && old(j.ring[at%uint64(len(j.ring))]) {
-		at++
+	for i := j.oldest; i != 0; i = j.entries[i-1].after {
+		if e := &j.entries[i-1]; !old(e.what) {
+			return &Cursor[T]{j, e.n}
+		}
 	}
-	return &Cursor[T]{j, at}
+	return &Cursor[T]{j, j.next}
 }
 
 // mostRead is how many entries are read at once. A reader that was away for long would get
@@ -71,20 +151,13 @@ func (j *Journal[T]) After(old func(T) bool) *Cursor[T] {
 const mostRead = 256
 
 // Read returns the next entries from the cursor on, at least one, and how many were
-// lost before them. Without wait it returns none when there are none.
+// lost before or between them. Without wait it returns none when there are none.
 func (c *Cursor[T]) Read(ctx context.Context, wait bool) (list []T, lost uint64, err error) {
 	for {
-		j := c.j
-		j.mu.Lock()
-		size := uint64(len(j.ring))
-		if oldest := j.next - min(j.next, size); c.at < oldest {
-			lost, c.at = oldest-c.at, oldest
-		}
-		for ; c.at < j.next && len(list) < mostRead; c.at++ {
-			list = append(list, j.ring[c.at%size])
-		}
-		changed := j.changed
-		j.mu.Unlock()
+		c.j.mu.Lock()
+		list, lost = c.takeLocked()
+		changed := c.j.changed
+		c.j.mu.Unlock()
 		if len(list) > 0 || lost > 0 || !wait {
 			return slices.Clip(list), lost, nil
 		}
@@ -94,4 +167,18 @@ func (c *Cursor[T]) Read(ctx context.Context, wait bool) (list []T, lost uint64,
 		case <-changed:
 		}
 	}
+}
+
+// takeLocked reads on. Most readers are near the newest entry, so the search begins there.
+func (c *Cursor[T]) takeLocked() (list []T, lost uint64) {
+	j, from := c.j, uint32(0)
+	for i := j.newest; i != 0 && j.entries[i-1].n >= c.at; i = j.entries[i-1].before {
+		from = i
+	}
+	for i := from; i != 0 && len(list) < mostRead; i = j.entries[i-1].after {
+		e := &j.entries[i-1]
+		lost += e.n - c.at
+		list, c.at = append(list, e.what), e.n+1
+	}
+	return list, lost
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestJournalIsReadInOrder(t *testing.T) {
-	j := New[uint64](8, 100)
+	j := New(8, 100, anybody)
 	put := func(n int) {
 		for range n {
 			j.Add(func(n uint64) uint64 { return n })
@@ -59,7 +59,7 @@ func TestJournalIsReadInOrder(t *testing.T) {
 // Writers never wait, and each reader sees every entry once or counts it.
 func TestJournalOfSlowReaders(t *testing.T) {
 	const total = 20_000
-	j := New[uint64](64, 1)
+	j := New(64, 1, anybody)
 	var readers sync.WaitGroup
 	for i := range 4 {
 		c := j.Tail()
@@ -97,3 +97,5 @@ func TestJournalOfSlowReaders(t *testing.T) {
 		t.Errorf("an end while waiting: %v", err)
 	}
 }
+
+func anybody(uint64) string { return "" }

@@ -53,7 +53,7 @@ func (o *Observer) readFlows(name string) *flowStream {
 	if l.readers++; l.readers == 1 {
 		var ctx context.Context
 		ctx, l.stop = context.WithCancel(o.ctx)
-		l.journal = journal.New[endedFlow](keptFlows, 0)
+		l.journal = journal.New(keptFlows, 0, func(f endedFlow) string { return f.view.Container })
 		o.sw.RecordFlows(true)
 		o.work.Go(func() { o.followFlows(ctx, l.journal) })
 	}
