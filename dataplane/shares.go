@@ -22,7 +22,7 @@ const (
 	SharedFragments               // datagrams in fragments
 	SharedDeferred                // bytes of fragments whose first one has not come
 	SharedTime                    // us of the workers in the last second
-	SharedQuestions               // to the kernel for next hops, not made up for yet
+	SharedQuestions               // to the kernel for next hops, in the last three seconds
 
 	NumShared
 )
@@ -49,7 +49,7 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 	}
 	room[SharedWaiting], room[SharedHops] = waitingChunks*chunkSize, waitingHops
 	room[SharedFragments], room[SharedDeferred] = fragContexts, deferredChunks*chunkSize
-	room[SharedTime], room[SharedQuestions] = len(s.workers)*int(time.Second/time.Microsecond), askBurst
+	room[SharedTime], room[SharedQuestions] = len(s.workers)*int(time.Second/time.Microsecond), asksRoom
 	sn := s.snapshot.Load()
 	at := make(map[frame.PortID]int)
 	for id := range frame.PortID(MaxPorts) {
@@ -86,7 +86,7 @@ func (s *Switch) uses(id frame.PortID) (of [NumShared]share.Use) {
 	of[SharedFragments], of[SharedDeferred] = s.frags.owners.Use(int(id)), s.frags.shares.Use(int(id))
 	if e := s.ports[id].Load(); e != nil {
 		of[SharedTime] = share.Use{Held: int(e.busy.Load()), Gave: e.yielded.Load()}
-		of[SharedQuestions] = share.Use{Held: int(e.asks.used(s.now()) / askEach), Refused: e.unasked.Load()}
+		of[SharedQuestions] = share.Use{Held: int(s.waiting.asks.of[id].Load()), Refused: e.unasked.Load()}
 	}
 	return of
 }

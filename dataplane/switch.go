@@ -76,12 +76,11 @@ type portEntry struct {
 	told     [numEventKinds]atomic.Int64 // when an event was last told, ns
 	sources  sources
 	counters []portCounters
-	storms   []credit     // one for each worker
-	births   []credit     // flows begun, one for each worker
-	deaf     bool         // epoll does not name it; of its worker
-	debt     atomic.Int64 // ns of work outside of its turns that its worker lets it pay for
-	asks     credit       // next hops that the kernel was asked for; guarded by waitingRoom.mu
-	unasked  atomic.Uint64
+	storms   []credit      // one for each worker
+	births   []credit      // flows begun, one for each worker
+	deaf     bool          // epoll does not name it; of its worker
+	debt     atomic.Int64  // ns of work outside of its turns that its worker lets it pay for
+	unasked  atomic.Uint64 // next hops that the kernel was not asked for
 	errors   errorsOwed
 	busy     atomic.Int64  // us of the workers' time in the last second
 	clocked  uint64        // of counters' cost when that was noted; of Tick

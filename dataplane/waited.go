@@ -58,6 +58,7 @@ func (room *waitingRoom) release(t *neighborTable) bool {
 func (room *waitingRoom) expire(now int64, s *Switch) {
 	room.mu.Lock()
 	defer room.mu.Unlock()
+	room.asks.age(now)
 	for _, i := range room.index {
 		h := &room.hops[i]
 		for h.first >= 0 && now-room.frames[h.first].since > int64(waitingTime) {

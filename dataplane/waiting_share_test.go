@@ -310,3 +310,33 @@ func TestWaitingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for frames that wait, want none", n)
 	}
 }
+
+// The kernel has room for 1024 neighbours, and they are the host's too: however many scan, it is
+// asked for far fewer at once, and who asks for little is still heard.
+func TestF39QuestionsOfAllAreBounded(t *testing.T) {
+	l := New(t)
+	wide(l)
+	all, heard := 0, 0
+	for ms := range 3000 {
+		for i, name := range []string{"c1", "c2", "c4"} {
+			l.Send(name, toHop(name, 1000*i+ms%1000, 1))
+		}
+		want := dataplane.NeighborKey{}
+		if ms%100 == 50 {
+			want = l.NextHop(hop(5000 + ms))
+			l.Send("c3", toHop("c3", 5000+ms, 1))
+		}
+		for _, h := range asked(l) {
+			if all++; h == want {
+				heard++
+			}
+		}
+		l.Tock(time.Millisecond)
+	}
+	if all > 512 || all < 300 {
+		t.Errorf("the kernel was asked for %d neighbours within three seconds, want about 500", all)
+	}
+	if heard != 30 {
+		t.Errorf("%d of 30 questions of one who asks little were asked", heard)
+	}
+}
