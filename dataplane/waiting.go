@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
@@ -22,12 +21,7 @@ const (
 	waitingTime = 3 * time.Second
 
 	resolveAgain = time.Second
-	// asksRoom is how many next hops the kernel may be asked for within waitingTime, in which an
-	// entry without an answer takes one of its places. One port may ask for as many as it leaves
-	// free (Choudhury and Hahne 1998): however many scan, who asks for little is heard.
-	asksRoom = 512
-
-	walkCost = 5 // ns for each frame that is looked at to find which port has most
+	walkCost     = 5 // ns for each frame that is looked at to find which port has most
 )
 
 // waitingRoom holds copies of frames whose next hop's MAC address is not known
@@ -46,44 +40,6 @@ type waitingRoom struct {
 	last   int32        // of it
 	sums   [MaxPorts]int32
 	asks   asks
-}
-
-// asks are the questions to the kernel of the last waitingTime.
-type asks struct {
-	ring [asksRoom]ask
-	next uint32 // question ever; the last n lie before it
-	n    uint32
-	of   [MaxPorts]atomic.Int32 // how many are whose
-}
-
-type ask struct {
-	at int64 // ns
-	in frame.PortID
-}
-
-// take notes a question of a port, if it may have one more.
-func (a *asks) take(in frame.PortID, now int64) bool {
-	a.age(now)
-	if uint32(a.of[in].Load()) >= asksRoom-a.n {
-		return false
-	}
-	a.ring[a.next%asksRoom] = ask{now, in}
-	a.next++
-	a.n++
-	a.of[in].Add(1)
-	return true
-}
-
-// age forgets the questions that are over.
-func (a *asks) age(now int64) {
-	for a.n > 0 {
-		q := &a.ring[(a.next-a.n)%asksRoom]
-		if now-q.at <= int64(waitingTime) {
-			return
-		}
-		a.of[q.in].Add(-1)
-		a.n--
-	}
 }
 
 // waitingHop is a next hop that frames wait for.
