@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vswitch/vswitch/control/readers"
+	"github.com/vswitch/vswitch/control/reasons"
 	"github.com/vswitch/vswitch/dataplane"
 )
 
@@ -125,13 +126,22 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 			t.Errorf("openapi.yaml does not name the share %s", n)
 		}
 	}
-	reasons := make(map[string]bool)
+	known := make(map[string]dataplane.DropReason)
 	for r := dataplane.NotDropped + 1; r < dataplane.NumDropReasons; r++ {
-		reasons[r.String()] = true
+		known[r.String()] = r
 	}
 	for _, r := range rows {
-		if m := regexp.MustCompile("^`([a-z]+-[a-z-]+)`").FindStringSubmatch(r[5]); m != nil && !reasons[m[1]] {
+		m := regexp.MustCompile("^`([a-z]+-[a-z-]+)`").FindStringSubmatch(r[5])
+		if m == nil {
+			continue
+		}
+		why, ok := known[m[1]]
+		if !ok {
 			t.Errorf("operations.md: %s is counted as %s, which is no drop reason", r[1], m[1])
+		}
+		// A super-frame that is too dear is refused whoever has what.
+		if means, _ := reasons.Explain(why, reasons.Facts{}); why != dataplane.DropInvalidOffload && !strings.Contains(means, "refused: share of ") {
+			t.Errorf("vswitch why says of %s: %s", why, means)
 		}
 	}
 }

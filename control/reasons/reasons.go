@@ -43,9 +43,9 @@ var remedies = [dataplane.NumDropReasons]remedy{
 
 	dataplane.DropMalformedGroup: {"an IGMP or MLD message whose lengths contradict each other", "find the sender: vswitch capture {container}"},
 
-	dataplane.DropStorm: {"{container} floods more than a port may", "look for a loop or a scan: vswitch capture {container}"},
+	dataplane.DropStorm: {"refused: share of floods used up: {container} floods more than a port may", "look for a loop or a scan: vswitch capture {container}"},
 
-	dataplane.DropFragment:         {"the first fragment did not come within 2 s, or there was no room for more", "lower the sender's packet size"},
+	dataplane.DropFragment:         {"the first fragment did not come within 2 s, or refused: share of fragments used up", "lower the sender's packet size; vswitch top --shares says who has how many"},
 	dataplane.DropOverlap:          {"fragments of the datagram overlap or contradict each other", "nothing, if rare: a duplicate; otherwise an attack"},
 	dataplane.DropHostAccess:       {"network {network} keeps its containers from the host", "publish what they need to reach, or vswitch network update {network} --host-access"},
 	dataplane.DropUnmatchedError:   {"an ICMP error about no flow that the switch knows", "nothing: late, or forged"},
@@ -63,13 +63,13 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropIsolated:   {"{destination} is in another network, and networks are kept apart", "connect {container} to it: vswitch network connect {peer-network} {container}"},
 	dataplane.DropInternal:   {"network {network} has no way out: it is internal or isolated", "connect {container} to one that has: vswitch network connect bridge {container}"},
 	dataplane.DropTooBig:     {"the packet is larger than the next link's MTU and must not be cut; the sender was told", "lower the network's MTU: vswitch network create --mtu"},
-	dataplane.DropNoNeighbor: {"the next hop does not answer ARP or neighbour discovery", "ip neigh shows it; look at the cable and the gateway's address"},
+	dataplane.DropNoNeighbor: {"the next hop does not answer ARP or neighbour discovery, or refused: share of frames that wait for next hops used up", "ip neigh shows it; look at the cable and the gateway's address; vswitch top --shares says who waits"},
 
 	dataplane.DropUnknownSource:  {"{source} was not handed out to {container}, so that no answer could find back", "use the address that vswitch inspect {container} shows"},
 	dataplane.DropInvalidState:   {"the TCP segment begins no connection, and the switch knows none that it belongs to", "connect anew: its state timed out or was flushed"},
 	dataplane.DropTableFull:      {"the claims of flows in the kernel are used up", "see who holds flows and let go: vswitch flows, vswitch nat flush --container NAME"},
 	dataplane.DropShare:          {"refused: share of flows used up", "nobody holds more, and what the container holds is in use: vswitch top --shares; vswitch nat flush --container NAME, or a larger table: --max-flows"},
-	dataplane.DropPortsExhausted: {"no port of the host's address is free for masquerade", "see who holds them and let go: vswitch nat ls, vswitch nat flush --container NAME"},
+	dataplane.DropPortsExhausted: {"refused: share of masquerade ports used up: none of the host's address is free", "see who holds them and let go: vswitch nat ls, vswitch nat flush --container NAME"},
 	dataplane.DropQuota:          {"{container} has as many flows as it may", "see them: vswitch flows {container}; forget them: vswitch nat flush --container {container}"},
 	dataplane.DropFlowRate:       {"{container} begins flows faster than it may", "look for a scan: vswitch flows {container}"},
 	dataplane.DropTupleConflict:  {"the answers could not be told from another flow's answers", "vswitch nat flush --container {container}"},
