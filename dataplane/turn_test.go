@@ -219,3 +219,44 @@ func TestUnansweredFloodsYield(t *testing.T) {
 		}
 	}
 }
+
+// A port that rests is asked for nothing while nothing else comes, for to ask some costs a system
+// call: epoll tells of it. While others have frames it waits for no more than a turn.
+func TestRestedPortWaitsForAGlance(t *testing.T) {
+	l := New(t)
+	got := 0
+	l.Memory("c3").SetSink(func([]byte, frame.Offload) { got++ })
+	send := func(glance bool) bool {
+		t.Helper()
+		before := got
+		l.Memory("c1").Inject(l2(MAC("c3"), MAC("c1"), "x"), noOffload)
+		dataplane.Pass(l.Switch, glance)
+		return got > before
+	}
+	rest := func() {
+		for range 200 { // 20 us each
+			dataplane.Pass(l.Switch, true)
+		}
+	}
+	if !send(true) {
+		t.Fatal("a frame that epoll names does not come")
+	}
+	if !send(false) {
+		t.Error("a port that had a frame is not asked")
+	}
+	rest()
+	if send(false) {
+		t.Error("a port that rests was asked")
+	}
+	if !send(true) {
+		t.Error("a port that rests was not found by epoll")
+	}
+	rest()
+	for range 64 {
+		l.Memory("c2").Inject(super("c2", web, 60_000), partial(frame.GSOTCPv4, 500, 34, 16))
+	}
+	dataplane.Pass(l.Switch, true) // and c2 has more
+	if !send(false) {
+		t.Error("a port that rests waits for more than a turn")
+	}
+}
