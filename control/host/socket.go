@@ -47,27 +47,30 @@ const (
 // Sockets returns the TCP listeners, bound UDP sockets and SCTP endpoints of the host, and on
 // Linux 6.8 and later the TCP sockets that are bound and do not listen.
 func (h *Host) Sockets() ([]Socket, error) {
-	tcp, err := h.sockets(unix.IPPROTO_TCP, statesTCP)
-	if err != nil {
-		return nil, err
+	list, err := h.tcp(statesTCP)
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		udp, err1 := h.sockets(sockDiagByFamily, unix.IPPROTO_UDP, udpRequest(family))
+		list, err = append(list, udp...), errors.Join(err, err1)
 	}
-	udp, err := h.sockets(unix.IPPROTO_UDP, statesUDP)
-	if err != nil {
-		return nil, err
-	}
-	sctp, err := sctpEndpoints()
-	return slices.Concat(tcp, udp, sctp), err
+	sctp, err1 := sctpEndpoints()
+	return append(list, sctp...), errors.Join(err, err1)
 }
 
 // Connections returns the TCP sockets of the host in every state, connections
 // and those in TIME_WAIT included: each keeps its local port from being bound by
 // a program that does not ask for SO_REUSEADDR. There may be very many.
-func (h *Host) Connections() ([]Socket, error) { return h.sockets(unix.IPPROTO_TCP, stateAll) }
+func (h *Host) Connections() ([]Socket, error) { return h.tcp(stateAll) }
 
 // ConnectionsFrom is Connections whose local port is one of first to last, both included;
 // the kernel chooses them.
 func (h *Host) ConnectionsFrom(first, last uint16) ([]Socket, error) {
-	return h.sockets(unix.IPPROTO_TCP, stateAll, attr(diagReqBytecode, localPorts(first, last)))
+	return h.tcp(stateAll, attr(diagReqBytecode, localPorts(first, last)))
+}
+
+// ConnectedFrom is ConnectionsFrom without those that Sockets returns, of which the kernel has
+// tables of their own, as long as that of connections.
+func (h *Host) ConnectedFrom(first, last uint16) ([]Socket, error) {
+	return h.tcp(stateAll&^statesTCP, attr(diagReqBytecode, localPorts(first, last)))
 }
 
 // localPorts is the program of sock_diag that takes sockets by their local port
@@ -84,39 +87,44 @@ func localPorts(first, last uint16) (program []byte) {
 	return program
 }
 
-func (h *Host) sockets(proto uint8, states uint32, which ...nl.NetlinkRequestData) ([]Socket, error) {
-	var list []Socket
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		data := append([]nl.NetlinkRequestData{diagRequest(family, proto, states)}, which...)
-		msgs, err := h.diag.dump(sockDiagByFamily, sockDiagByFamily, data...)
-		if errors.Is(err, unix.ENOENT) { // no handler: the kernel lacks this family
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the sockets: %w", err)
-		}
-		for _, m := range msgs {
-			if s, ok := parseSocket(m); ok {
-				s.Proto = proto
-				list = append(list, s)
-			}
+// tcp asks for both families in one message, as only the older of the two questions does: the
+// kernel walks through its tables of all network namespaces once for each.
+func (h *Host) tcp(states uint32, which ...nl.NetlinkRequestData) ([]Socket, error) {
+	question := make(raw, 60) // struct inet_diag_req, of which the kernel reads the states alone
+	binary.NativeEndian.PutUint32(question[52:], states)
+	return h.sockets(tcpDiagGetSock, unix.IPPROTO_TCP, append([]nl.NetlinkRequestData{question}, which...)...)
+}
+
+func (h *Host) sockets(typ int, proto uint8, question ...nl.NetlinkRequestData) (list []Socket, err error) {
+	msgs, err := h.diag.dump(typ, typ, question...)
+	if errors.Is(err, unix.ENOENT) { // no handler: the kernel lacks this family
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the sockets: %w", err)
+	}
+	for _, m := range msgs {
+		if s, ok := parseSocket(m); ok {
+			s.Proto = proto
+			list = append(list, s)
 		}
 	}
 	return list, nil
 }
 
 const (
+	tcpDiagGetSock   = 18 // TCPDIAG_GETSOCK
 	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
 	sizeofDiagMsg    = 72 // struct inet_diag_msg
 	diagSKV6Only     = 11 // INET_DIAG_SKV6ONLY
 	diagReqBytecode  = 1  // INET_DIAG_REQ_BYTECODE
 )
 
-// diagRequest is a struct inet_diag_req_v2 without a socket id.
-func diagRequest(family, proto uint8, states uint32) raw {
+// udpRequest is a struct inet_diag_req_v2 without a socket id.
+func udpRequest(family uint8) raw {
 	b := make(raw, 56)
-	b[0], b[1] = family, proto
-	binary.NativeEndian.PutUint32(b[4:], states)
+	b[0], b[1] = family, unix.IPPROTO_UDP
+	binary.NativeEndian.PutUint32(b[4:], statesUDP)
 	return b
 }
 

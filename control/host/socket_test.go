@@ -119,7 +119,7 @@ func TestS72OwnerIsText(t *testing.T) {
 }
 
 // TestConnectionsFrom: the kernel chooses connections by their local port, the borders
-// included.
+// included, and leaves out those that Sockets returns.
 func TestConnectionsFrom(t *testing.T) {
 	labtest.NeedRoot(t)
 	ns := labtest.New(t, "host")
@@ -137,18 +137,31 @@ func TestConnectionsFrom(t *testing.T) {
 			defer c.Close()
 		}
 	}
+	l, err := ns.Listen("tcp", "127.0.0.1:900")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	inHost(t, ns, func(h *Host) {
-		list, err := h.ConnectionsFrom(512, 1023)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := make(map[string]int)
-		for _, s := range list {
-			got[fmt.Sprint(s.Addr, " ", s.Port)]++
-		}
 		want := map[string]int{"127.0.0.1 512": 1, "127.0.0.1 700": 1, "127.0.0.1 1023": 1, "::1 512": 1, "::1 700": 1, "::1 1023": 1}
-		if !maps.Equal(got, want) {
-			t.Errorf("got %v, want %v", got, want)
+		for _, tt := range []struct {
+			from      func(first, last uint16) ([]Socket, error)
+			listeners int
+		}{{h.ConnectedFrom, 0}, {h.ConnectionsFrom, 1}} {
+			list, err := tt.from(512, 1023)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make(map[string]int)
+			for _, s := range list {
+				got[fmt.Sprint(s.Addr, " ", s.Port)]++
+			}
+			if want["127.0.0.1 900"] = tt.listeners; tt.listeners == 0 {
+				delete(want, "127.0.0.1 900")
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
 		}
 	})
 }

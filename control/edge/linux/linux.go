@@ -287,7 +287,7 @@ func (e *Edge) BusyPorts() ([]host.Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns, err := e.Host.ConnectionsFrom(firstReserved, lastReserved)
+	conns, err := e.Host.ConnectedFrom(firstReserved, lastReserved)
 	return append(list, conns...), err
 }
 
