@@ -13,10 +13,10 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
-// TestF04SuperPackets: containers and a station outside send super-packets of more than 64 KiB to
+// TestSuperPackets: containers and a station outside send super-packets of more than 64 KiB to
 // each other, by IPv4 and IPv6, bridged and masqueraded. All arrive, also when the stages see
 // each frame.
-func TestF04SuperPackets(t *testing.T) {
+func TestSuperPackets(t *testing.T) {
 	for _, noTable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("no flow table %v", noTable), func(t *testing.T) {
 			b := newBorder(t, daemonSpec{NoFlowTable: noTable}, func(*border) {})

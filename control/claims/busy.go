@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -16,6 +17,9 @@ const (
 	busyPeriod = time.Second
 	// intruderRounds busyPeriods lie between two looks into large ranges.
 	intruderRounds = 5
+	// busyPause lies between two looks that events cause, so that links which come and go do not
+	// keep the list of sockets being read.
+	busyPause = 200 * time.Millisecond
 )
 
 // TellBusy tells masquerade which ports the host's programs hold.
@@ -36,20 +40,40 @@ func (t *Table) TellBusy(set func(*conntrack.BusyPorts)) {
 }
 
 // Follow is TellBusy again and again, also while there are no flows: the first of them would
-// take a port by an old list. It tells of programs that take published ports, until ctx ends.
+// take a port by an old list, and when the kernel may have bound a port for itself, as for a
+// tunnel, which no hook tells of. It tells of programs that take published ports, until ctx ends.
 func (t *Table) Follow(ctx context.Context, set func(*conntrack.BusyPorts), tell func(api.Event)) {
+	changed := make(chan struct{}, 1)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		t.edge.WatchPorts(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+	})
+	defer watch.Wait()
 	tick := time.NewTicker(busyPeriod)
 	defer tick.Stop()
 	known := make(map[uint32]bool)
-	for round := 1; ; round++ {
+	for round := 1; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-changed:
+			t.TellBusy(set)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(busyPause):
+			}
+			continue
 		}
 		t.TellBusy(set)
 		t.retryDrops()
-		if round%intruderRounds == 0 {
+		if round++; round%intruderRounds == 0 {
 			known = t.reportIntruders(known, tell)
 		}
 	}

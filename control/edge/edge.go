@@ -267,6 +267,9 @@ type Reservations interface {
 	FreePort(proto uint8, addr netip.Addr, n int) (uint16, error)
 	// BusyPorts are the sockets whose ports masquerade must not use.
 	BusyPorts() ([]host.Socket, error)
+	// WatchPorts calls changed, which returns at once, when the kernel may have bound a UDP
+	// port for itself, which no hook of bind tells of, until ctx ends.
+	WatchPorts(ctx context.Context, changed func())
 	// Intruders are sockets that programs have bound inside ranges that were taken.
 	Intruders() ([]host.Socket, error)
 	// BindHooks is nil when the programs hear of UDP ports as soon as programs of the host

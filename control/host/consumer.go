@@ -159,6 +159,24 @@ func (h *Host) Tunnels() (list []Consumer, err error) {
 	return list, nil
 }
 
+// udpTunnels are the kinds of links for which the kernel binds a UDP port when they are made or
+// set up.
+var udpTunnels = []string{"vxlan", "geneve", "wireguard", "bareudp", "gtp", "amt", "ovpn"}
+
+// WatchUDPTunnels calls changed whenever the kernel may have bound a UDP port for a link, first at
+// once, until ctx ends. The error says that it cannot.
+func (h *Host) WatchUDPTunnels(ctx context.Context, changed func()) error {
+	const buffer = 1 << 20
+	return h.follow(ctx, buffer, changed, func(m syscall.NetlinkMessage) {
+		if m.Header.Type != unix.RTM_NEWLINK {
+			return
+		}
+		if kind, _ := linkKind(m.Data); slices.Contains(udpTunnels, kind) {
+			changed()
+		}
+	}, unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
+}
+
 // associationsLook is how often the kernel is asked whether it has IPsec by now.
 const associationsLook = time.Second
 

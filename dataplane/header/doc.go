@@ -12,6 +12,6 @@
 // error until the receiver drops it), reassembles no fragments, and judges no
 // address or port beyond what makes a packet ambiguous. DCCP, UDP-Lite, AH and
 // tunnels are KindIP: carried, never translated. IPv6 jumbograms and the
-// kernel's BIG TCP packets, whose IP length is 0, are malformed here: no veth
-// or TAP makes them with default gso_max_size.
+// kernel's BIG TCP packets, whose IP length is 0, are malformed to Parse: a port cuts
+// those of TCP before (Super).
 package header

@@ -34,9 +34,9 @@ func bigPacket(v6, jumbo bool, tags, payload int) []byte {
 	return b
 }
 
-// TestF32SuperPackets: a super-packet without a length is cut into packets that Parse takes, whose
+// TestSuperPackets: a super-packet without a length is cut into packets that Parse takes, whose
 // checksums, numbers and flags are those of one stream.
-func TestF32SuperPackets(t *testing.T) {
+func TestSuperPackets(t *testing.T) {
 	const size, total, at = 1000, 3000, 1700
 	for _, v6 := range []bool{false, true} {
 		for _, jumbo := range []bool{false, true} {
@@ -87,8 +87,8 @@ func TestF32SuperPackets(t *testing.T) {
 	}
 }
 
-// TestF32NoSuperPackets: what has a length, is no TCP or contradicts itself is cut by nobody.
-func TestF32NoSuperPackets(t *testing.T) {
+// TestNoSuperPackets: what has a length, is no TCP or contradicts itself is cut by nobody.
+func TestNoSuperPackets(t *testing.T) {
 	for name, change := range map[string]func(b []byte){
 		"a length":               func(b []byte) { b[17] = 1 },
 		"UDP":                    func(b []byte) { b[23] = ProtoUDP },

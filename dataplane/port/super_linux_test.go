@@ -8,10 +8,10 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
-// TestF04BigTCP: containers that let their devices make super-packets of more than 64 KiB (BIG TCP),
+// TestBigTCP: containers that let their devices make super-packets of more than 64 KiB (BIG TCP),
 // which have no length in their IP headers, lose none of them: they leave the port as
 // super-frames of the size that every device takes.
-func TestF04BigTCP(t *testing.T) {
+func TestBigTCP(t *testing.T) {
 	a, b, f := twoContainers(t, nil)
 	for _, w := range []*wire{a, b} {
 		must(t, w.host.SetSuper("eth0", 185000))

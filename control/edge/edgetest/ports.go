@@ -1,6 +1,7 @@
 package edgetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -199,6 +200,9 @@ func (e *Edge) BusyPorts() (list []host.Socket, err error) {
 	}
 	return list, nil
 }
+
+// WatchPorts implements edge.Reservations. The model's kernel binds nothing for itself.
+func (e *Edge) WatchPorts(ctx context.Context, _ func()) { <-ctx.Done() }
 
 // BindHooks implements edge.Reservations.
 func (e *Edge) BindHooks() error { return errors.New("the model has no hooks") }

@@ -4,6 +4,7 @@
 package linux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -289,6 +290,11 @@ func (e *Edge) BusyPorts() ([]host.Socket, error) {
 	}
 	conns, err := e.Host.ConnectedFrom(firstReserved, lastReserved)
 	return append(list, conns...), err
+}
+
+// WatchPorts implements edge.Reservations. The kernel tells of its tunnels over UDP that are links.
+func (e *Edge) WatchPorts(ctx context.Context, changed func()) {
+	e.rewatch(ctx, "UDP tunnels of the host", func() error { return e.Host.WatchUDPTunnels(ctx, changed) })
 }
 
 // Intruders implements edge.Reservations.
