@@ -95,6 +95,10 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 		{"datagrams of the host itself", relay, "backlogBytes", mebibytes, "%s"},
 		{"events that late", "control/events", "kept", number, "%s"},
 		{"ended flows", "control/observe", "keptFlows", number, "%s"},
+		{"new connections", "control/readers", "1000000000/connectPause", number, "%s a second"},
+		{"new connections", "control/readers", "connectBurst", number, "burst of %s"},
+		{"requests by the page", "control/readers", "1000000000/requestPause", number, "%s a second"},
+		{"requests by the page", "control/readers", "requestBurst", number, "burst of %s"},
 		{"connections to the page", "control/web", "MaxConns", number, "%s"},
 		{"connections to the API", "control/daemon", "localConns", number, "%s, root's not counted"},
 	} {

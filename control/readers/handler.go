@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -19,17 +18,13 @@ const (
 	largeField = 4 << 10
 	// longestURL is the longest path with its query.
 	longestURL = 16 << 10
-	// A reader of the page makes so many requests at once, and one more in each pause.
-	requestBurst = 200
-	requestPause = 10 * time.Millisecond
-	longestWait  = 2 * time.Second
 )
 
 // Handler lets next answer requests of readers: a reader that does not read in time loses the
 // connection, one of the page that asks too often waits, and what is large in a head is gone
 // before the answer begins.
 func (r *Readers) Handler(next http.Handler) http.Handler {
-	rates := rates{free: make(map[Reader]time.Time)}
+	rates := newRates(requestBurst, requestPause)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		p := &paced{ResponseWriter: w, ctl: http.NewResponseController(w), patience: localPatience}
 		who := From(req.Context())
@@ -55,7 +50,7 @@ func (r *Readers) Handler(next http.Handler) http.Handler {
 			c.read()
 		}
 		if who.Page {
-			wait, ok := rates.wait(who, time.Now())
+			wait, ok := rates.wait(who, time.Now(), longestWait)
 			if !ok {
 				p.Header().Set("Retry-After", "2")
 				http.Error(p, "vswitch: "+who.String()+" asks more than 100 times a second: wait 2 seconds, and then ask less often", http.StatusTooManyRequests)
@@ -103,49 +98,6 @@ func (p *paced) FlushError() error {
 
 // Unwrap lets http.ResponseController reach what is below.
 func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
-
-// rates are how often readers ask.
-type rates struct {
-	mu   sync.Mutex
-	free map[Reader]time.Time // from when on a reader has made no request too many
-}
-
-// mostRates is how many readers are remembered before those who ask seldom are forgotten.
-const mostRates = 1024
-
-// wait is how long a request of a reader has to wait, unless that is longer than longestWait:
-// then it is refused, and counts for nothing.
-func (r *rates) wait(who Reader, now time.Time) (wait time.Duration, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.free) >= mostRates {
-		for k, t := range r.free {
-			if !t.After(now) {
-				delete(r.free, k)
-			}
-		}
-	}
-	t := r.free[who]
-	if t.Before(now) {
-		t = now
-	}
-	t = t.Add(requestPause)
-	wait = max(0, t.Sub(now)-requestBurst*requestPause)
-	if wait > longestWait {
-		return 0, false
-	}
-	r.free[who] = t
-	return wait, true
-}
-
-// refund takes back a request that nobody waits for any more.
-func (r *rates) refund(who Reader) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if t, ok := r.free[who]; ok {
-		r.free[who] = t.Add(-requestPause)
-	}
-}
 
 // Answer lets next answer only as many requests at a time as the bounds allow, each as a piece
 // of work. Its text is sent after the piece, to however slow a reader, and counts as rows

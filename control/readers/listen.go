@@ -29,6 +29,7 @@ type Listener struct {
 	r   *Readers
 	who func(net.Conn) Reader
 
+	rates  *rates
 	mu     sync.Mutex // guards conns
 	conns  *places.Places[Reader]
 	opened time.Time
@@ -36,20 +37,35 @@ type Listener struct {
 
 // Listen makes l a listener of readers with so many connections; who is their reader.
 func (r *Readers) Listen(l net.Listener, most int, who func(net.Conn) Reader) *Listener {
-	return &Listener{Listener: l, r: r, who: who, conns: places.New[Reader](most), opened: time.Now()}
+	return &Listener{Listener: l, r: r, who: who, conns: places.New[Reader](most), rates: newRates(connectBurst, connectPause), opened: time.Now()}
 }
 
-// Accept implements net.Listener. Its connections are *Conn.
+// Accept implements net.Listener. Its connections are *Conn. A connection of a reader who
+// connects too often is reset.
 func (l *Listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		k := &Conn{Conn: c, l: l, Reader: l.who(c)}
+		k.touch()
+		if k.Root() {
+			return k, nil
+		}
+		if _, ok := l.rates.wait(k.Reader, time.Now(), 0); ok {
+			l.place(k)
+			return k, nil
+		}
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
 	}
-	k := &Conn{Conn: c, l: l, Reader: l.who(c)}
-	k.touch()
-	if k.Root() {
-		return k, nil
-	}
+}
+
+// place gives a connection its place.
+func (l *Listener) place(k *Conn) {
 	l.mu.Lock()
 	at, gave := l.conns.Take(k, k.Reader, places.Open)
 	k.at = at
@@ -57,7 +73,6 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if gave != nil {
 		_ = gave.(*Conn).Conn.Close() // who waits for it hears of that and closes it
 	}
-	return k, nil
 }
 
 // Conn is a connection of a reader.

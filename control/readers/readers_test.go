@@ -206,11 +206,11 @@ func TestWork(t *testing.T) {
 }
 
 func TestRates(t *testing.T) {
-	r := rates{free: make(map[Reader]time.Time)}
+	r := newRates(requestBurst, requestPause)
 	now, who := time.Unix(1e9, 0), visitor("192.0.2.1/32")
 	waits, refused, longest := 0, 0, time.Duration(0)
 	for range 2*requestBurst + 50 {
-		switch wait, ok := r.wait(who, now); {
+		switch wait, ok := r.wait(who, now, longestWait); {
 		case !ok:
 			refused++
 		case wait > 0:
@@ -220,20 +220,20 @@ func TestRates(t *testing.T) {
 	if waits != 200 || refused != 50 || longest != longestWait {
 		t.Errorf("%d requests wait, want 200, %v at most, and %d are refused, want 50", waits, longest, refused)
 	}
-	if wait, ok := r.wait(local(1), now); wait > 0 || !ok {
+	if wait, ok := r.wait(local(1), now, longestWait); wait > 0 || !ok {
 		t.Error("others have to wait")
 	}
 	for range 10 * requestBurst { // who leaves owes nothing
 		r.refund(who)
-		if _, ok := r.wait(who, now); !ok {
+		if _, ok := r.wait(who, now, longestWait); !ok {
 			t.Fatal("a request that was left counts")
 		}
 	}
-	if wait, ok := r.wait(who, now.Add(2*longestWait)); wait > 0 || !ok {
+	if wait, ok := r.wait(who, now.Add(2*longestWait), longestWait); wait > 0 || !ok {
 		t.Error("who has paused has to wait")
 	}
 	for n := range uint32(5000) {
-		r.wait(local(n), now.Add(time.Duration(n)*time.Second))
+		r.wait(local(n), now.Add(time.Duration(n)*time.Second), longestWait)
 	}
 	if len(r.free) > mostRates {
 		t.Errorf("%d readers are remembered", len(r.free))
