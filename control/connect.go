@@ -126,11 +126,8 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 func (c *Controller) Ports(_ context.Context, name string) ([]api.PortMapping, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ct, err := c.inv.Container(name)
-	if err != nil {
-		return nil, err
-	}
-	return ct.ViewMappings(ct.Mappings), nil
+	ct, err := c.inv.View(name)
+	return ct.Ports, err
 }
 
 // Publish adds published ports to a container, all or none, and returns them.

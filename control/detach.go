@@ -18,10 +18,7 @@ func (c *Controller) Detach(_ context.Context, name string) error {
 	}
 	defer leave()
 	c.mu.Lock()
-	ct := c.inv.Containers[name] // also one that is still being attached
-	if ct == nil {
-		ct, err = c.inv.Container(name)
-	}
+	list, err := c.inv.Meant(name)
 	c.mu.Unlock()
 	if errors.Is(err, api.ErrNotFound) {
 		defer c.names.lock(ofContainer(name))()
@@ -30,7 +27,11 @@ func (c *Controller) Detach(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return c.releaseHeld(ct, "detach")
+	var errs []error
+	for _, ct := range list {
+		errs = append(errs, c.releaseHeld(ct, "detach"))
+	}
+	return errors.Join(errs...)
 }
 
 // releaseHeld releases a container once no other operation on it runs, if it is
@@ -44,7 +45,7 @@ func (c *Controller) releaseHeld(ct *inventory.Container, why string) error {
 	name := ct.Rec.Name
 	err := newChange(c, ct).withdrawAll()
 	c.log.Info("released", "container", name, "reason", why)
-	c.events.Detached(name, why)
+	c.events.Detached(ct.Called(), why)
 	return err
 }
 
@@ -105,7 +106,7 @@ func (c *Controller) linkGone(ct *inventory.Container) {
 			}
 			err := newChange(c, ct).withdrawAll()
 			c.log.Log(c.ctx, level, "released", "container", name, "reason", why)
-			c.events.Detached(name, why)
+			c.events.Detached(ct.Called(), why)
 			return err
 		}
 		for _, e := range lost {

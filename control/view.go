@@ -63,24 +63,14 @@ func (c *Controller) Network(_ context.Context, name string) (api.Network, error
 func (c *Controller) Containers(_ context.Context, f api.ContainerFilter) ([]api.Container, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list := []api.Container{}
-	for _, ct := range c.inv.ReadyContainers() {
-		if ct.Selected(f) {
-			list = append(list, ct.View())
-		}
-	}
-	return list, nil
+	return c.inv.Views(f), nil
 }
 
 // Container returns one attached container, by name or ID.
 func (c *Controller) Container(_ context.Context, name string) (api.Container, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ct, err := c.inv.Container(name)
-	if err != nil {
-		return api.Container{}, err
-	}
-	return ct.View(), nil
+	return c.inv.View(name)
 }
 
 // Page says where the page is, and what opens it.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -103,6 +104,8 @@ func TestDockerCompose(t *testing.T) {
 		t.Errorf("Docker's names are not shown:\n%s", ls)
 	}
 
+	l.oneContainer(back)
+
 	// Other ports: the container is made anew with its address.
 	write(strings.Replace(composeFile, `"18081:80"`, `"18083:80"`, 1))
 	l.compose(dir, "up", "-d")
@@ -114,4 +117,34 @@ func TestDockerCompose(t *testing.T) {
 	l.served(l.world.Outside, netlab.HostAddr+":18083")
 	l.compose(dir, "down", "--timeout", "0")
 	l.nothingLeft()
+}
+
+// oneContainer expects web, which is in two networks, to be one container to every command.
+func (l *dockerLab) oneContainer(back string) {
+	l.t.Helper()
+	id := l.docker("inspect", "-f", "{{.Id}}", "shop_web_1")
+	for _, word := range []string{"shop_web_1", "docker:shop_web_1", id, id[:12], l.docker("ps", "-q", "--filter", "name=web")} {
+		ct := decode[api.Container](l.rig, "inspect", word)
+		if ct.Name != "shop_web_1" || ct.RuntimeID != id || len(ct.Endpoints) != 2 || len(ct.Ports) != 3 {
+			l.t.Errorf("%s is %+v", word, ct)
+		}
+	}
+	if list := decode[[]api.Container](l.rig, "ps"); len(list) != 2 {
+		l.t.Errorf("%d containers, want 2:\n%s", len(list), l.must("ps"))
+	}
+	if ports := decode[api.Stats](l.rig, "stats", "shop_web_1").Ports; len(ports) != 2 {
+		l.t.Errorf("ports of web: %+v", ports)
+	}
+	for _, why := range [][]string{{"shop_web_1", netlab.OutsideAddr + ":80"}, {"shop_db_1", "shop_web_1:80"}, {"shop_web_1", "shop_db_1:80"}} {
+		if out, errs, code := l.vswitch(append([]string{"why"}, why...)...); code != 0 {
+			l.t.Errorf("why %v: %s%s", why, out, errs)
+		}
+	}
+	// Both interfaces carry frames, and each is named.
+	l.get("shop_db_1", back)
+	l.served(l.world.Outside, netlab.HostAddr+":18081")
+	flows := l.must("flows", "shop_web_1")
+	if strings.Count(flows, "shop_web_1") < 2 {
+		l.t.Errorf("flows of web:\n%s", flows)
+	}
 }

@@ -53,3 +53,13 @@ type Collected struct {
 
 // LabelDockerNetwork is the label with the name that Docker's user gave a network.
 const LabelDockerNetwork = "com.docker.network.name"
+
+// Labels that say which container an interface is of, where a runtime attaches each
+// interface by itself: the runtime's ID of the container, the file that holds its network
+// namespace, the name that its user gave it, and, where one of several is its way out, which.
+const (
+	LabelContainerID   = "com.docker.container.id"
+	LabelSandbox       = "org.vswitch.sandbox"
+	LabelContainerName = "com.docker.container.name"
+	LabelWayOut        = "org.vswitch.way-out"
+)

@@ -125,6 +125,7 @@ type Subnet struct {
 
 // NetworkMember is a container's place in a network.
 type NetworkMember struct {
+	ID        string   `json:"id"`
 	Name      string   `json:"name"`
 	Address   string   `json:"address"`   // CIDR, the first of Addresses
 	Addresses []string `json:"addresses"` // CIDR, one for each of the network's subnets
@@ -232,6 +233,8 @@ type Endpoint struct {
 	Network string `json:"network"`
 	// RuntimeNetwork is the runtime's name of the network, where that is another.
 	RuntimeNetwork string `json:"runtime_network,omitempty"`
+	// RuntimeID is what the runtime calls the interface, where it attaches each by itself.
+	RuntimeID string `json:"runtime_id,omitempty"`
 
 	Interface     string   `json:"interface"`      // in the container
 	HostInterface string   `json:"host_interface"` // veth end in the host's namespace

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane/frame"
@@ -44,13 +45,24 @@ func (p Port) Title() string {
 	return p.Kind + "/" + p.Ifname
 }
 
-// Container is an attached container, or one being attached or released.
+// Container is an attached container, or one being attached or released: with all its
+// interfaces, even where its runtime attached each by itself.
 type Container struct {
 	ID, Name, RuntimeID string
-	Mode, Peer          string // whose network it has in place of one, and of which container
-	Ready               bool   // others may name it
-	Endpoints           []Endpoint
-	Published           []Published
+	Runtime             string
+	// Called is what its user calls it, where its runtime has said so; "": Name.
+	Called string
+	// Keys are what the pieces of one container have in common: its sandbox, what its
+	// runtime calls it. None: it is in one piece.
+	Keys       []string
+	Created    time.Time
+	Mode, Peer string // whose network it has in place of one, and of which container
+	Ready      bool   // others may name it
+	WayOut     bool   // its runtime says that this piece is the way out
+	Endpoints  []Endpoint
+	Published  []Published
+	// Pieces are what was attached by itself, the container's way out first; nil: all at once.
+	Pieces []*Container
 }
 
 // Endpoint is a container's place in a network.
@@ -145,9 +157,11 @@ type Directory struct {
 	// still be read. There are never more than numbers.
 	gone       table[frame.PortID, Port]
 	addrs      table[netip.Addr, owner]
-	containers table[string, *Container] // by ID
-	names      table[string, *Container]
-	networks   table[string, *Network] // by ID
+	pieces     table[string, *Container] // by ID, as they were entered
+	keyed      table[string, []string]   // IDs of pieces, by their keys
+	containers table[string, *Container] // by the ID of each piece
+	names      table[string, []string]   // IDs of containers, by all that they are called
+	networks   table[string, *Network]   // by ID
 	netNames   table[string, *Network]
 	netNumbers table[frame.NetworkID, *Network]
 	gateways   table[netip.Addr, string] // the ID of the network
@@ -161,17 +175,6 @@ func (d *Directory) Uplinks() []Uplink { return d.uplinks }
 
 // Slots are the claim slots of the host's addresses that masquerade may use.
 func (d *Directory) Slots() map[netip.Addr]int { return d.slots }
-
-// Containers ranges over the ready containers, in no order.
-func (d *Directory) Containers() iter.Seq[*Container] {
-	return func(yield func(*Container) bool) {
-		for _, ct := range d.containers.all() {
-			if ct.Ready && !yield(ct) {
-				return
-			}
-		}
-	}
-}
 
 // Networks ranges over the ready networks, in no order.
 func (d *Directory) Networks() iter.Seq[*Network] {
@@ -236,41 +239,6 @@ func (d *Directory) Addrs() iter.Seq2[netip.Addr, string] {
 			}
 		}
 	}
-}
-
-// Named returns the container of a name, ready or not, or nil.
-func (d *Directory) Named(name string) *Container {
-	ct, _ := d.names.get(name)
-	return ct
-}
-
-// ByID returns the container of an ID, ready or not, or nil.
-func (d *Directory) ByID(id string) *Container {
-	ct, _ := d.containers.get(id)
-	return ct
-}
-
-// Container finds a ready container by name, by ID, its own or that of its runtime, or
-// by the beginning of an ID that only one has.
-func (d *Directory) Container(name string) (*Container, error) {
-	if ct, _ := d.names.get(name); ct != nil && ct.Ready {
-		return ct, nil
-	}
-	var found *Container
-	if len(name) >= 6 {
-		for _, ct := range d.containers.all() {
-			if ct.Ready && (strings.HasPrefix(ct.ID, name) || strings.HasPrefix(ct.RuntimeID, name)) {
-				if found != nil {
-					return nil, model.Invalidf("container %s: several IDs begin so: give more of it", name)
-				}
-				found = ct
-			}
-		}
-	}
-	if found == nil {
-		return nil, model.NotFoundf("container %s is not attached: see vswitch ps", name)
-	}
-	return found, nil
 }
 
 // NetworkNamed returns the network of a name, ready or not, or nil.

@@ -87,24 +87,94 @@ func (e *edit) dropPort(id frame.PortID) {
 	e.touched = append(e.touched, id)
 }
 
-// PutContainer enters a container as it is now, in place of what its ID had.
-func (l *Live) PutContainer(ct Container) { l.change(func(e *edit) { e.putContainer(&ct) }) }
+// PutContainer enters a container as it is now, in place of what its ID had. One with a key
+// of others is a piece of one container with them.
+func (l *Live) PutContainer(ct Container) { l.change(func(e *edit) { e.putPiece(ct.ID, &ct) }) }
 
-// DropContainer forgets a container.
-func (l *Live) DropContainer(id string) {
-	l.change(func(e *edit) {
-		if was := e.ByID(id); was != nil {
-			e.release(was, &Container{})
-			e.containers = e.containers.without(id)
+// DropContainer forgets a container, or a piece of one.
+func (l *Live) DropContainer(id string) { l.change(func(e *edit) { e.putPiece(id, nil) }) }
+
+// putPiece enters a piece, or with nil forgets it, and makes anew what it was and is a part of.
+func (e *edit) putPiece(id string, ct *Container) {
+	was, _ := e.pieces.get(id)
+	if was == nil && ct == nil {
+		return
+	}
+	touched := map[string]bool{id: true}
+	var old []*Container
+	if was != nil {
+		old = append(old, e.ByID(id))
+	}
+	for _, p := range []*Container{was, ct} {
+		if p == nil {
+			continue
 		}
-	})
+		for _, key := range p.Keys {
+			ids, _ := e.keyed.get(key)
+			for _, other := range ids {
+				if o := e.ByID(other); !slices.Contains(old, o) {
+					old = append(old, o)
+				}
+			}
+		}
+	}
+	for _, o := range old {
+		for _, p := range o.pieces() {
+			touched[p.ID] = true
+		}
+	}
+	if was != nil {
+		for _, key := range was.Keys {
+			e.keyed = unlisted(e.keyed, key, id)
+		}
+		e.pieces = e.pieces.without(id)
+	}
+	if ct != nil {
+		for _, key := range ct.Keys {
+			e.keyed = listed(e.keyed, key, id)
+		}
+		e.pieces = e.pieces.with(id, ct)
+	}
+	var next []*Container
+	for id := range touched {
+		if p, _ := e.pieces.get(id); p != nil && !slices.ContainsFunc(next, func(n *Container) bool { return n.has(id) }) {
+			next = append(next, e.whole(p))
+		}
+	}
+	for _, o := range old {
+		e.release(o, next)
+	}
+	for _, n := range next {
+		e.putContainer(n)
+	}
+}
+
+// listed is the table with one more in the list of a key, unlisted with one less.
+func listed(t table[string, []string], key, id string) table[string, []string] {
+	list, _ := t.get(key)
+	if slices.Contains(list, id) {
+		return t
+	}
+	list = append(slices.Clone(list), id)
+	slices.Sort(list)
+	return t.with(key, list)
+}
+
+func unlisted(t table[string, []string], key, id string) table[string, []string] {
+	list, _ := t.get(key)
+	if list = slices.DeleteFunc(slices.Clone(list), func(o string) bool { return o == id }); len(list) == 0 {
+		return t.without(key)
+	}
+	return t.with(key, list)
 }
 
 func (e *edit) putContainer(ct *Container) {
-	if was := e.ByID(ct.ID); was != nil {
-		e.release(was, ct)
+	for _, p := range ct.pieces() {
+		e.containers = e.containers.with(p.ID, ct)
 	}
-	e.containers, e.names = e.containers.with(ct.ID, ct), e.names.with(ct.Name, ct)
+	for _, name := range ct.names() {
+		e.names = listed(e.names, name, ct.ID)
+	}
 	for _, ep := range ct.Endpoints {
 		for _, a := range ep.Addrs {
 			o := owner{ct.ID, ct.Name, ep.Network}
@@ -118,13 +188,22 @@ func (e *edit) putContainer(ct *Container) {
 	}
 }
 
-// release takes out the name, addresses and ports of a container that next has not.
-func (e *edit) release(was, next *Container) {
-	if was.Name != next.Name && e.Named(was.Name) == was {
-		e.names = e.names.without(was.Name)
+// release takes out the IDs, names, addresses and ports of a container that none of next has.
+func (e *edit) release(was *Container, next []*Container) {
+	for _, p := range was.pieces() {
+		if !slices.ContainsFunc(next, func(n *Container) bool { return n.has(p.ID) }) {
+			e.containers = e.containers.without(p.ID)
+		}
+	}
+	for _, name := range was.names() {
+		if !slices.ContainsFunc(next, func(n *Container) bool { return n.ID == was.ID && slices.Contains(n.names(), name) }) {
+			e.names = unlisted(e.names, name, was.ID)
+		}
 	}
 	keeps := func(keep func(*Endpoint) bool) bool {
-		return slices.ContainsFunc(next.Endpoints, func(ep Endpoint) bool { return keep(&ep) })
+		return slices.ContainsFunc(next, func(n *Container) bool {
+			return slices.ContainsFunc(n.Endpoints, func(ep Endpoint) bool { return keep(&ep) })
+		})
 	}
 	for _, ep := range was.Endpoints {
 		for _, a := range ep.Addrs {

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -100,12 +101,13 @@ func (d *driver) releaseStale(ctx context.Context, n api.Network, in createEndpo
 			if a = bare(a); a != bare(in.Interface.Address) && a != bare(in.Interface.AddressIPv6) {
 				continue
 			}
-			ct, err := d.Container(ctx, m.Name)
-			if err != nil || ct.Runtime != api.RuntimeDocker || ct.RuntimeID == in.EndpointID || endpointIn(ct, in.NetworkID) == nil {
+			ct, err := d.Container(ctx, m.ID)
+			e := endpointIn(ct, in.NetworkID)
+			if err != nil || ct.Runtime != api.RuntimeDocker || e == nil || endpointID(ct, e) == in.EndpointID {
 				continue
 			}
 			d.log.Warn("docker: endpoint released, Docker has given its address to another", "container", ct.Name, "address", a)
-			return d.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: ct.RuntimeID}) == nil
+			return d.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: endpointID(ct, e)}) == nil
 		}
 	}
 	return false
@@ -120,6 +122,9 @@ func endpointIn(ct api.Container, networkID string) *api.Endpoint {
 	}
 	return nil
 }
+
+// endpointID is what Docker calls a container's interface.
+func endpointID(ct api.Container, e *api.Endpoint) string { return cmp.Or(e.RuntimeID, ct.RuntimeID) }
 
 // endpoint finds what stands for an endpoint. Its error is unknown when the
 // interface, or the namespace it was in, has vanished.
@@ -209,6 +214,12 @@ func (d *driver) join(ctx context.Context, in struct {
 		out.StaticRoutes = append(out.StaticRoutes, own.Routes...)
 	}
 	out.DisableGatewayService = out.Gateway == ""
+	if in.SandboxKey != "" && ct.Labels[api.LabelSandbox] != in.SandboxKey {
+		labels := map[string]string{api.LabelSandbox: in.SandboxKey}
+		if _, err := d.UpdateContainer(ctx, ct.ID, api.ContainerUpdate{Labels: labels}); err != nil {
+			return nil, err
+		}
+	}
 	d.joined()
 	return out, nil
 }

@@ -51,7 +51,7 @@ func (b *ledger) view(n *api.Network) api.Network {
 	v := *n
 	for _, name := range slices.Sorted(maps.Keys(b.containers)) {
 		if e := b.containers[name].Endpoints[0]; e.Network == n.Name {
-			v.Containers = append(v.Containers, api.NetworkMember{Name: name, Addresses: e.Addresses})
+			v.Containers = append(v.Containers, api.NetworkMember{ID: b.containers[name].ID, Name: name, Addresses: e.Addresses})
 		}
 	}
 	return v

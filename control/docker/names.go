@@ -27,9 +27,6 @@ const (
 	namesCall   = 10 * time.Second       // one question
 )
 
-// containerLabel keeps the ID of the container that an endpoint belongs to.
-const containerLabel = "com.docker.container.id"
-
 // Names learns from dockerd's API what its users call containers, which the plugin
 // protocol does not say, and renames them here. It follows dockerd's events on a
 // connection of its own, after the calls of the protocol and never in one of them:
@@ -238,8 +235,8 @@ func (n *Names) name(ctx context.Context, endpointID, containerID, name, network
 	}
 	full := name + "." + network
 	in := api.ContainerUpdate{Name: name}
-	if ct.Labels[containerLabel] != containerID {
-		in.Labels = map[string]string{containerLabel: containerID}
+	if ct.Labels[api.LabelContainerID] != containerID || ct.Labels[api.LabelContainerName] != name {
+		in.Labels = map[string]string{api.LabelContainerID: containerID, api.LabelContainerName: name}
 	}
 	held := ct.Name == name
 	if ct.Name == full {

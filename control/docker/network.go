@@ -194,12 +194,13 @@ func (d *driver) deleteNetwork(ctx context.Context, in struct{ NetworkID string 
 		return nil, err
 	}
 	for _, m := range n.Containers {
-		ct, err := d.Container(ctx, m.Name)
-		if err != nil || ct.Runtime != api.RuntimeDocker || endpointIn(ct, in.NetworkID) == nil {
+		ct, err := d.Container(ctx, m.ID)
+		e := endpointIn(ct, in.NetworkID)
+		if err != nil || ct.Runtime != api.RuntimeDocker || e == nil {
 			continue
 		}
 		d.log.Warn("docker: endpoint of a removed network released", "container", ct.Name, "network", n.Name)
-		if err := d.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: ct.RuntimeID}); err != nil {
+		if err := d.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: endpointID(ct, e)}); err != nil {
 			return nil, err
 		}
 	}

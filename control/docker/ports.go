@@ -165,6 +165,9 @@ func (d *driver) programExternalConnectivity(ctx context.Context, in struct {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.leadsOut(ctx, ct, true); err != nil {
+		return nil, err
+	}
 	var list []portBinding
 	if err := recode(in.Options[optPorts], &list); err != nil {
 		return nil, fmt.Errorf("container %s: option %s: %w", ct.Name, optPorts, err)
@@ -209,10 +212,27 @@ func (d *driver) revokeExternalConnectivity(ctx context.Context, in ids) (any, e
 	if err == nil {
 		err = d.unpublish(ctx, ct)
 	}
+	if err == nil {
+		err = d.leadsOut(ctx, ct, false)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return struct{}{}, nil
+}
+
+// leadsOut notes whether an endpoint is the way out of a container that has several. Of one
+// that has no other yet nothing needs to be noted: it is the first.
+func (d *driver) leadsOut(ctx context.Context, ct api.Container, is bool) error {
+	mark := ""
+	if whole, err := d.Container(ctx, ct.ID); err == nil && is && len(whole.Endpoints) > 1 {
+		mark = "yes"
+	}
+	if ct.Labels[api.LabelWayOut] == mark {
+		return nil
+	}
+	_, err := d.UpdateContainer(ctx, ct.ID, api.ContainerUpdate{Labels: map[string]string{api.LabelWayOut: mark}})
+	return err
 }
 
 // unpublish takes all published ports of a container away.

@@ -294,7 +294,7 @@ func TestNames(t *testing.T) {
 	}
 	d.set("a1", `{"Name":"front","Containers":{"c1":{"Name":"web","EndpointID":"e1"},"c3":{"Name":"old","EndpointID":"e3"}}}`)
 	want(map[string]string{"e1": "web", "e2": "e2", "e3": "old"})
-	if ct, _ := s.Container(ctx, "web"); ct.Labels[containerLabel] != "c1" {
+	if ct, _ := s.Container(ctx, "web"); ct.Labels[api.LabelContainerID] != "c1" {
 		t.Errorf("labels %v", ct.Labels)
 	}
 	if n, _ := s.Network(ctx, madeName("a1")); n.Labels[api.LabelDockerNetwork] != "front" {

@@ -12,13 +12,13 @@ import (
 
 // Attached tells of a container that was attached, or given more.
 func (l *Log) Attached(ct *inventory.Container) {
-	e := api.Event{Type: api.EventAttach, Container: ct.Rec.Name}
+	e := api.Event{Type: api.EventAttach, Container: ct.Called()}
 	for _, ep := range ct.Endpoints {
 		e.Addresses = append(e.Addresses, inventory.Texts(ep.Prefixes())...)
 		e.Network, e.Interface, e.MAC = cmp.Or(e.Network, ep.Network.Rec.Name), cmp.Or(e.Interface, ep.Veth), cmp.Or(e.MAC, ep.MAC.String())
 	}
 	e.Ports = inventory.PortTexts(ct.Mappings)
-	e.Message = "container " + ct.Rec.Name + " attached"
+	e.Message = "container " + ct.Called() + " attached"
 	if len(e.Addresses) > 0 {
 		e.Message += " with " + strings.Join(e.Addresses, ", ")
 	}
@@ -39,14 +39,14 @@ func (l *Log) Detached(name, why string) {
 func (l *Log) Moved(kind string, e *inventory.Endpoint) {
 	verb := map[string]string{api.EventConnect: "joined", api.EventDisconnect: "left"}[kind]
 	l.Emit(api.Event{
-		Type: kind, Container: e.Container.Rec.Name, Network: e.Network.Rec.Name, Interface: e.Veth, MAC: e.MAC.String(),
-		Addresses: inventory.Texts(e.Prefixes()), Message: "container " + e.Container.Rec.Name + " " + verb + " network " + e.Network.Rec.Name,
+		Type: kind, Container: e.Container.Called(), Network: e.Network.Rec.Name, Interface: e.Veth, MAC: e.MAC.String(),
+		Addresses: inventory.Texts(e.Prefixes()), Message: "container " + e.Container.Called() + " " + verb + " network " + e.Network.Rec.Name,
 	})
 }
 
 // OnTheWayIn tells of a program of others that sees what goes into a container.
 func (l *Log) OnTheWayIn(e *inventory.Endpoint, program string) {
-	name := e.Container.Rec.Name
+	name := e.Container.Called()
 	l.Emit(api.Event{
 		Type: api.EventCableProgram, Container: name, Network: e.Network.Rec.Name, Interface: e.Veth,
 		Message: program + " sees what goes to container " + name + ": its flows take the way through it",
@@ -66,8 +66,8 @@ func (l *Log) OnTheWayOut(uplink, program string) {
 func (l *Log) Ports(kind string, ct *inventory.Container, list []*inventory.Mapping) {
 	ports := inventory.PortTexts(list)
 	l.Emit(api.Event{
-		Type: kind, Container: ct.Rec.Name, Ports: ports,
-		Message: "container " + ct.Rec.Name + ": " + strings.Join(ports, ", ") + " " + kind + "ed",
+		Type: kind, Container: ct.Called(), Ports: ports,
+		Message: "container " + ct.Called() + ": " + strings.Join(ports, ", ") + " " + kind + "ed",
 	})
 }
 

@@ -182,11 +182,37 @@ func (ct *Container) Record() state.Container {
 	return rec
 }
 
+// Called is the name that people have for it.
+func (ct *Container) Called() string {
+	if name := ct.Rec.Labels[api.LabelContainerName]; name != "" && ct.Rec.Runtime != "" {
+		return name
+	}
+	return ct.Rec.Name
+}
+
+// keys are what tells which other pieces its runtime attached of the same container.
+func (ct *Container) keys() (list []string) {
+	if ct.Rec.Runtime == "" {
+		return nil // what somebody writes by hand tells nothing
+	}
+	if id := ct.Rec.Labels[api.LabelContainerID]; id != "" {
+		list = append(list, directory.KeyOfRuntime+id)
+	}
+	if sandbox := ct.Rec.Labels[api.LabelSandbox]; sandbox != "" {
+		list = append(list, "sandbox:"+sandbox)
+	}
+	return list
+}
+
 // listing is the entry of a container in the directory.
 func (ct *Container) listing() directory.Container {
 	l := directory.Container{
-		ID: ct.Rec.ID, Name: ct.Rec.Name, RuntimeID: ct.Rec.RuntimeID, Mode: ct.Rec.Mode, Peer: ct.Rec.Peer, Ready: ct.Ready,
+		ID: ct.Rec.ID, Name: ct.Rec.Name, Runtime: ct.Rec.Runtime, RuntimeID: ct.Rec.RuntimeID, Keys: ct.keys(), Created: ct.Rec.Created, WayOut: ct.Rec.Labels[api.LabelWayOut] != "",
+		Mode: ct.Rec.Mode, Peer: ct.Rec.Peer, Ready: ct.Ready,
 		Endpoints: make([]directory.Endpoint, 0, len(ct.Endpoints)),
+	}
+	if name := ct.Called(); name != l.Name {
+		l.Called = name
 	}
 	for _, e := range ct.Endpoints {
 		l.Endpoints = append(l.Endpoints, directory.Endpoint{

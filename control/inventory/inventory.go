@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/model"
@@ -33,13 +34,85 @@ func New(names *directory.Live) *Inventory {
 	}
 }
 
-// Container finds a container that is ready, as the directory does.
-func (v *Inventory) Container(name string) (*Container, error) {
-	found, err := v.names.Now().Container(name)
+// Container finds a container that is ready, as the directory does; of one in pieces the
+// piece that is meant, or its way out.
+func (v *Inventory) Container(word string) (*Container, error) {
+	list, err := v.Pieces(word)
 	if err != nil {
 		return nil, err
 	}
-	return v.Containers[found.Name], nil
+	for _, ct := range list {
+		if ct.Rec.ID == word || ct.Rec.Name == word && len(list) > 1 && !v.called(ct, word) {
+			return ct, nil
+		}
+	}
+	return list[0], nil
+}
+
+// Pieces finds a container that is ready, as the directory does: all that is of it, its way
+// out first. The very ID that a runtime gave a piece is that piece alone.
+func (v *Inventory) Pieces(word string) ([]*Container, error) {
+	found, err := v.names.Now().Container(word)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range found.Pieces {
+		if p.RuntimeID == word && found.RuntimeID != word && p.Ready {
+			return []*Container{v.Containers[p.Name]}, nil
+		}
+	}
+	return v.piecesOf(found), nil
+}
+
+// Meant are the same, or the one of that very name that is still being attached.
+func (v *Inventory) Meant(word string) ([]*Container, error) {
+	if ct := v.Containers[word]; ct != nil && !ct.Ready {
+		return []*Container{ct}, nil
+	}
+	return v.Pieces(word)
+}
+
+func (v *Inventory) piecesOf(whole *directory.Container) (list []*Container) {
+	if whole.Pieces == nil {
+		return []*Container{v.Containers[whole.Name]}
+	}
+	for _, p := range whole.Pieces {
+		if p.Ready {
+			list = append(list, v.Containers[p.Name])
+		}
+	}
+	return list
+}
+
+// called reports whether the container that a piece is of has a name.
+func (v *Inventory) called(ct *Container, name string) bool {
+	whole := v.names.Now().ByID(ct.Rec.ID)
+	return whole != nil && whole.Name == name
+}
+
+// View shows the container of a word to clients, or what the word says of it.
+func (v *Inventory) View(word string) (api.Container, error) {
+	list, err := v.Pieces(word)
+	if err != nil {
+		return api.Container{}, err
+	}
+	whole := v.names.Now().ByID(list[0].Rec.ID)
+	if len(list) == 1 && list[0].Rec.RuntimeID == word || whole == nil {
+		return list[0].View(), nil // as its runtime knows it
+	}
+	return v.viewWhole(whole), nil
+}
+
+// Views shows the containers that a filter takes, by name.
+func (v *Inventory) Views(f api.ContainerFilter) []api.Container {
+	list := []api.Container{}
+	for whole := range v.names.Now().Containers() {
+		if slices.ContainsFunc(v.piecesOf(whole), func(ct *Container) bool { return ct.Selected(f) }) {
+			list = append(list, v.viewWhole(whole))
+		}
+	}
+	slices.SortFunc(list, func(a, b api.Container) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return list
 }
 
 // Network finds a network that is ready, as the directory does.

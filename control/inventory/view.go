@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/control/state"
 )
@@ -34,7 +35,7 @@ func (n *Network) View() api.Network {
 		if e.Live {
 			addrs := Texts(e.Prefixes())
 			v.Containers = append(v.Containers, api.NetworkMember{
-				Name: e.Container.Rec.Name, Address: addrs[0], Addresses: addrs, MAC: e.MAC.String(),
+				ID: e.Container.Rec.ID, Name: e.Container.Called(), Address: addrs[0], Addresses: addrs, MAC: e.MAC.String(),
 			})
 		}
 	}
@@ -85,6 +86,59 @@ func (ct *Container) View() api.Container {
 		v.Endpoints = append(v.Endpoints, ev)
 	}
 	return v
+}
+
+// viewWhole shows all that is of a container as one.
+func (v *Inventory) viewWhole(whole *directory.Container) api.Container {
+	list := v.piecesOf(whole)
+	out := list[0].View()
+	out.ID, out.Name, out.RuntimeID = whole.ID, whole.Name, whole.RuntimeID
+	out.Netns = cmp.Or(out.Netns, out.Labels[api.LabelSandbox])
+	for i := range out.Endpoints {
+		out.Endpoints[i].RuntimeID = pieceID(list[0], whole)
+	}
+	routed := [2]bool{}
+	for f := range routed {
+		routed[f] = list[0].Gateway(model.Family(f)) != nil
+	}
+	for _, ct := range list[1:] {
+		more := ct.View()
+		for i, e := range more.Endpoints {
+			e.RuntimeID, e.DefaultRoute = pieceID(ct, whole), false
+			for f := range routed {
+				if gw := ct.Gateway(model.Family(f)); gw == ct.Endpoints[i] && !routed[f] {
+					e.DefaultRoute, routed[f] = true, true
+				}
+			}
+			out.Endpoints = append(out.Endpoints, e)
+		}
+		out.Ports = append(out.Ports, more.Ports...)
+		for _, port := range more.Expose {
+			if !slices.Contains(out.Expose, port) {
+				out.Expose = append(slices.Clip(out.Expose), port)
+			}
+		}
+		for key, value := range more.Labels {
+			if _, ok := out.Labels[key]; !ok {
+				out.Labels = model.MergeLabels(out.Labels, map[string]string{key: value})
+			}
+		}
+		if more.Created.Before(out.Created) {
+			out.Created = more.Created
+		}
+	}
+	slices.SortStableFunc(out.Endpoints, func(a, b api.Endpoint) int {
+		return cmp.Or(cmp.Compare(len(a.Interface), len(b.Interface)), cmp.Compare(a.Interface, b.Interface))
+	})
+	return out
+}
+
+// pieceID is what a runtime calls a piece, where that is another thing than the container.
+func pieceID(ct *Container, whole *directory.Container) string {
+	if ct.Rec.RuntimeID == whole.RuntimeID {
+		return ""
+	}
+	return ct.Rec.RuntimeID
 }
 
 // ViewMappings shows published ports of a container to clients.
