@@ -159,37 +159,34 @@ func (h *Host) Tunnels() (list []Consumer, err error) {
 	return list, nil
 }
 
+// WatchTunnels calls changed whenever Tunnels may say something else, first at once, until ctx
+// ends. The error says that it cannot.
+func (h *Host) WatchTunnels(ctx context.Context, changed func()) error {
+	return h.watchKinds(ctx, changed, func(kind string) bool { return len(tunnels[kind].protos) > 0 })
+}
+
 // udpTunnels are the kinds of links for which the kernel binds a UDP port when they are made or
 // set up.
 var udpTunnels = []string{"vxlan", "geneve", "wireguard", "bareudp", "gtp", "amt", "ovpn"}
 
-// WatchUDPTunnels calls changed whenever the kernel may have bound a UDP port for a link, first at
-// once, until ctx ends. The error says that it cannot.
+// WatchUDPTunnels is WatchTunnels for links that have a UDP port of the host.
 func (h *Host) WatchUDPTunnels(ctx context.Context, changed func()) error {
-	const buffer = 1 << 20
-	return h.follow(ctx, buffer, changed, func(m syscall.NetlinkMessage) {
-		if m.Header.Type != unix.RTM_NEWLINK {
-			return
-		}
-		if kind, _ := linkKind(m.Data); slices.Contains(udpTunnels, kind) {
-			changed()
+	return h.watchKinds(ctx, changed, func(kind string) bool { return slices.Contains(udpTunnels, kind) })
+}
+
+// watchKinds tells of links of some kinds, up or not.
+func (h *Host) watchKinds(ctx context.Context, changed func(), has func(kind string) bool) error {
+	return h.follow(ctx, 1<<20, changed, func(m syscall.NetlinkMessage) {
+		if m.Header.Type == unix.RTM_NEWLINK || m.Header.Type == unix.RTM_DELLINK {
+			if kind, _ := linkKind(m.Data); has(kind) {
+				changed()
+			}
 		}
 	}, unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
 }
 
 // associationsLook is how often the kernel is asked whether it has IPsec by now.
 const associationsLook = time.Second
-
-// WatchTunnels calls changed whenever Tunnels may say something else, first at once, until ctx
-// ends. The error says that it cannot.
-func (h *Host) WatchTunnels(ctx context.Context, changed func()) error {
-	const buffer = 1 << 20
-	return h.follow(ctx, buffer, changed, func(m syscall.NetlinkMessage) {
-		if (m.Header.Type == unix.RTM_NEWLINK || m.Header.Type == unix.RTM_DELLINK) && isTunnel(m.Data) {
-			changed()
-		}
-	}, unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
-}
 
 // WatchAssociations is WatchTunnels for security associations. It subscribes when the kernel has
 // IPsec: to do so before would load a module.
@@ -223,13 +220,6 @@ func xfrmAddr(a nl.XfrmAddress, family uint16) netip.Addr {
 		return netip.AddrFrom4([4]byte(a[:4]))
 	}
 	return netip.AddrFrom16(a).Unmap()
-}
-
-// isTunnel says of a link, whether it is up or not.
-func isTunnel(m []byte) bool {
-	kind, _ := linkKind(m)
-	_, ok := tunnels[kind]
-	return ok
 }
 
 // linkKind is what a link is, and what it has of its kind.

@@ -13,5 +13,5 @@
 // address or port beyond what makes a packet ambiguous. DCCP, UDP-Lite, AH and
 // tunnels are KindIP: carried, never translated. IPv6 jumbograms and the
 // kernel's BIG TCP packets, whose IP length is 0, are malformed to Parse: a port cuts
-// those of TCP before (Super).
+// such segments before (Super).
 package header
