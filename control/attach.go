@@ -168,7 +168,7 @@ func (h *change) has(j *model.JoinPlan) (bool, error) {
 		return false, nil
 	}
 	if e.Network != n {
-		return false, model.Conflictf("interface %s is its port in network %s: choose another name", e.Ifname, e.Network.Rec.Name)
+		return false, model.Conflictf("interface %s is its port in network %s: choose another name", e.Ifname, e.Network.Called())
 	}
 	for _, f := range model.Families {
 		if j.IPs[f].IsValid() && e.Addr(f) != j.IPs[f] {

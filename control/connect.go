@@ -33,7 +33,7 @@ func (c *Controller) Connect(_ context.Context, name string, in api.Connect) (ap
 			return err
 		}
 		e := h.endpoints[0]
-		c.log.Info("connected", "container", ct.Rec.Name, "network", e.Network.Rec.Name, "addresses", e.Addrs)
+		c.log.Info("connected", "container", ct.Rec.Name, "network", e.Network.Called(), "addresses", e.Addrs)
 		c.events.Moved(api.EventConnect, e)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -103,10 +103,10 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 			return model.NotFoundf("it is not in network %s: see vswitch inspect %s", n.Rec.Name, ct.Rec.Name)
 		}
 		if len(ct.Endpoints) == 1 {
-			return model.Conflictf("%s is its only network: detach it instead", n.Rec.Name)
+			return model.Conflictf("%s is its only network: detach it instead", n.Called())
 		}
 		if len(ct.Unserved([]*inventory.Endpoint{e})) > 0 {
-			return model.Conflictf("its published ports lead through network %s: remove them first with vswitch port rm", n.Rec.Name)
+			return model.Conflictf("its published ports lead through network %s: remove them first with vswitch port rm", n.Called())
 		}
 		ns, err := openNetnsOf(ct, c.edge)
 		if err != nil {
@@ -116,7 +116,7 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 		if err := newChange(c, ct).withdraw(ns, []*inventory.Endpoint{e}, nil); err != nil {
 			return err
 		}
-		c.log.Info("disconnected", "container", ct.Rec.Name, "network", n.Rec.Name)
+		c.log.Info("disconnected", "container", ct.Rec.Name, "network", n.Called())
 		c.events.Moved(api.EventDisconnect, e)
 		return nil
 	})

@@ -289,4 +289,5 @@ func (h *netChange) settle(rec state.Network) {
 	defer h.c.mu.Unlock()
 	n.Rec.NoICC, n.Rec.NoHostAccess = rec.NoICC, rec.NoHostAccess
 	n.Rec.Filter, n.Rec.Exempt, n.Rec.Labels = rec.Filter, rec.Exempt, rec.Labels
+	h.c.inv.ChangedNetwork(n)
 }

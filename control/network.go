@@ -73,7 +73,7 @@ func (c *Controller) removeNetwork(name string) error {
 		return err
 	}
 	c.log.Info("network removed", "network", name)
-	c.events.Emit(api.Event{Type: api.EventNetworkRemove, Network: name, Interface: n.Rec.TAP, Message: "network " + name + " removed"})
+	c.events.Emit(api.Event{Type: api.EventNetworkRemove, Network: n.Called(), Interface: n.Rec.TAP, Message: "network " + n.Called() + " removed"})
 	return err
 }
 

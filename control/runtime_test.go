@@ -88,16 +88,19 @@ func TestRuntimeAttachesOneNetworkAfterTheOther(t *testing.T) {
 		t.Errorf("after a failed addition: %+v, %v", ct, err)
 	}
 	for f, want := range map[api.ContainerFilter][]string{
-		{}:                                       {"pod-x1"},
-		{Runtime: "cni", RuntimeID: "x1"}:        {"pod-x1"},
-		{Network: "blue"}:                        {"pod-x1"},
-		{Network: "nosuch"}:                      nil,
-		{Runtime: "docker"}:                      nil,
-		{RuntimeID: "x2"}:                        nil,
-		{Runtime: "cni", Network: "no such\x00"}: nil,
+		{}:                                {"pod-x1"},
+		{Runtime: "cni", RuntimeID: "x1"}: {"pod-x1"},
+		{Network: "blue"}:                 {"pod-x1"},
+		{Runtime: "docker"}:               nil,
+		{RuntimeID: "x2"}:                 nil,
 	} {
 		if got := r.containers(f); !slices.Equal(got, want) {
 			t.Errorf("filter %+v: %v, want %v", f, got, want)
+		}
+	}
+	for _, f := range []api.ContainerFilter{{Network: "nosuch"}, {Runtime: "cni", Network: "no such\x00"}, {Runtime: "dokcer"}} {
+		if list, err := r.ContainersOf(ctx, f); !client.IsNotFound(err) {
+			t.Errorf("filter %+v: %v, %v", f, list, err)
 		}
 	}
 

@@ -38,8 +38,8 @@ func (c *Controller) UpdateNetwork(_ context.Context, name string, in api.Networ
 	if err := h.apply(); err != nil {
 		return api.Network{}, err
 	}
-	c.log.Info("network updated", "network", rec.Name)
-	c.events.Emit(api.Event{Type: api.EventNetworkUpdate, Network: rec.Name, Message: "network " + rec.Name + " changed"})
+	c.log.Info("network updated", "network", n.Called())
+	c.events.Emit(api.Event{Type: api.EventNetworkUpdate, Network: n.Called(), Message: "network " + n.Called() + " changed"})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n.View(), nil

@@ -63,7 +63,7 @@ func (c *Controller) Network(_ context.Context, name string) (api.Network, error
 func (c *Controller) Containers(_ context.Context, f api.ContainerFilter) ([]api.Container, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.inv.Views(f), nil
+	return c.inv.Views(f)
 }
 
 // Container returns one attached container, by name or ID.

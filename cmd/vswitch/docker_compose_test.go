@@ -100,7 +100,7 @@ func TestDockerCompose(t *testing.T) {
 		t.Errorf("no shop0 among %v", links)
 	}
 
-	if ls := l.must("network", "ls"); !strings.Contains(ls, " (shop_front) ") || !strings.Contains(ls, " (shop_back) ") {
+	if ls := l.must("network", "ls"); !strings.Contains(ls, "\nshop_front ") || !strings.Contains(ls, "\nshop_back ") || strings.Contains(ls, "docker-") {
 		t.Errorf("Docker's names are not shown:\n%s", ls)
 	}
 
@@ -131,6 +131,17 @@ func (l *dockerLab) oneContainer(back string) {
 	}
 	if list := decode[[]api.Container](l.rig, "ps"); len(list) != 2 {
 		l.t.Errorf("%d containers, want 2:\n%s", len(list), l.must("ps"))
+	}
+	network := l.docker("network", "inspect", "-f", "{{.Id}}", "shop_back")
+	for _, word := range []string{"shop_back", network, network[:12], "docker-" + network[:12]} {
+		if list := decode[[]api.Container](l.rig, "ps", "--network", word); len(list) != 2 {
+			l.t.Errorf("in %s: %+v", word, list)
+		}
+	}
+	l.must("run", "--network", "shop_back", "--", "true")
+	l.must("capture", "network:shop_back", "--duration", "10ms")
+	if out := l.must("ps") + l.must("stats") + l.must("fdb") + l.must("inspect", "shop_web_1") + l.must("events", "--since", "1h", "--follow=false"); strings.Contains(out, "shop_web_1.shop") {
+		l.t.Errorf("a piece has a name of its own:\n%s", out)
 	}
 	if ports := decode[api.Stats](l.rig, "stats", "shop_web_1").Ports; len(ports) != 2 {
 		l.t.Errorf("ports of web: %+v", ports)

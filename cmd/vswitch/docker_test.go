@@ -115,6 +115,12 @@ func TestDockerNetworks(t *testing.T) {
 	l.docker("network", "create", "-d", "vswitch", "--ipam-driver", "vswitch", "auto")
 	l.docker("network", "create", "-d", "vswitch", "--subnet", "10.96.0.0/24", "-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated", "iso")
 
+	if !eventually(func() bool {
+		ns := decode[[]api.Network](l.rig, "network", "ls")
+		return slices.ContainsFunc(ns, func(n api.Network) bool { return n.Name == "inside" })
+	}) {
+		t.Errorf("networks without a container have no names:\n%s", l.must("network", "ls"))
+	}
 	l.up("web", "net", "-p", "18081:80")
 	l.up("in", "inside")
 	l.up("six", "six", "-p", "18086:80")

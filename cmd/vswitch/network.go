@@ -104,7 +104,7 @@ func printNetworks(w io.Writer, ns []api.Network) error {
 	t := newTable(w, "NAME", "SUBNET", "GATEWAY", "INTERFACE", "MTU", "INTERNAL", "CONTAINERS")
 	for _, n := range ns {
 		name := n.Name
-		if docker := n.Labels[api.LabelDockerNetwork]; docker != "" {
+		if docker := n.Labels[api.LabelDockerNetwork]; docker != "" && docker != name {
 			name += " (" + docker + ")"
 		}
 		t.row(name, subnets(n, subnetCIDR), subnets(n, subnetGateway), n.Interface, fmt.Sprint(n.MTU), yesNo(n.Internal), fmt.Sprint(len(n.Containers)))

@@ -14,9 +14,6 @@ import (
 	"github.com/vswitch/vswitch/control/api"
 )
 
-// runtimes are the names that ps --runtime takes.
-var runtimes = []string{api.RuntimeDocker, api.RuntimeCNI, api.RuntimePodman, api.RuntimeOCI}
-
 func newPs(c *cli) *cobra.Command {
 	var filter api.ContainerFilter
 	cmd := &cobra.Command{
@@ -25,25 +22,17 @@ func newPs(c *cli) *cobra.Command {
 		Short:   "List attached containers",
 		Args:    args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if r := filter.Runtime; r != "" && !slices.Contains(runtimes, r) {
-				return usagef(cmd, "--runtime %q: must be %s or %s", r, strings.Join(runtimes[:len(runtimes)-1], ", "), runtimes[len(runtimes)-1])
+			if r, all := filter.Runtime, api.Runtimes; r != "" && !slices.Contains(all, r) {
+				return usagef(cmd, "--runtime %q: must be %s or %s", r, strings.Join(all[:len(all)-1], ", "), all[len(all)-1])
 			}
-			cl := c.client(cmd)
-			if filter.Network != "" {
-				n, err := cl.Network(cmd.Context(), filter.Network)
-				if err != nil {
-					return err
-				}
-				filter.Network = n.Name
-			}
-			cs, err := cl.ContainersOf(cmd.Context(), filter)
+			cs, err := c.client(cmd).ContainersOf(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
 			return c.printOr(listed(cs), func() error { return printContainers(c.stdout, cs, time.Now()) })
 		},
 	}
-	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: "+strings.Join(runtimes, ", "))
+	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: "+strings.Join(api.Runtimes, ", "))
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only containers in this network")
 	c.addFormat(cmd)
 	return cmd

@@ -9,12 +9,15 @@ const (
 	RuntimeOCI    = "oci"
 )
 
+// Runtimes are these words.
+var Runtimes = []string{RuntimeDocker, RuntimeCNI, RuntimePodman, RuntimeOCI}
+
 // ContainerFilter selects containers: the query of GET /v1/containers. Empty
 // fields select all.
 type ContainerFilter struct {
 	Runtime   string `json:"runtime,omitempty"`
 	RuntimeID string `json:"runtime_id,omitempty"`
-	Network   string `json:"network,omitempty"` // name
+	Network   string `json:"network,omitempty"` // name or ID
 }
 
 // Release is the body of POST /v1/release: it undoes what a runtime attached,

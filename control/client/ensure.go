@@ -15,7 +15,7 @@ import (
 // in names them; everything else of it is its maker's affair.
 func (c *Client) EnsureNetwork(ctx context.Context, in api.NetworkCreate) (api.Network, error) {
 	n, err := c.Network(ctx, in.Name)
-	if err == nil && n.Name != in.Name { // the beginning of another one's ID
+	if err == nil && !is(n, in.Name) {
 		err = &Error{Status: 404}
 	}
 	if IsNotFound(err) {
@@ -24,7 +24,7 @@ func (c *Client) EnsureNetwork(ctx context.Context, in api.NetworkCreate) (api.N
 			return made, cerr
 		}
 		// Somebody else was faster, or it collides with something.
-		if n, err = c.Network(ctx, in.Name); err != nil || n.Name != in.Name {
+		if n, err = c.Network(ctx, in.Name); err != nil || !is(n, in.Name) {
 			return n, cerr
 		}
 	}
@@ -32,6 +32,12 @@ func (c *Client) EnsureNetwork(ctx context.Context, in api.NetworkCreate) (api.N
 		return n, err
 	}
 	return n, differs(n, in)
+}
+
+// is reports whether a network was made under a name: it is not the beginning of its ID, nor
+// the name that Docker has for it.
+func is(n api.Network, name string) bool {
+	return n.Name == name && n.Labels[api.LabelDockerNetwork] != name
 }
 
 // differs says where a network is not as a request wants it.

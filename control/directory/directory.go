@@ -109,6 +109,8 @@ func (e *Endpoint) Addr(f model.Family) netip.Addr {
 // Network is a network, or one being made.
 type Network struct {
 	ID, Name, TAP string
+	Made          string   // the name that it was made under, "": Name
+	RuntimeIDs    []string // of networks of runtimes, for which it is there
 	Number        frame.NetworkID
 	Ready         bool
 	MAC           header.MAC // of the gateway
@@ -255,15 +257,17 @@ func (d *Directory) NetworkName(id frame.NetworkID) string {
 	return ""
 }
 
-// Network finds a ready network by name, by ID or by its beginning that only one has.
+// Network finds a ready network by name, also the one that it was made under, by ID, its own
+// or a runtime's, or by the beginning of an ID that only one has.
 func (d *Directory) Network(name string) (*Network, error) {
-	if n, _ := d.netNames.get(name); n != nil && n.Ready {
+	if n := d.NetworkNamed(name); n != nil && n.Ready {
 		return n, nil
 	}
 	var found *Network
-	if len(name) >= 6 {
+	if len(name) >= minPrefix {
+		begins := func(id string) bool { return strings.HasPrefix(id, name) }
 		for _, n := range d.networks.all() {
-			if n.Ready && strings.HasPrefix(n.ID, name) {
+			if n.Ready && (begins(n.ID) || slices.ContainsFunc(n.RuntimeIDs, begins)) {
 				if found != nil {
 					return nil, model.Invalidf("network %s: several IDs begin so: give more of it", name)
 				}

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -222,7 +223,8 @@ func (l *Live) PutNetwork(n Network) {
 	l.change(func(e *edit) {
 		was, _ := e.networks.get(n.ID)
 		e.dropNetwork(was, n.Plugged)
-		e.networks, e.netNames = e.networks.with(n.ID, &n), e.netNames.with(n.Name, &n)
+		n.Made = cmp.Or(n.Made, n.Name)
+		e.networks, e.netNames = e.networks.with(n.ID, &n), e.netNames.with(n.Name, &n).with(n.Made, &n)
 		if n.Number != 0 {
 			e.netNumbers = e.netNumbers.with(n.Number, &n)
 		}
@@ -248,8 +250,10 @@ func (e *edit) dropNetwork(was *Network, keepPort bool) {
 		return
 	}
 	e.networks = e.networks.without(was.ID)
-	if e.NetworkNamed(was.Name) == was {
-		e.netNames = e.netNames.without(was.Name)
+	for _, name := range []string{was.Name, was.Made} {
+		if e.NetworkNamed(name) == was {
+			e.netNames = e.netNames.without(name)
+		}
 	}
 	if n, _ := e.netNumbers.get(was.Number); n == was {
 		e.netNumbers = e.netNumbers.without(was.Number)

@@ -47,7 +47,7 @@ func NewNames(b Backend, path string, log *slog.Logger) *Names {
 	return &Names{backend: b, log: log, http: &http.Client{Transport: tr}, kick: make(chan struct{}, 1)}
 }
 
-// Joined says that an endpoint was joined. It does not wait.
+// Joined says that a network was made or an endpoint joined. It does not wait.
 func (n *Names) Joined() {
 	select {
 	case n.kick <- struct{}{}:
@@ -116,7 +116,7 @@ func dockerNetworks(n api.Network) (ids []string) {
 func (n *Names) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	filters := url.QueryEscape(`{"type":["container","network"],"event":["start","rename","connect","disconnect"]}`)
+	filters := url.QueryEscape(`{"type":["container","network"],"event":["create","start","rename","connect","disconnect"]}`)
 	resp, err := n.get(ctx, "/events?filters="+filters)
 	if err != nil {
 		return err
@@ -176,13 +176,16 @@ func (n *Names) sync(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if net.Name == madeName(id) && net.Labels[api.LabelDockerNetwork] != dn.Name {
+			if label := net.Labels[api.LabelDockerNetwork]; (net.Name == madeName(id) || label != "") && label != dn.Name {
 				in := api.NetworkUpdate{Labels: map[string]string{api.LabelDockerNetwork: dn.Name}}
 				if _, err := n.backend.UpdateNetwork(ctx, net.Name, in); err != nil && !errors.Is(err, api.ErrNotFound) {
 					return err
 				}
 			}
 			for ctID, ct := range dn.Containers {
+				if strings.HasPrefix(ctID, "ep-") {
+					continue // dockerd does not know yet whose it is: an event follows
+				}
 				if err := n.name(ctx, ct.EndpointID, ctID, ct.Name, dn.Name); err != nil {
 					n.log.Warn("docker: container is not named", "endpoint", short(ct.EndpointID), "name", ct.Name, "err", err)
 				}

@@ -60,10 +60,10 @@ func (d *driver) createNetwork(ctx context.Context, in createNetwork) (any, erro
 	defer d.pools.keep(want.Subnets)
 	if want.Name != "" {
 		n, err := d.Network(ctx, want.Name)
-		if err == nil {
+		if err == nil && n.Labels[api.LabelDockerNetwork] == "" {
 			return struct{}{}, d.lodge(ctx, n, in, want, s)
 		}
-		if !isNotFound(err) {
+		if err != nil && !isNotFound(err) {
 			return nil, err
 		}
 	} else {
@@ -73,6 +73,7 @@ func (d *driver) createNetwork(ctx context.Context, in createNetwork) (any, erro
 	if _, err := d.CreateNetwork(ctx, want); err != nil {
 		return nil, err
 	}
+	d.joined()
 	return struct{}{}, nil
 }
 

@@ -49,7 +49,7 @@ const MaxBody = 32 << 20
 const mediaType = "application/vnd.docker.plugins.v1.2+json"
 
 // New returns a server without a listener. joined, when not nil, is called after
-// an endpoint was joined. log gets what the protocol has no words for.
+// a network was made or an endpoint joined. log gets what the protocol has no words for.
 func New(b Backend, joined func(), log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           Handler(b, joined, log),

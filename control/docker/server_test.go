@@ -300,6 +300,9 @@ func TestNames(t *testing.T) {
 	if n, _ := s.Network(ctx, madeName("a1")); n.Labels[api.LabelDockerNetwork] != "front" {
 		t.Errorf("labels of the network %v", n.Labels)
 	}
+	// dockerd lists an endpoint by its own ID until a container has it.
+	d.set("b2", `{"Name":"back","Containers":{"ep-e2":{"Name":"web","EndpointID":"e2"}}}`)
+	want(map[string]string{"e1": "web", "e2": "e2", "e3": "old"})
 	// A second network of a container, and one that dockerd does not know.
 	d.set("b2", `{"Name":"back","Containers":{"c1":{"Name":"web","EndpointID":"e2"}}}`)
 	want(map[string]string{"e1": "web", "e2": "web.back", "e3": "old"})

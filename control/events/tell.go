@@ -15,7 +15,7 @@ func (l *Log) Attached(ct *inventory.Container) {
 	e := api.Event{Type: api.EventAttach, Container: ct.Called()}
 	for _, ep := range ct.Endpoints {
 		e.Addresses = append(e.Addresses, inventory.Texts(ep.Prefixes())...)
-		e.Network, e.Interface, e.MAC = cmp.Or(e.Network, ep.Network.Rec.Name), cmp.Or(e.Interface, ep.Veth), cmp.Or(e.MAC, ep.MAC.String())
+		e.Network, e.Interface, e.MAC = cmp.Or(e.Network, ep.Network.Called()), cmp.Or(e.Interface, ep.Veth), cmp.Or(e.MAC, ep.MAC.String())
 	}
 	e.Ports = inventory.PortTexts(ct.Mappings)
 	e.Message = "container " + ct.Called() + " attached"
@@ -39,8 +39,8 @@ func (l *Log) Detached(name, why string) {
 func (l *Log) Moved(kind string, e *inventory.Endpoint) {
 	verb := map[string]string{api.EventConnect: "joined", api.EventDisconnect: "left"}[kind]
 	l.Emit(api.Event{
-		Type: kind, Container: e.Container.Called(), Network: e.Network.Rec.Name, Interface: e.Veth, MAC: e.MAC.String(),
-		Addresses: inventory.Texts(e.Prefixes()), Message: "container " + e.Container.Called() + " " + verb + " network " + e.Network.Rec.Name,
+		Type: kind, Container: e.Container.Called(), Network: e.Network.Called(), Interface: e.Veth, MAC: e.MAC.String(),
+		Addresses: inventory.Texts(e.Prefixes()), Message: "container " + e.Container.Called() + " " + verb + " network " + e.Network.Called(),
 	})
 }
 
@@ -48,7 +48,7 @@ func (l *Log) Moved(kind string, e *inventory.Endpoint) {
 func (l *Log) OnTheWayIn(e *inventory.Endpoint, program string) {
 	name := e.Container.Called()
 	l.Emit(api.Event{
-		Type: api.EventCableProgram, Container: name, Network: e.Network.Rec.Name, Interface: e.Veth,
+		Type: api.EventCableProgram, Container: name, Network: e.Network.Called(), Interface: e.Veth,
 		Message: program + " sees what goes to container " + name + ": its flows take the way through it",
 	})
 }

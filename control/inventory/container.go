@@ -216,7 +216,7 @@ func (ct *Container) listing() directory.Container {
 	}
 	for _, e := range ct.Endpoints {
 		l.Endpoints = append(l.Endpoints, directory.Endpoint{
-			Network: e.Network.Rec.Name, Ifname: e.Ifname, Veth: e.Veth, MAC: e.MAC, Addrs: e.Addrs, Port: e.Port, Plugged: e.Plugged,
+			Network: e.Network.Called(), Ifname: e.Ifname, Veth: e.Veth, MAC: e.MAC, Addrs: e.Addrs, Port: e.Port, Plugged: e.Plugged,
 			Live: e.Live, LeadsOut: [2]bool{e.LeadsOut(model.IPv4), e.LeadsOut(model.IPv6)},
 		})
 	}

@@ -16,7 +16,7 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 		return nil, err
 	}
 	if ct.EndpointIn(n) != nil && j.Ifname == "" {
-		return nil, model.Conflictf("it is in network %s already: name each network once, or give each interface a name", n.Rec.Name)
+		return nil, model.Conflictf("it is in network %s already: name each network once, or give each interface a name", n.Called())
 	}
 	e := &Endpoint{Network: n, Container: ct, Ifname: j.Ifname, RuntimeNet: j.RuntimeNet, MAC: j.MAC, Layer2: j.Layer2, Quota: j.Quota, Routes: j.Routes}
 	if e.Ifname == "" && !ct.Rec.Handover {
@@ -24,7 +24,7 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 	}
 	for _, o := range ct.Endpoints {
 		if o.Ifname == e.Ifname {
-			return nil, model.Conflictf("interface %s is its port in network %s: choose another name with --ifname", e.Ifname, o.Network.Rec.Name)
+			return nil, model.Conflictf("interface %s is its port in network %s: choose another name with --ifname", e.Ifname, o.Network.Called())
 		}
 	}
 	if len(e.Routes) > 0 && ct.Rec.Handover {
@@ -34,7 +34,7 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 		return nil, err
 	}
 	if who := n.MACs[e.MAC]; who != "" {
-		return nil, model.Conflictf("MAC address %s is that of %s in network %s: choose another", e.MAC, who, n.Rec.Name)
+		return nil, model.Conflictf("MAC address %s is that of %s in network %s: choose another", e.MAC, who, n.Called())
 	}
 	if e.Addrs, err = n.Addrs.Take(j.IPs, ct.Rec.Name, ct.Rec.Runtime); err != nil {
 		return nil, err

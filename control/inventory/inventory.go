@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
@@ -103,8 +104,20 @@ func (v *Inventory) View(word string) (api.Container, error) {
 	return v.viewWhole(whole), nil
 }
 
-// Views shows the containers that a filter takes, by name.
-func (v *Inventory) Views(f api.ContainerFilter) []api.Container {
+// Views shows the containers that a filter takes, by name. A network or runtime that
+// is not there is an error.
+func (v *Inventory) Views(f api.ContainerFilter) ([]api.Container, error) {
+	if f.Network != "" {
+		n, err := v.Network(f.Network)
+		if err != nil {
+			return nil, err
+		}
+		f.Network = n.Rec.Name
+	}
+	if f.Runtime != "" && !slices.Contains(api.Runtimes, f.Runtime) &&
+		!slices.ContainsFunc(v.ReadyContainers(), func(ct *Container) bool { return ct.Rec.Runtime == f.Runtime }) {
+		return nil, model.NotFoundf("nothing was attached by runtime %s: use one of %s", f.Runtime, strings.Join(api.Runtimes, ", "))
+	}
 	list := []api.Container{}
 	for whole := range v.names.Now().Containers() {
 		if slices.ContainsFunc(v.piecesOf(whole), func(ct *Container) bool { return ct.Selected(f) }) {
@@ -112,7 +125,7 @@ func (v *Inventory) Views(f api.ContainerFilter) []api.Container {
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Container) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-	return list
+	return list, nil
 }
 
 // Network finds a network that is ready, as the directory does.
@@ -121,7 +134,7 @@ func (v *Inventory) Network(name string) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.Networks[found.Name], nil
+	return v.Networks[found.Made], nil
 }
 
 // OfRuntime returns what a runtime attached, or is attaching, as id.
@@ -199,16 +212,47 @@ func (v *Inventory) Missed(links []host.Link) (lost, moved map[*Container]bool) 
 func (v *Inventory) EnterNetwork(n *Network) {
 	v.Networks[n.Rec.Name] = n
 	v.ChangedNetwork(n)
+	v.callAnew(n)
 }
 
-// ChangedNetwork tells the directory of a change of a network.
-func (v *Inventory) ChangedNetwork(n *Network) { v.names.PutNetwork(n.listing()) }
+// ChangedNetwork tells the directory of a change of a network, and of its containers where
+// that is its name.
+func (v *Inventory) ChangedNetwork(n *Network) {
+	was := n.Called()
+	name := n.Rec.Labels[api.LabelDockerNetwork]
+	for _, o := range v.Networks {
+		if o != n && (o.Rec.Name == name || o.Rec.Labels[api.LabelDockerNetwork] == name) {
+			name = "" // nobody could tell them apart
+			break
+		}
+	}
+	n.called.Store(&name)
+	v.names.PutNetwork(n.listing())
+	if n.Called() == was {
+		return
+	}
+	for e := range n.Members {
+		v.Changed(e.Container)
+	}
+	v.callAnew(n)
+}
+
+// callAnew looks again at networks whose name is that of one that came, changed or went.
+func (v *Inventory) callAnew(n *Network) {
+	for _, o := range v.Networks {
+		label := o.Rec.Labels[api.LabelDockerNetwork]
+		if o != n && label != "" && (label == n.Rec.Name || label == n.Rec.Labels[api.LabelDockerNetwork]) {
+			v.ChangedNetwork(o)
+		}
+	}
+}
 
 // ForgetNetwork is the end of a network. That it is not entered is no error.
 func (v *Inventory) ForgetNetwork(n *Network) {
 	if v.Networks[n.Rec.Name] == n {
 		delete(v.Networks, n.Rec.Name)
 		v.names.DropNetwork(n.Rec.ID)
+		v.callAnew(n)
 	}
 }
 

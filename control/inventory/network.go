@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
@@ -28,6 +29,16 @@ type Network struct {
 	Addrs    *model.Addresses
 	MACs     map[header.MAC]string // container by address
 	Members  map[*Endpoint]bool    // also those still being attached
+
+	called atomic.Pointer[string] // by its runtime's user, where no other is called so
+}
+
+// Called is the name that people have for it. No two have the same.
+func (n *Network) Called() string {
+	if name := n.called.Load(); name != nil && *name != "" {
+		return *name
+	}
+	return n.Rec.Name
 }
 
 // NewNetwork makes a network of a record, which may lack its subnets until Fill.
@@ -46,7 +57,7 @@ func (n *Network) Fill(cursors []netip.Addr) {
 func (n *Network) MemberNames() []string {
 	var names []string
 	for e := range n.Members {
-		names = append(names, e.Container.Rec.Name)
+		names = append(names, e.Container.Called())
 	}
 	slices.Sort(names)
 	if more := len(names) - 10; more > 0 {
@@ -68,8 +79,14 @@ func (n *Network) Used() bool {
 // listing is the entry of a network in the directory.
 func (n *Network) listing() directory.Network {
 	l := directory.Network{
-		ID: n.Rec.ID, Name: n.Rec.Name, TAP: n.Rec.TAP, Number: n.ID, Ready: n.Ready, MAC: n.MAC, Port: n.Port, Plugged: n.Plugged,
+		ID: n.Rec.ID, Name: n.Called(), Made: n.Rec.Name, TAP: n.Rec.TAP, Number: n.ID, Ready: n.Ready, MAC: n.MAC, Port: n.Port, Plugged: n.Plugged,
 		Subnets: make([]directory.Subnet, 0, len(n.Rec.Subnets)),
+	}
+	for key := range n.Rec.Labels {
+		if of, ok := strings.CutPrefix(key, api.UsedBy); ok {
+			_, id, _ := strings.Cut(of, ".")
+			l.RuntimeIDs = append(l.RuntimeIDs, id)
+		}
 	}
 	for _, s := range n.Rec.Subnets {
 		isolated := s.Mode == api.GatewayIsolated

@@ -14,7 +14,7 @@ import (
 // View shows a network to clients.
 func (n *Network) View() api.Network {
 	v := api.Network{
-		ID: n.Rec.ID, Name: n.Rec.Name, MTU: n.Rec.MTU, Internal: n.Rec.Internal, ICC: !n.Rec.NoICC, HostAccess: !n.Rec.NoHostAccess, Ephemeral: n.Rec.Ephemeral,
+		ID: n.Rec.ID, Name: n.Called(), MTU: n.Rec.MTU, Internal: n.Rec.Internal, ICC: !n.Rec.NoICC, HostAccess: !n.Rec.NoHostAccess, Ephemeral: n.Rec.Ephemeral,
 		Filter: model.FilterWord(n.Rec), Labels: n.Rec.Labels, Interface: n.Rec.TAP,
 		GatewayMAC: n.MAC.String(), Created: n.Rec.Created, Containers: []api.NetworkMember{},
 	}
@@ -68,7 +68,7 @@ func (ct *Container) View() api.Container {
 	for _, e := range ct.Endpoints {
 		addrs := Texts(e.Prefixes())
 		ev := api.Endpoint{
-			Network: e.Network.Rec.Name, RuntimeNetwork: e.RuntimeNet, Interface: e.Ifname, HostInterface: e.Veth, Address: addrs[0], Addresses: addrs,
+			Network: e.Network.Called(), RuntimeNetwork: e.RuntimeNet, Interface: e.Ifname, HostInterface: e.Veth, Address: addrs[0], Addresses: addrs,
 			Guard: e.Layer2.Guard(), VLAN: int(e.Layer2.VLAN), Trunk: e.Layer2.TrunkText(),
 			MaxFlows: e.Quota.Flows, FlowRate: e.Quota.Rate, Routes: e.viewRoutes(),
 			Gateways: []string{}, MAC: e.MAC.String(), MTU: e.Network.Rec.MTU,
