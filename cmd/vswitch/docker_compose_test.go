@@ -123,7 +123,7 @@ func TestDockerCompose(t *testing.T) {
 func (l *dockerLab) oneContainer(back string) {
 	l.t.Helper()
 	id := l.docker("inspect", "-f", "{{.Id}}", "shop_web_1")
-	for _, word := range []string{"shop_web_1", "docker:shop_web_1", id, id[:12], l.docker("ps", "-q", "--filter", "name=web")} {
+	for _, word := range []string{"shop_web_1", "docker:shop_web_1", back, "10.77.0.10", id, id[:12], l.docker("ps", "-q", "--filter", "name=web")} {
 		ct := decode[api.Container](l.rig, "inspect", word)
 		if ct.Name != "shop_web_1" || ct.RuntimeID != id || len(ct.Endpoints) != 2 || len(ct.Ports) != 3 {
 			l.t.Errorf("%s is %+v", word, ct)
@@ -140,6 +140,9 @@ func (l *dockerLab) oneContainer(back string) {
 	}
 	l.must("run", "--network", "shop_back", "--", "true")
 	l.must("capture", "network:shop_back", "--duration", "10ms")
+	for _, target := range []string{"shop_web_1", "shop_web_1/eth1", back} {
+		l.must("capture", target, "--duration", "10ms")
+	}
 	if out := l.must("ps") + l.must("stats") + l.must("fdb") + l.must("inspect", "shop_web_1") + l.must("events", "--since", "1h", "--follow=false"); strings.Contains(out, "shop_web_1.shop") {
 		l.t.Errorf("a piece has a name of its own:\n%s", out)
 	}

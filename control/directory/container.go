@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -145,10 +146,17 @@ func (d *Directory) ByID(id string) *Container {
 	return ct
 }
 
-// Container finds a ready container by name, also with its runtime as in docker:web, by ID,
-// its own or that of its runtime, or by the beginning of an ID that only one has.
+// Container finds a ready container by name, also with its runtime as in docker:web, by
+// address, by ID, its own or that of its runtime, or by the beginning of an ID that only one has.
 func (d *Directory) Container(word string) (*Container, error) {
 	found := d.namedSo(word)
+	if a, err := netip.ParseAddr(word); err == nil && len(found) == 0 {
+		o, _ := d.addrs.get(a.Unmap().WithZone(""))
+		if ct := d.ByID(o.id); ct != nil && ct.Ready {
+			return ct, nil
+		}
+		return nil, model.NotFoundf("address %s is no container's: see vswitch ps", a)
+	}
 	if len(found) == 0 && len(word) >= minPrefix {
 		for ct := range d.Containers() {
 			if ct.begins(word) {
@@ -161,6 +169,9 @@ func (d *Directory) Container(word string) (*Container, error) {
 	}
 	switch len(found) {
 	case 0:
+		if strings.Trim(word, "0123456789.") == "" && strings.Count(word, ".") == 3 {
+			return nil, model.NotFoundf("%s is no address, and no container is called so: see vswitch ps", word)
+		}
 		return nil, model.NotFoundf("container %s is not attached: see vswitch ps", word)
 	case 1:
 		return found[0], nil

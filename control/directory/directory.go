@@ -30,6 +30,7 @@ type Port struct {
 	// Container is the name of the container at the port, Owner its ID; both "" of others.
 	Container, Owner string
 	Ifname           string // at the other end; Name where there is none
+	Runtime          string // of the container
 }
 
 // Title is what a capture calls a port: "web/eth0 (bridge)".

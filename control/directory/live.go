@@ -184,7 +184,7 @@ func (e *edit) putContainer(ct *Container) {
 			}
 		}
 		if ep.Plugged {
-			e.setPort(ep.Port, Port{ep.Veth, KindContainer, ep.Network, ct.Name, ct.ID, ep.Ifname})
+			e.setPort(ep.Port, Port{ep.Veth, KindContainer, ep.Network, ct.Name, ct.ID, ep.Ifname, ct.Runtime})
 		}
 	}
 }

@@ -145,3 +145,20 @@ func TestPiecesInAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// An address is as good as a name, and one that is none is told as such.
+func TestContainerByAddress(t *testing.T) {
+	var l Live
+	l.PutContainer(container("aaaaaa", "web", 1))
+	if ct, err := l.Now().Container(addrOf(1).String()); err != nil || ct.Name != "web" {
+		t.Errorf("%+v, %v", ct, err)
+	}
+	for word, want := range map[string]string{
+		"10.88.0.9": "address 10.88.0.9 is no container's: see vswitch ps",
+		"300.1.1.1": "300.1.1.1 is no address, and no container is called so: see vswitch ps",
+	} {
+		if _, err := l.Now().Container(word); !errors.Is(err, api.ErrNotFound) || err.Error() != want {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane"
@@ -16,6 +17,9 @@ import (
 type target struct {
 	kind string // container, network, uplink or all
 	name string // "" every uplink
+	// runtime and ifname say more of a container: only the one of this runtime, only this
+	// interface. "" is whichever.
+	runtime, ifname string
 }
 
 // targetsOf reads the words of a capture's request.
@@ -25,18 +29,47 @@ func targetsOf(words []string) (list []target, err error) {
 		switch {
 		case w == "all", w == "uplink":
 			list = append(list, target{kind: w})
-		case !named && w != "":
-			list = append(list, target{"container", w})
-		case (kind == "container" || kind == "network" || kind == "uplink") && name != "":
-			list = append(list, target{kind, name})
+		case !named && w != "" || isAddr(w):
+			list = append(list, containerTarget(w, ""))
+		case name == "":
+			return nil, noTarget(w)
+		case kind == "container":
+			list = append(list, containerTarget(name, ""))
+		case kind == "network" || kind == "uplink":
+			list = append(list, target{kind: kind, name: name})
+		case slices.Contains(api.Runtimes, kind):
+			list = append(list, containerTarget(name, kind))
 		default:
-			return nil, model.Invalidf("capture of %q: name a container, network:NAME, uplink, uplink:INTERFACE or all", w)
+			return nil, noTarget(w)
 		}
 	}
 	if len(list) == 0 {
 		list = []target{{kind: "all"}}
 	}
 	return list, nil
+}
+
+func noTarget(w string) error {
+	return model.Invalidf("capture of %q: name a container, CONTAINER/INTERFACE, network:NAME, uplink, uplink:INTERFACE or all", w)
+}
+
+func isAddr(word string) bool {
+	_, err := netip.ParseAddr(word)
+	return err == nil
+}
+
+// containerTarget is a container, or one of its interfaces as in web/eth1.
+func containerTarget(word, runtime string) target {
+	name, ifname, _ := strings.Cut(word, "/")
+	return target{kind: "container", name: name, runtime: runtime, ifname: ifname}
+}
+
+// word is a container as it was named.
+func (t target) word() string {
+	if t.runtime != "" {
+		return t.runtime + ":" + t.name
+	}
+	return t.name
 }
 
 // words are the targets as they were given.
@@ -46,8 +79,10 @@ func words(list []target) string {
 		switch {
 		case t.name == "":
 			out = append(out, t.kind)
+		case t.kind == "container" && t.ifname != "":
+			out = append(out, t.word()+"/"+t.ifname)
 		case t.kind == "container":
-			out = append(out, t.name)
+			out = append(out, t.word())
 		default:
 			out = append(out, t.kind+":"+t.name)
 		}
@@ -61,7 +96,8 @@ func (t target) matches(p directory.Port) bool {
 	case "all":
 		return true
 	case "container":
-		return p.Kind == directory.KindContainer && p.Container == t.name
+		return p.Kind == directory.KindContainer && p.Container == t.name &&
+			(t.runtime == "" || p.Runtime == t.runtime) && (t.ifname == "" || p.Ifname == t.ifname)
 	case "network":
 		return p.Network == t.name
 	}
@@ -77,18 +113,25 @@ func wanted(list []target, p directory.Port) bool {
 func (t *target) check(names *directory.Directory) error {
 	switch t.kind {
 	case "container":
-		ct, err := names.Container(t.name)
+		ct, err := names.Container(t.word())
 		if err != nil {
 			return model.NotFoundf("%w, or capture --wait to begin before it comes", err)
 		}
 		if len(ct.Endpoints) == 0 {
 			return model.Invalidf("container %s runs with --network %s and has no port of its own: capture elsewhere", t.name, ct.Mode)
 		}
-		t.name = ct.Name // it may have been its ID
+		if t.ifname != "" && !slices.ContainsFunc(ct.Endpoints, func(e directory.Endpoint) bool { return e.Ifname == t.ifname }) {
+			return model.NotFoundf("container %s has no interface %s: see vswitch inspect %s", ct.Name, t.ifname, t.word())
+		}
+		if t.name = ct.Name; names.Named(ct.Name) == nil { // others are called so
+			t.runtime = ct.Runtime
+		}
 	case "network":
-		if names.NetworkNamed(t.name) == nil {
+		n, err := names.Network(t.name)
+		if err != nil {
 			return model.NotFoundf("network %s does not exist: see vswitch network ls, or capture --wait to begin before it comes", t.name)
 		}
+		t.name = n.Name
 	default:
 		for _, id := range names.Ports(false) {
 			if p, _ := names.Port(id); t.matches(p) {
@@ -154,7 +197,7 @@ func (s *sight) names(p directory.Port) bool {
 	if p.Owner == "" {
 		return false
 	}
-	if slices.ContainsFunc(s.targets, func(t target) bool { return t.kind == "container" && t.matches(p) }) {
+	if slices.ContainsFunc(s.targets, func(t target) bool { return t.kind == "container" && t.ifname == "" && t.matches(p) }) {
 		return true
 	}
 	for _, o := range s.ports {

@@ -44,6 +44,41 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// A target is whatever finds a container or a network, and the capture is of all their ports.
+func TestTargetsAreFound(t *testing.T) {
+	var dir directory.Live
+	at := func(id, name, called, runtime, ifname string, port frame.PortID) {
+		dir.PutContainer(directory.Container{ID: id, Name: name, Called: called, Runtime: runtime, RuntimeID: "run-" + id, Ready: true,
+			Keys: []string{directory.KeyOfRuntime + called + runtime}, Endpoints: []directory.Endpoint{{
+				Network: "shop_back", Ifname: ifname, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 88, 0, byte(port)})}, Port: port, Plugged: true,
+			}}})
+	}
+	at("aaaaaa", "shop", "shop", "docker", "eth0", 1)
+	at("bbbbbb", "shop.back", "shop", "docker", "eth1", 2)
+	at("cccccc", "web", "web", "docker", "eth0", 3)
+	at("dddddd", "web1", "web", "podman", "eth0", 4)
+	dir.PutNetwork(directory.Network{ID: "0123456789", Name: "shop_back", Made: "docker-4515", RuntimeIDs: []string{"45150034c4f3"}, Ready: true, TAP: "vs-1", Port: 5, Plugged: true})
+	for word, want := range map[string][]frame.PortID{
+		"shop": {1, 2}, "shop/eth1": {2}, "docker:shop": {1, 2}, "shop.back": {1, 2}, "10.88.0.2": {1, 2}, "shopdocker": {1, 2},
+		"docker:web": {3}, "podman:web": {4}, "docker:web/eth0": {3}, "dddddd": {4}, "web": nil, "shop/eth2": nil, "cni:web": nil,
+		"network:shop_back": {1, 2, 3, 4, 5}, "network:docker-4515": {1, 2, 3, 4, 5}, "network:45150034": {1, 2, 3, 4, 5}, "network:none": nil,
+	} {
+		list, err := targetsOf([]string{word})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := list[0].check(dir.Now()); (err == nil) != (want != nil) {
+			t.Errorf("%s: %v", word, err)
+		} else if err == nil {
+			s := sight{targets: list}
+			s.update(dir.Now(), dir.Now().Ports(false))
+			if got := s.list(); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: got %v, want %v", word, got, want)
+			}
+		}
+	}
+}
+
 func TestComments(t *testing.T) {
 	var dir directory.Live
 	dir.PutContainer(directory.Container{ID: "1", Name: "web", Endpoints: []directory.Endpoint{{

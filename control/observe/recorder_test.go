@@ -83,7 +83,7 @@ func TestSight(t *testing.T) {
 	put := func(id, name string, eps ...directory.Endpoint) {
 		dir.PutContainer(directory.Container{ID: id, Name: name, Endpoints: eps})
 	}
-	s := sight{targets: []target{{"network", "blue"}, {"container", "web"}}}
+	s := sight{targets: []target{{kind: "network", name: "blue"}, {kind: "container", name: "web"}}}
 	defer dir.Follow(func(d *directory.Directory, changed []frame.PortID) { s.update(d, changed) })()
 	want := func(when, ports string) {
 		t.Helper()

@@ -3,6 +3,7 @@ package observe
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -203,10 +204,11 @@ func (d prober) probe(from string, to whyTarget) (p *probe, stuck string, err er
 		return d.probeOutside(addr, to)
 	case d.Named(from) == nil && from == directory.HostName:
 		return d.probeHost(to)
-	case hasAddr:
-		return nil, "", model.Invalidf("sender %q: name a container, outside:ADDRESS or host", from)
 	}
 	ct, err := d.Container(from)
+	if errors.Is(err, api.ErrNotFound) && hasAddr {
+		err = model.Invalidf("sender %q: name a container, outside:ADDRESS or host", from)
+	}
 	if err != nil {
 		return nil, "", err
 	}
