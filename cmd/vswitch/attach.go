@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/client"
 )
 
 func newAttach(c *cli) *cobra.Command {
@@ -74,7 +75,16 @@ func newDetach(c *cli) *cobra.Command {
 		Args:  args("NAME..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl := c.client(cmd)
-			return each(args, func(name string) error { return cl.Detach(cmd.Context(), name) })
+			return each(args, func(name string) error {
+				_, err := cl.Container(cmd.Context(), name)
+				if err := cl.Detach(cmd.Context(), name); err != nil {
+					return err
+				}
+				if client.IsNotFound(err) {
+					return sayf(c.stdout, "%s is not attached\n", name)
+				}
+				return nil
+			})
 		},
 		ValidArgsFunction: c.completeContainers,
 	}

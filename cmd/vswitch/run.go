@@ -183,7 +183,11 @@ func peerNamespace(ctx context.Context, cl *client.Client, name string) (*os.Fil
 		return nil, err
 	}
 	path := peer.Netns
-	if path == "" {
+	switch {
+	case path != "":
+	case peer.PID == 0:
+		return nil, fmt.Errorf("container %s: its runtime has not said where its namespace is: make it anew there", peer.Name)
+	default:
 		path = fmt.Sprintf("/proc/%d/ns/net", peer.PID)
 	}
 	f, err := os.Open(path)

@@ -289,3 +289,16 @@ type errKind struct{ error }
 
 func (errKind) Error() string   { return "" }
 func (e errKind) Unwrap() error { return e.error }
+
+// A parameter that is not known would select more than was meant.
+func TestUnknownParameters(t *testing.T) {
+	b := &echo{}
+	h := Handler(b, nil, quiet)
+	for _, path := range []string{"flows?container=web", "nat?container=web", "flows/log?container=web", "events?sinse=7", "containers?name=web"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/"+path, nil))
+		if w.Code != 400 || !strings.Contains(w.Body.String(), "use ") || len(b.asked) > 0 {
+			t.Errorf("%s: %d, %s, and asked %v", path, w.Code, w.Body, b.asked)
+		}
+	}
+}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -81,7 +83,20 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// known refuses a parameter that would be ignored, and so select more than was meant.
+func known(v url.Values, keys ...string) error {
+	for key := range v {
+		if !slices.Contains(keys, key) {
+			return fmt.Errorf("%w: query %q: use %s", api.ErrInvalid, key, strings.Join(keys, " or "))
+		}
+	}
+	return nil
+}
+
 func eventQuery(v url.Values) (q api.EventQuery, err error) {
+	if err := known(v, "since", "follow"); err != nil {
+		return q, err
+	}
 	if q.Once, err = once(v); err != nil {
 		return q, err
 	}
@@ -132,6 +147,9 @@ func (s *server) nat(ctx context.Context, r *http.Request) (Rows[api.NATEntry], 
 // selection reads which rows of a table are wanted, and how many.
 func selection(r *http.Request) (name string, limit int, err error) {
 	v := r.URL.Query()
+	if err := known(v, "name", "limit"); err != nil {
+		return "", 0, err
+	}
 	if text := v.Get("limit"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 31)
 		if err != nil {
@@ -145,6 +163,10 @@ func selection(r *http.Request) (name string, limit int, err error) {
 // flowLog answers GET /v1/flows/log?name=web.
 func (s *server) flowLog(w http.ResponseWriter, r *http.Request) {
 	lines(s, w, r, func() (Stream[api.Flow], error) {
-		return s.Backend.FlowLog(r.Context(), r.URL.Query().Get("name"))
+		v := r.URL.Query()
+		if err := known(v, "name"); err != nil {
+			return nil, err
+		}
+		return s.Backend.FlowLog(r.Context(), v.Get("name"))
 	})
 }
