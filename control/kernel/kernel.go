@@ -125,32 +125,37 @@ func (k *Kernel) load(cfg Config, withFlows bool) (err error) {
 		return err
 	}
 	defer before.close()
-	// The seal first: unlike maps and socket filters, tc programs need
-	// privileges everywhere, so a lack of them shows as such.
 	if withFlows {
 		if k.flows, err = newFlows(k.spec, before); err != nil {
 			return err
 		}
-	}
-	if k.seal, err = k.program(k.variant(programsProgVswSeal)); err != nil {
-		return err
-	}
-	if k.flows != nil {
-		if k.decide, err = k.program(programsProgVswDecide); err != nil {
+		if k.living, err = openLiving(k.spec); err != nil {
 			return err
 		}
-		if k.living, err = newLiving(k.spec); err != nil {
-			return err
-		}
-		if k.host, err = k.program(programsProgVswHost, k.living.maps()); err != nil {
-			return err
-		}
-	}
-	if k.forwarded, err = k.program(k.variant(programsProgVswForwarded)); err != nil {
-		return err
 	}
 	if k.planes, err = newPlanes(k.spec, cfg.MaxFlows, before); err != nil {
 		return err
+	}
+	// The seal first: unlike maps and socket filters, tc programs need
+	// privileges everywhere, so a lack of them shows as such.
+	programs := &loading{k: k}
+	programs.load(&k.seal, k.variant(programsProgVswSeal))
+	programs.load(&k.forwarded, k.variant(programsProgVswForwarded))
+	programs.load(&k.filter, k.variant(programsProgVswFilter))
+	programs.load(&k.shield, k.variant(programsProgVswShield))
+	if k.flows != nil {
+		programs.load(&k.decide, programsProgVswDecide)
+		programs.load(&k.host, programsProgVswHost, k.living.maps())
+		programs.load(&k.living.there, programsProgVswThere)
+		programs.load(&k.living.drop, programsProgVswSeal+bare)
+	}
+	if err = programs.wait(); err != nil {
+		return err
+	}
+	if k.living != nil {
+		if err = k.living.fill(); err != nil {
+			return err
+		}
 	}
 	k.goesOn = before != nil && (k.flows == nil || k.flows.goesOn)
 	if before != nil {
@@ -167,13 +172,7 @@ func (k *Kernel) load(cfg Config, withFlows bool) (err error) {
 	if err = k.mapBound(); err != nil {
 		return err
 	}
-	if k.filter, err = k.program(k.variant(programsProgVswFilter)); err != nil {
-		return err
-	}
-	if k.enter, err = newEnter(k.spec, k.filter); err != nil {
-		return err
-	}
-	k.shield, err = k.program(k.variant(programsProgVswShield))
+	k.enter, err = newEnter(k.spec, k.filter)
 	return err
 }
 

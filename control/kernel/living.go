@@ -13,18 +13,10 @@ type living struct {
 	there, drop *ebpf.Program // what becomes of a frame then
 }
 
-func newLiving(s *ebpf.CollectionSpec) (l *living, err error) {
+// openLiving makes the array. Who has loaded the programs fills it.
+func openLiving(s *ebpf.CollectionSpec) (l *living, err error) {
 	l = &living{}
-	if l.array, err = newMap(s, programsMapVswLiving); err == nil {
-		if l.there, err = newProgram(s, programsProgVswThere); err == nil {
-			l.drop, err = newProgram(s, programsProgVswSeal+bare)
-		}
-	}
-	if err == nil {
-		err = l.fill()
-	}
-	if err != nil {
-		l.close()
+	if l.array, err = newMap(s, programsMapVswLiving); err != nil {
 		return nil, err
 	}
 	return l, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 )
@@ -64,6 +65,31 @@ func newProgram(s *ebpf.CollectionSpec, name string, maps ...map[string]**ebpf.M
 	}
 	defer c.Close()
 	return c.DetachProgram(name), nil
+}
+
+// loading loads programs beside each other: the verifier takes tens of milliseconds for some.
+type loading struct {
+	k      *Kernel
+	all    sync.WaitGroup
+	errors []*error
+}
+
+// load begins with a program. It is there after wait.
+func (l *loading) load(p **ebpf.Program, name string, own ...map[string]**ebpf.Map) {
+	var failed error
+	l.errors = append(l.errors, &failed)
+	l.all.Go(func() { *p, failed = l.k.program(name, own...) })
+}
+
+// wait returns what has failed of what was begun with first.
+func (l *loading) wait() error {
+	l.all.Wait()
+	for _, err := range l.errors {
+		if *err != nil {
+			return *err
+		}
+	}
+	return nil
 }
 
 // rodata is the map of the programs' constants.
