@@ -93,7 +93,7 @@ func (h *Holder) greetLocked(c *net.UnixConn) error {
 	if err := peer(c); err != nil {
 		return err
 	}
-	if err := send(c, hello, -1, strconv.Itoa(version)); err != nil {
+	if err := send(c, hello, -1, strconv.Itoa(version), many); err != nil {
 		return err
 	}
 	// It may have just begun, or be on its way out with all it has. Containers wait meanwhile.
@@ -107,6 +107,15 @@ func (h *Holder) greetLocked(c *net.UnixConn) error {
 		case have:
 			h.items[m.field(0)] = item{m.field(1), m.fd}
 			h.found[m.field(0)] = true
+		case haves:
+			if len(m.fields) != 2*len(m.fds) {
+				m.close()
+				return errors.New("a message lacks descriptors")
+			}
+			for i, fd := range m.fds {
+				name := m.fields[2*i]
+				h.items[name], h.found[name] = item{m.fields[2*i+1], fd}, true
+			}
 		case ready:
 			if ns, err := netns(); err != nil || ns != m.field(1) {
 				return errors.Join(err, errors.New("it is in another network namespace"))

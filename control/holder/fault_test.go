@@ -197,17 +197,18 @@ func TestF01DaemonDiesAfterEachMessage(t *testing.T) {
 func TestF01DaemonDiesWhileItIsGreeted(t *testing.T) {
 	l := newLab(t)
 	s := l.left(nothing)
-	for n := range 4 { // owner, old, ready, and one more
+	for n := range 8 { // owner, old, ready, and one more, for who hears one at a time and for others
 		if n > 0 {
 			var err error
 			if s.c, err = dial(l.dir); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := send(s.c, hello, -1, strconv.Itoa(version)); err != nil {
+		says := []string{strconv.Itoa(version), many}[:1+n/4]
+		if err := send(s.c, hello, -1, says...); err != nil {
 			t.Fatal(err)
 		}
-		for range min(n, 3) {
+		for range min(n%4, 3) {
 			m, err := receive(s.c, s.buf)
 			if err != nil {
 				t.Fatal(err)

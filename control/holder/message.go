@@ -20,11 +20,12 @@ const version = 1
 
 // A message is a byte that says what it is, and text.
 const (
-	hello  = 'h' // version; answered by have, have, ..., ready
+	hello  = 'h' // version, many; answered by have, have, ..., ready
 	put    = 'p' // name, value and at most one descriptor; not answered
 	drop   = 'd' // name; answered by done
 	end    = 'e' // remove and drop everything; answered by the end of the connection
 	have   = 'v' // name, value and at most one descriptor
+	haves  = 'V' // name and value of each of its descriptors; for who says many with hello
 	ready  = 'r' // for how many milliseconds there was no daemon, the netns, the process
 	done   = 'o' // answers drop
 	refuse = 'n' // why
@@ -33,17 +34,26 @@ const (
 // Bounds of a message: a name, and the value that goes with it.
 const maxMessage = 16 << 10
 
+// many says that haves are understood, of so many descriptors: a message for each socket of a
+// thousand containers wakes both ends a thousand times.
+const (
+	many    = "many"
+	atOnce  = 100
+	maxText = maxMessage / atOnce / 2 // of a name with its value
+)
+
 // separator is between the fields of a message.
 const separator = "\x00"
 
 // patience is how long the other end may take. It has nothing else to do.
 const patience = 2 * time.Second
 
-// message is what was received. Its descriptor is -1 when there was none.
+// message is what was received. Its descriptor is -1 when there was none, or many.
 type message struct {
 	kind   byte
 	fields []string
 	fd     int
+	fds    []int // of haves
 }
 
 func (m *message) field(i int) string {
@@ -53,8 +63,12 @@ func (m *message) field(i int) string {
 	return ""
 }
 
-// close closes a descriptor that nobody took.
+// close closes descriptors that nobody took.
 func (m *message) close() {
+	for _, fd := range m.fds {
+		unix.Close(fd)
+	}
+	m.fds = nil
 	if m.fd >= 0 {
 		unix.Close(m.fd)
 		m.fd = -1
@@ -62,13 +76,20 @@ func (m *message) close() {
 }
 
 func send(c *net.UnixConn, kind byte, fd int, fields ...string) error {
+	if fd < 0 {
+		return sendAll(c, kind, nil, fields...)
+	}
+	return sendAll(c, kind, []int{fd}, fields...)
+}
+
+func sendAll(c *net.UnixConn, kind byte, fds []int, fields ...string) error {
 	b := append([]byte{kind}, strings.Join(fields, separator)...)
 	if len(b) > maxMessage {
 		return fmt.Errorf("a message of %d bytes is too long", len(b))
 	}
 	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
 	c.SetWriteDeadline(time.Now().Add(patience))
 	_, _, err := c.WriteMsgUnix(b, rights, nil)
@@ -77,19 +98,13 @@ func send(c *net.UnixConn, kind byte, fd int, fields ...string) error {
 
 // receive waits for the next message; buf is for it alone.
 func receive(c *net.UnixConn, buf []byte) (m message, err error) {
-	oob := make([]byte, unix.CmsgSpace(4*8))
+	oob := make([]byte, unix.CmsgSpace(4*atOnce))
 	n, oobn, flags, _, err := c.ReadMsgUnix(buf, oob)
 	m.fd = -1
 	if err != nil {
 		return m, err
 	}
-	for _, fd := range descriptors(oob[:oobn]) {
-		if m.fd >= 0 {
-			unix.Close(fd) // one at a time
-			continue
-		}
-		m.fd = fd
-	}
+	m.fds = descriptors(oob[:oobn])
 	switch {
 	case n == 0:
 		m.close()
@@ -99,6 +114,12 @@ func receive(c *net.UnixConn, buf []byte) (m message, err error) {
 		return m, errors.New("a message is too long")
 	}
 	m.kind, m.fields = buf[0], strings.Split(string(buf[1:n]), separator)
+	if m.kind != haves && len(m.fds) > 0 {
+		first := m.fds[0]
+		m.fds = m.fds[1:]
+		m.close() // one at a time
+		m.fd = first
+	}
 	return m, nil
 }
 

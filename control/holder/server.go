@@ -183,7 +183,7 @@ func (s *server) serve(c *net.UnixConn, alone time.Time) (greeted bool) {
 		case m.kind == hello && m.field(0) == strconv.Itoa(version):
 			greeted = true
 			c.SetReadDeadline(time.Time{})
-			s.greet(c, alone)
+			s.greet(c, alone, m.field(1) == many)
 		case m.kind == hello:
 			_ = send(c, refuse, -1, "this holder speaks version "+strconv.Itoa(version))
 		case !greeted:
@@ -208,11 +208,28 @@ func (s *server) serve(c *net.UnixConn, alone time.Time) (greeted bool) {
 
 // greet tells a daemon what there is. One that does not hear it has ended, which shows when
 // it is heard.
-func (s *server) greet(c *net.UnixConn, alone time.Time) {
+func (s *server) greet(c *net.UnixConn, alone time.Time, several bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var together []string
 	for _, name := range slices.Sorted(maps.Keys(s.items)) {
-		if send(c, have, s.items[name].fd, name, s.items[name].value) != nil {
+		it := s.items[name]
+		text := name + it.value
+		if several && it.fd >= 0 && len(text) < maxText && !strings.Contains(text, separator) {
+			together = append(together, name)
+			continue
+		}
+		if send(c, have, it.fd, name, it.value) != nil {
+			return
+		}
+	}
+	for some := range slices.Chunk(together, atOnce) {
+		var fds []int
+		var fields []string
+		for _, name := range some {
+			fds, fields = append(fds, s.items[name].fd), append(fields, name, s.items[name].value)
+		}
+		if sendAll(c, haves, fds, fields...) != nil {
 			return
 		}
 	}
