@@ -40,8 +40,10 @@ type Table struct {
 
 	mu      sync.Mutex // guards what follows, and Ports.claims
 	all     map[*Ports]bool
-	users   map[netip.Addr]int // of a claim slot, by host address
-	undone  []netip.Addr       // whose slot could not be dropped yet
+	single  map[onePort][]*Ports // of all, the ones of one port
+	wide    map[*Ports]bool      // and the others
+	users   map[netip.Addr]int   // of a claim slot, by host address
+	undone  []netip.Addr         // whose slot could not be dropped yet
 	numbers *model.Numbering[netip.Addr]
 }
 
@@ -56,10 +58,40 @@ type Ports struct {
 	claims []netip.Addr // host addresses, or unspecified ones, on which its bits are set
 }
 
+// onePort is a port of the host. A start with a thousand containers would compare each with all.
+type onePort struct {
+	proto uint8
+	port  uint16
+}
+
+func (t *Table) enterLocked(p *Ports) {
+	t.all[p] = true
+	if p.HostFirst != p.HostLast {
+		t.wide[p] = true
+		return
+	}
+	at := onePort{p.Proto, p.HostFirst}
+	t.single[at] = append(t.single[at], p)
+}
+
+func (t *Table) removeLocked(p *Ports) {
+	delete(t.all, p)
+	delete(t.wide, p)
+	at := onePort{p.Proto, p.HostFirst}
+	if list := slices.DeleteFunc(t.single[at], func(o *Ports) bool { return o == p }); len(list) > 0 {
+		t.single[at] = list
+	} else {
+		delete(t.single, at)
+	}
+}
+
 // New is an empty table. flush ends flows of the switch and returns how many; it must not
 // call the table.
 func New(e Edge, flush func(conntrack.Selector) int, log *slog.Logger) *Table {
-	return &Table{edge: e, flush: flush, log: log, all: make(map[*Ports]bool), users: make(map[netip.Addr]int), numbers: model.NewNumbering[netip.Addr](lastSlot, false)}
+	return &Table{
+		edge: e, flush: flush, log: log, all: make(map[*Ports]bool), single: make(map[onePort][]*Ports), wide: make(map[*Ports]bool),
+		users: make(map[netip.Addr]int), numbers: model.NewNumbering[netip.Addr](lastSlot, false),
+	}
 }
 
 // Keep lets an address have the slot that it had; not ok when that is another's.
@@ -86,7 +118,16 @@ func (t *Table) Counts() (published, addrs, slots int) {
 // conflictLocked returns ports that share one with p and are no more and no less
 // specific: of two that differ in that the specific one wins (CVE-2019-9946).
 func (t *Table) conflictLocked(p *Ports) *Ports {
-	for o := range t.all {
+	among := t.all
+	if p.HostFirst == p.HostLast {
+		for _, o := range t.single[onePort{p.Proto, p.HostFirst}] {
+			if collide(p.HostIP, o.HostIP) {
+				return o
+			}
+		}
+		among = t.wide
+	}
+	for o := range among {
 		if o.Proto == p.Proto && o.HostFirst <= p.HostLast && p.HostFirst <= o.HostLast && collide(p.HostIP, o.HostIP) {
 			return o
 		}
@@ -197,7 +238,7 @@ func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keepe
 	t.mu.Lock()
 	other := t.conflictLocked(p)
 	if other == nil {
-		t.all[p] = true
+		t.enterLocked(p)
 	}
 	t.mu.Unlock()
 	if other != nil {
@@ -207,7 +248,7 @@ func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keepe
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		delete(t.all, p)
+		t.removeLocked(p)
 		return nil, refusal(err)
 	}
 	p.hold = hold
@@ -222,7 +263,7 @@ func (t *Table) Release(p *Ports) error {
 		err = p.hold.Release()
 	}
 	t.mu.Lock()
-	delete(t.all, p)
+	t.removeLocked(p)
 	t.mu.Unlock()
 	return err
 }

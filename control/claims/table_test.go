@@ -14,8 +14,12 @@ func TestF27PublishConflicts(t *testing.T) {
 	a, b := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")
 	web := func() string { return "web" }
 	tab := New(nil, nil, nil)
-	tab.all[&Ports{Proto: header.ProtoTCP, HostIP: a, HostFirst: 8000, HostLast: 8099, who: web}] = true
-	tab.all[&Ports{Proto: header.ProtoUDP, HostFirst: 53, HostLast: 53, who: web}] = true
+	tab.enterLocked(&Ports{Proto: header.ProtoTCP, HostIP: a, HostFirst: 8000, HostLast: 8099, who: web})
+	tab.enterLocked(&Ports{Proto: header.ProtoUDP, HostFirst: 53, HostLast: 53, who: web})
+	released := &Ports{Proto: header.ProtoTCP, HostIP: a, HostFirst: 90, HostLast: 90, who: web}
+	tab.enterLocked(released)
+	tab.enterLocked(&Ports{Proto: header.ProtoTCP, HostIP: b, HostFirst: 90, HostLast: 90, who: web})
+	tab.removeLocked(released)
 	for _, tc := range []struct {
 		proto       uint8
 		ip          netip.Addr
@@ -32,6 +36,10 @@ func TestF27PublishConflicts(t *testing.T) {
 		{header.ProtoTCP, a, 8100, 8200, false},
 		{header.ProtoUDP, b, 53, 53, false},
 		{header.ProtoUDP, netip.Addr{}, 50, 60, true},
+		{header.ProtoUDP, netip.Addr{}, 53, 53, true},
+		{header.ProtoTCP, a, 90, 90, false},
+		{header.ProtoTCP, b, 90, 90, true},
+		{header.ProtoTCP, b, 80, 100, true},
 	} {
 		if got := tab.conflictLocked(&Ports{Proto: tc.proto, HostIP: tc.ip, HostFirst: tc.first, HostLast: tc.last}) != nil; got != tc.want {
 			t.Errorf("conflict(%d, %v, %d-%d) = %v, want %v", tc.proto, tc.ip, tc.first, tc.last, got, tc.want)
