@@ -68,6 +68,8 @@ type Rig struct {
 	Version string
 
 	binary, runDir string                // of the daemon: the program, its run directory
+	daemon         *process              // that runs now
+	daemonArgs     []string              // of its program
 	further        map[string]*Container // of Further
 	links          int                   // of the kernel's bridge
 	visitor        *Visitor

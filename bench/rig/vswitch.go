@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/vswitch/vswitch/bench/gen"
@@ -151,18 +152,52 @@ func (r *Rig) startDaemon(ctx context.Context, opt Options) error {
 		}
 		return err
 	})
-	p, err := r.start(r.World.Host, opt.Binary, args...)
-	if err != nil {
+	r.daemonArgs = args
+	if err := r.runDaemon(); err != nil {
 		return err
 	}
-	r.PID = p.pid()
+	r.undo = append(r.undo, func() error { return r.daemon.stop(r.patience) })
 	r.API = client.New(filepath.Join(r.runDir, socketName))
 	r.undo = append(r.undo, func() error { r.API.Close(); return nil })
-	return p.await(ctx, func() error {
+	return r.answers(ctx)
+}
+
+// runDaemon starts the program. Who stops it is with the rig, not with the process: there may
+// be several, one after the other.
+func (r *Rig) runDaemon() (err error) {
+	undo := r.undo
+	if r.daemon, err = r.start(r.World.Host, r.binary, r.daemonArgs...); err != nil {
+		return err
+	}
+	r.undo, r.PID = undo, r.daemon.pid()
+	return nil
+}
+
+func (r *Rig) answers(ctx context.Context) error {
+	return r.daemon.await(ctx, func() error {
 		info, err := r.API.Info(ctx)
 		r.Version = info.Version
 		return err
 	})
+}
+
+// Restart ends the daemon by a signal and starts it again. took is the time from the signal
+// until the next one answers.
+func (r *Rig) Restart(ctx context.Context, signal syscall.Signal) (took time.Duration, err error) {
+	start := time.Now()
+	if err := r.daemon.cmd.Process.Signal(signal); err != nil {
+		return 0, fmt.Errorf("end the daemon: %w", err)
+	}
+	select {
+	case <-r.daemon.ended:
+	case <-time.After(10 * time.Second):
+		return 0, fmt.Errorf("the daemon does not end by %v", signal)
+	}
+	if err := r.runDaemon(); err != nil {
+		return 0, err
+	}
+	err = r.answers(ctx)
+	return time.Since(start), err
 }
 
 // CPU is the time the daemon has spent since its start.

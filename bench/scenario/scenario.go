@@ -149,5 +149,6 @@ func Alones() []Alone {
 		{Name: "by-ports", Run: byPorts},
 		{Name: "blocking", Run: blocking},
 		{Name: "carried", Run: carried},
+		{Name: "restart", Run: restart},
 	}
 }
