@@ -1,7 +1,6 @@
 package dataplane_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -10,30 +9,26 @@ import (
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
-// Nobody waits for a reader of notices: a next hop that a port may not ask for yet is asked for later, events
-// are counted, and what was refused is summed.
+// Nobody waits for a reader of notices: a next hop that a port may not ask for yet is asked for with a later
+// frame, events are counted, and what was refused is summed.
 func TestNoticesWithoutAReader(t *testing.T) {
 	l := New(t)
+	wide(l)
 	gone := l.Switch.Next(0)
 	if gone.Kind != dataplane.NoticeNone {
 		t.Fatalf("a notice of nothing: %+v", gone)
 	}
-	for i := range 100 { // more hops than a port may ask for at once
-		l.Send("c1", UDP("c1", 1000, fmt.Sprintf("198.51.100.%d:9", 20+i), "x"))
+	const hops = 300 // more than a port may ask for at once
+	for i := range hops {
+		l.Send("c1", toHop("c1", i, 1))
 	}
-	hops := make(map[dataplane.NeighborKey]bool)
-	for n := l.Switch.Next(0); n.Kind == dataplane.NoticeWanted; n = l.Switch.Next(0) {
-		hops[n.Hop] = true
+	if n := len(asked(l)); n != 256 {
+		t.Errorf("%d next hops are wanted, want as many as a port may ask for at once, 256", n)
 	}
-	if len(hops) != 64 {
-		t.Errorf("%d next hops are wanted, want as many as a port may ask for at once, 64", len(hops))
-	}
-	l.Tock(time.Second)
-	for n := l.Switch.Next(0); n.Kind == dataplane.NoticeWanted; n = l.Switch.Next(0) {
-		hops[n.Hop] = true
-	}
-	if len(hops) != 100 {
-		t.Errorf("%d next hops are wanted a second later, want all 100", len(hops))
+	l.Tock(4 * time.Second)
+	l.Send("c1", toHop("c1", hops-1, 1))
+	if list := asked(l); len(list) != 1 || list[0] != l.NextHop(hop(hops-1)) {
+		t.Errorf("%v are wanted four seconds later, want the last", list)
 	}
 }
 

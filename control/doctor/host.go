@@ -11,6 +11,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/kernel"
+	"github.com/vswitch/vswitch/control/reserve"
 	"github.com/vswitch/vswitch/control/state"
 )
 
@@ -155,7 +156,7 @@ func (x *exam) ports() {
 				if protoName(s.Proto) != m.Proto || s.Port < m.HostPort || s.Port > m.HostPortEnd || !meets(m.HostIP, s.Addr) || own[s.Inode] {
 					continue
 				}
-				owner := host.Owner(s.Inode)
+				owner := reserve.Owner(s.Inode)
 				if owner == "" {
 					continue
 				}

@@ -1,21 +1,13 @@
 package host
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"github.com/vswitch/vswitch/control/visible"
 )
 
 // Socket is a TCP socket that listens or holds a port, or a bound UDP or SCTP one.
@@ -150,44 +142,4 @@ func parseSocket(m []byte) (s Socket, ok bool) {
 	}
 	s.DualStack = s.Addr == netip.IPv6Unspecified() && !v6only
 	return s, s.Port != 0
-}
-
-// Owner names the process that holds a socket, as "nginx (pid 123)", or "" when
-// none is found: the process has ended, or it is hidden from us. It reads /proc,
-// which takes milliseconds: for error messages only.
-func Owner(inode uint32) string {
-	if inode == 0 {
-		return ""
-	}
-	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
-	fds, err := filepath.Glob("/proc/[0-9]*/fd")
-	if err != nil {
-		return ""
-	}
-	slices.SortFunc(fds, func(a, b string) int { // the parent before its children
-		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
-	})
-	for _, dir := range fds {
-		list, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, fd := range list {
-			if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && link == want {
-				return process(filepath.Dir(dir))
-			}
-		}
-	}
-	return ""
-}
-
-// process names a process by its directory in /proc.
-func process(dir string) string {
-	comm, err := os.ReadFile(filepath.Join(dir, "comm"))
-	if err != nil {
-		return ""
-	}
-	// A program calls itself what it likes (prctl(2) PR_SET_NAME), line breaks included,
-	// and the name goes into messages, events and logs.
-	return fmt.Sprintf("%s (pid %s)", visible.Text(strings.TrimSuffix(string(comm), "\n")), filepath.Base(dir))
 }

@@ -137,7 +137,7 @@ func (h *Hold) checkConnections(port uint16) error {
 		if s.Port != port || s.Inode == 0 || !h.conflicts(s) {
 			continue
 		}
-		if !strings.HasSuffix(host.Owner(s.Inode), self) {
+		if !strings.HasSuffix(Owner(s.Inode), self) {
 			return h.heldBy(s)
 		}
 	}

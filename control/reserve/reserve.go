@@ -258,7 +258,7 @@ func (h *Hold) byKeeper(s host.Socket) bool {
 	if len(h.keepers) == 0 {
 		return false // without a walk through /proc
 	}
-	name, _, _ := strings.Cut(host.Owner(s.Inode), " (pid ")
+	name, _, _ := strings.Cut(Owner(s.Inode), " (pid ")
 	return slices.Contains(h.keepers, name)
 }
 
@@ -294,7 +294,7 @@ func (h *Hold) name(port uint16) string {
 }
 
 func (h *Hold) heldBy(s host.Socket) error {
-	owner := host.Owner(s.Inode)
+	owner := Owner(s.Inode)
 	if owner == "" {
 		owner = "a program that cannot be seen from here"
 	}

@@ -301,4 +301,4 @@ func (e *Edge) WatchPorts(ctx context.Context, changed func()) {
 func (e *Edge) Intruders() ([]host.Socket, error) { return e.ports.Intruders() }
 
 // SocketOwner implements edge.Reservations.
-func (e *Edge) SocketOwner(inode uint32) string { return host.Owner(inode) }
+func (e *Edge) SocketOwner(inode uint32) string { return reserve.Owner(inode) }

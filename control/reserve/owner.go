@@ -1,0 +1,53 @@
+package reserve
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vswitch/vswitch/control/visible"
+)
+
+// Owner names the process that holds a socket, as "nginx (pid 123)", or "" when
+// none is found: the process has ended, or it is hidden from us. It reads /proc,
+// which takes milliseconds: for error messages only.
+func Owner(inode uint32) string {
+	if inode == 0 {
+		return ""
+	}
+	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
+	fds, err := filepath.Glob("/proc/[0-9]*/fd")
+	if err != nil {
+		return ""
+	}
+	slices.SortFunc(fds, func(a, b string) int { // the parent before its children
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+	for _, dir := range fds {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, fd := range list {
+			if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && link == want {
+				return programOf(filepath.Dir(dir))
+			}
+		}
+	}
+	return ""
+}
+
+// programOf names a process by its directory in /proc.
+func programOf(dir string) string {
+	comm, err := os.ReadFile(filepath.Join(dir, "comm"))
+	if err != nil {
+		return ""
+	}
+	// A program calls itself what it likes (prctl(2) PR_SET_NAME), line breaks included,
+	// and the name goes into messages, events and logs.
+	return fmt.Sprintf("%s (pid %s)", visible.Text(strings.TrimSuffix(string(comm), "\n")), filepath.Base(dir))
+}
