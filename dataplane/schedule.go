@@ -176,10 +176,8 @@ func (s *scheduler) active(now int64) int {
 	return n
 }
 
-// idle reports whether no port that queues has a turn now.
-func (s *scheduler) idle(now int64) bool {
-	return s.queue.length == 0 && (s.lower.length == 0 || !s.due(now))
-}
+// idle reports whether no port queues.
+func (s *scheduler) idle() bool { return s.queue.length == 0 && s.lower.length == 0 }
 
 // begin begins a round.
 func (s *scheduler) begin(now int64) {

@@ -112,7 +112,7 @@ func (w *worker) loop() {
 			if w.passes < glanceEvery && w.spent < turnLimit {
 				continue
 			}
-		} else if w.passes < idleGlance && w.sched.idle(w.now) {
+		} else if w.passes < idleGlance && w.sched.idle() {
 			w.load.spins.Add(1)
 			continue
 		}
