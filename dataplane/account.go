@@ -45,7 +45,6 @@ func (w *worker) account(*Snapshot) {
 		b := &w.bridge[i]
 		l := &b.f.Layers
 		if b.out == frame.NoPort || l.Kind < header.KindIP {
-			b.accepts = b.out != frame.NoPort
 			continue
 		}
 		if last == nil || *last != l.Tuple { // a batch is mostly one flow's
@@ -53,7 +52,6 @@ func (w *worker) account(*Snapshot) {
 			last = &l.Tuple
 		}
 		b.heard = e.packets[dir^1] != 0
-		b.accepts = dir == 1 && e.packets[1] == 0
 		e.packets[dir]++
 		e.bytes[dir] += uint64(b.f.Len())
 		e.flags |= l.TCPFlags

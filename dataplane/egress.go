@@ -63,9 +63,6 @@ func (w *worker) egress(s *Snapshot) {
 		if b.heard {
 			w.hear(b.f)
 		}
-		if b.accepts {
-			w.answered(b.out)
-		}
 		switch {
 		case waits && w.postpone(b, s):
 		case waits && b.out == frame.NoPort:
@@ -84,9 +81,6 @@ func (w *worker) egress(s *Snapshot) {
 		}
 		if r.asked {
 			w.owe(r)
-		}
-		if r.accepts {
-			w.answered(r.out)
 		}
 		if r.pieces == 0 {
 			w.out.add(w, r.out, r.f)
@@ -107,13 +101,6 @@ func (w *worker) hear(f *frame.Frame) {
 func (w *worker) owe(r *routed) {
 	if e := w.sw.ports[r.out].Load(); e != nil {
 		e.debt.Add(frame.TakeCost(r.f.Len()) + r.f.Offload.SendCost(r.f.Len()))
-	}
-}
-
-// answered notes that what a port has begun is answered.
-func (w *worker) answered(id frame.PortID) {
-	if e := w.sw.ports[id].Load(); e != nil {
-		e.answers.Add(1)
 	}
 }
 

@@ -137,12 +137,10 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 	if s.spoofs(r.in, c, reply) {
 		return DropMartian
 	}
-	heard := c.Heard()
 	if !c.Track(t, ref, l, r.f.Data(), w.now) {
 		return DropBadReset
 	}
 	r.to, r.kind, r.tracked, r.heard = c.Towards(reply), c.Kind, true, c.Heard()
-	r.accepts = reply && !heard && r.heard && l.Tuple.Proto != header.ProtoICMP && l.Tuple.Proto != header.ProtoICMPv6
 	r.asked = reply && c.Kind == conntrack.KindMasquerade && !c.Assured()
 	return NotDropped
 }

@@ -36,17 +36,6 @@ const (
 	dearPort = dearUp + 1
 	dearMost = 4 * dearUp
 	dearRest = 50_000_000 // the longest rest after one
-	// dearPause is how many times as long as a turn of such a port took it rests: its frames get
-	// a tenth of the worker. Of several ports of lower effort each rests so many times longer, but
-	// no longer than longestWait, ns.
-	dearPause   = 9
-	longestWait = 4 * dearRest
-
-	// A port whose last mutedAfter turns nobody has answered is looked at once in lookEvery, ns, if
-	// its frames come more often than that and others are active. One by one they would be a
-	// wake-up and a turn each, which cost others more than the frames do.
-	mutedAfter = 16
-	lookEvery  = 1_000_000
 )
 
 // scheduler says which port has the next turn: a deficit round robin over what turns cost.
@@ -57,16 +46,13 @@ const (
 //
 // A port that always has more frames, which nobody answers, queues for lower effort (as in
 // RFC 8622): while others have frames those turns together get a quarter of the time, as the
-// others wait for each of them, and when nobody has, all of it. One that sends less, which nobody
-// answers either, waits among them for its next look (lower.go). Not safe for concurrent use.
+// others wait for each of them, and when nobody has, all of it. Not safe for concurrent use.
 type scheduler struct {
 	ports   [MaxPorts]scheduled
 	hot     [hotPorts]frame.PortID
 	queue   portQueue
 	lower   portQueue // of lower effort
-	lows    int       // of lower, those that always have more
-	resume  int64     // when the next turn of those is due, others or not, ns
-	soonest int64     // no port of lower is due before, ns
+	resume  int64     // when the next turn of lower is due, others or not, ns
 	left    int       // turns of the queue to the end of the round
 	round   uint32    // wraps
 	quantum int64     // of a port of weight 1, this round
@@ -86,11 +72,8 @@ type scheduled struct {
 	round  uint32
 	next   frame.PortID // in the queue
 	state  portState
-	until  int64 // when its next turn of lower effort is due, ns
 	lower  bool  // its last turn was of lower effort
-	muted  bool  // it is looked at once in lookEvery
 	dear   uint8 // see dearTurn
-	alone  uint8 // turns that nobody has answered, less the answers
 }
 
 type portState uint8
@@ -137,9 +120,8 @@ func (s *scheduler) wake(id frame.PortID) bool {
 // one: the queue is empty, or its first still owes. The port is in no queue until done.
 func (s *scheduler) queued(now int64) frame.PortID {
 	from, state := &s.queue, portQueued
-	before := frame.NoPort // whom it follows in the queue
-	if low, ok := s.nextLower(now); ok {
-		from, state, before = &s.lower, portLower, low
+	if s.lower.length > 0 && s.due(now) {
+		from, state = &s.lower, portLower
 		s.begin(now)
 	} else {
 		if s.left == 0 {
@@ -150,11 +132,10 @@ func (s *scheduler) queued(now int64) frame.PortID {
 		}
 		s.left--
 	}
-	id := s.take(from, before)
+	id := from.first
+	from.first = s.ports[id].next
+	from.length--
 	p := &s.ports[id]
-	if state == portLower && !p.muted {
-		s.lows--
-	}
 	p.state, p.round = portResting, s.round
 	// Credit that was too little for its next frame stays, or it would get less than others.
 	p.credit = min(p.credit+s.quantum, 2*turnLimit)
@@ -164,6 +145,9 @@ func (s *scheduler) queued(now int64) frame.PortID {
 	}
 	return id
 }
+
+// due reports whether lower effort has a turn now.
+func (s *scheduler) due(now int64) bool { return now >= s.resume || s.active(now) == 0 }
 
 // active is how many ports have or had frames lately, ports of lower effort aside.
 func (s *scheduler) active(now int64) int {
@@ -189,6 +173,62 @@ func (s *scheduler) begin(now int64) {
 	}
 }
 
+// lowers reports whether the next turn of a port is of lower effort after one that cost so much,
+// if nobody answers what the port sends. Only a turn that costs something makes it so: the first
+// frame of a connection is unanswered, too, and may have spent the rest of a credit.
+func (s *scheduler) lowers(id frame.PortID, cost int64, more, unheard bool) bool {
+	return s.ports[id].dear >= dearPort || more && unheard && (s.ports[id].lower || cost >= turnLeast)
+}
+
+// weigh notes how long a turn took of frames that nobody answers; of others it is none.
+func (s *scheduler) weigh(id frame.PortID, took int64) {
+	switch p := &s.ports[id]; {
+	case took >= dearTurn:
+		p.dear = min(p.dear+dearUp, dearMost)
+	case p.dear > 0:
+		p.dear--
+	}
+}
+
+// limit is what a turn of a port may cost.
+func (s *scheduler) limit(id frame.PortID) int64 {
+	limit := s.credit(id)
+	if s.ports[id].dear >= dearPort {
+		limit = min(limit, 1) // one frame
+	}
+	return limit
+}
+
+// rest is how long lower effort waits after a turn that took so long. A frame that comes while
+// it lasts waits for half of it, in the mean of all that come took*took/2/(took+rest).
+func rest(took int64) int64 {
+	if took >= dearTurn {
+		return min(lowerRest*took, dearRest)
+	}
+	return min(max(lowerRest*took, took*took/(2*lowerWait)-took), longRest)
+}
+
+// done ends the turn of a port: when that is, how long it took if that is more than it cost,
+// whether the port may have more, and whether nobody answers what it sends.
+func (s *scheduler) done(id frame.PortID, now, cost, took int64, more, unheard bool) {
+	p := &s.ports[id]
+	p.credit -= cost
+	if cost > 0 {
+		p.worked = now
+	}
+	all := max(cost, took) + p.owes
+	p.owes, p.lower = 0, cost > 0 && s.lowers(id, cost, more, unheard) || p.lower && more && unheard
+	switch {
+	case p.lower:
+		s.enqueue(id, portLower)
+		s.resume = now + rest(all)
+	case more || p.credit <= 0:
+		s.enqueue(id, portQueued)
+	case p.state != portHot:
+		s.warm(id)
+	}
+}
+
 // owe lets a port pay for work that was done outside of its turns. One that queues has its
 // quantum when its turn comes.
 func (s *scheduler) owe(id frame.PortID, cost int64) {
@@ -202,16 +242,10 @@ func (s *scheduler) owe(id frame.PortID, cost int64) {
 // enqueue puts a port at the end of the queue of a state.
 func (s *scheduler) enqueue(id frame.PortID, state portState) {
 	q := &s.queue
-	p := &s.ports[id]
 	if state == portLower {
 		q = &s.lower
-		if at := s.dueAt(p); q.length == 0 || at < s.soonest {
-			s.soonest = at
-		}
-		if !p.muted {
-			s.lows++
-		}
 	}
+	p := &s.ports[id]
 	p.state, p.next = state, frame.NoPort
 	if q.length == 0 {
 		q.first = id
@@ -220,21 +254,6 @@ func (s *scheduler) enqueue(id frame.PortID, state portState) {
 	}
 	q.last = id
 	q.length++
-}
-
-// take removes the port that follows another one in a queue, or its first.
-func (s *scheduler) take(q *portQueue, before frame.PortID) frame.PortID {
-	at := &q.first
-	if before != frame.NoPort {
-		at = &s.ports[before].next
-	}
-	id := *at
-	*at = s.ports[id].next
-	if q.last == id {
-		q.last = before
-	}
-	q.length--
-	return id
 }
 
 // warm puts a port in front of the hot ones; the last falls out.

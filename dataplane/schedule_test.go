@@ -333,10 +333,10 @@ func TestDearFramesAreTakenOneByOne(t *testing.T) {
 		if s.ports[1].state != portLower || s.limit(1) > 1 {
 			t.Fatalf("state %d, it may spend %d", s.ports[1].state, s.limit(1))
 		}
-		if s.ports[1].until < now+dearPause*5_000_000 {
-			t.Fatalf("it rests for %d ns", s.ports[1].until-now)
+		if s.resume < now+lowerRest*5_000_000 {
+			t.Fatalf("it rests for %d ns", s.resume-now)
 		}
-		now = s.ports[1].until
+		now = s.resume
 		if id := s.queued(now); id != 1 {
 			t.Fatalf("port %d has the next turn", id)
 		}
@@ -344,7 +344,7 @@ func TestDearFramesAreTakenOneByOne(t *testing.T) {
 	for range dearMost {
 		turn(3000)
 		if s.lower.length > 0 {
-			now = s.soonest
+			now = s.resume
 			s.queued(now)
 		}
 	}

@@ -82,7 +82,6 @@ type portEntry struct {
 	debt     atomic.Int64  // ns of work outside of its turns that its worker lets it pay for
 	unasked  atomic.Uint64 // next hops that the kernel was not asked for
 	errors   errorsOwed
-	answers  atomic.Uint32 // first answers of flows, for its worker's scheduler
 	busy     atomic.Int64  // us of the workers' time in the last second
 	clocked  uint64        // of counters' cost when that was noted; of Tick
 	yielded  atomic.Uint64 // turns of lower effort

@@ -17,7 +17,6 @@ type bridged struct {
 	to      []frame.PortID // borrowed, immutable
 	flooded bool           // to all ports, not to members of a group: storm counts it
 	heard   bool           // the other side of its flow has spoken
-	accepts bool           // it is the first answer of its flow, or nobody knows flows of its kind
 	// How far egress has come.
 	at      int // of to: who comes next
 	reached bool
@@ -36,7 +35,6 @@ type routed struct {
 	// tracked says that conntrack knows the flow and to is decided.
 	tracked bool
 	heard   bool // the other side of the flow has spoken
-	accepts bool // it is the first answer of its flow
 	asked   bool // it answers a container, which has not shown that it hears the answers
 	answers bool // of a new flow: it is not from the side that began it
 	// quoted is set for an ICMP error: the packet it quotes, and what that

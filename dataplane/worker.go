@@ -64,7 +64,6 @@ type worker struct {
 	sched    scheduler
 	passes   int           // since the last glance
 	spent    int64         // ns of cost since the last glance
-	wanted   bool          // there were frames of a port that somebody answers, since worthwhile was asked
 	spin     time.Duration // how long polling has been worth it lately
 	load     workerLoad    // its counters may be read by anybody
 }
@@ -107,8 +106,8 @@ func (w *worker) loop() {
 	for !w.sw.stopped.Load() {
 		n := w.pass()
 		if n > 0 {
-			last = w.worthwhile(last)
-			w.load.enter(workerBusy, w.now)
+			last = w.now
+			w.load.enter(workerBusy, last)
 			if w.passes < glanceEvery && w.spent < turnLimit {
 				continue
 			}
@@ -117,8 +116,8 @@ func (w *worker) loop() {
 			continue
 		}
 		if w.pollEvents(false) > 0 {
-			last = w.worthwhile(last)
-			w.load.enter(workerBusy, w.now)
+			last = w.now
+			w.load.enter(workerBusy, last)
 			continue
 		}
 		if w.sched.queue.length > 0 {
@@ -146,20 +145,9 @@ func (w *worker) loop() {
 		now = w.sw.now()
 		w.now = now // lower effort may be due
 		w.load.enter(workerBusy, now)
-		if was := last; w.worthwhile(was) != was {
-			w.adapt(time.Duration(now - was))
-			last = now
-		}
+		w.adapt(time.Duration(now - last))
+		last = now
 	}
-}
-
-// worthwhile is since when the worker polls: the frames of a port that nobody answers do not
-// begin that anew, as its next ones can wait for a wake-up, and the CPU is others' meanwhile.
-func (w *worker) worthwhile(last int64) int64 {
-	if w.wanted {
-		last, w.wanted = w.now, false
-	}
-	return last
 }
 
 // adapt makes polling as long as it pays: when a frame came shortly after the
@@ -221,9 +209,6 @@ func (w *worker) serve(id frame.PortID) int {
 	if e := w.sw.ports[id].Load(); e != nil && e.owner == w && e.debt.Load() != 0 {
 		w.sched.owe(id, e.debt.Swap(0))
 	}
-	if e := w.sw.ports[id].Load(); e != nil && e.owner == w && e.answers.Load() != 0 {
-		w.sched.answered(id, e.answers.Swap(0))
-	}
 	limit := w.sched.limit(id)
 	if limit <= 0 { // it owes for what others did for it
 		w.sched.done(id, w.now, 0, 0, true, w.sched.ports[id].lower)
@@ -240,7 +225,6 @@ func (w *worker) serve(id frame.PortID) int {
 	}
 	w.sched.done(id, now, cost, now-w.now, more, unheard)
 	w.spent += cost
-	w.wanted = w.wanted || n > 0 && !w.sched.ignored(id)
 	w.listen(id)
 	return n
 }
@@ -259,7 +243,7 @@ func (w *worker) listen(id frame.PortID) {
 	if e == nil || e.owner != w {
 		return
 	}
-	if w.sched.ports[id].lower && w.sched.active(w.now) > 0 {
+	if deaf && w.sched.active(w.now) > 0 {
 		e.yielded.Add(1)
 	}
 	if e.deaf != deaf {
