@@ -160,9 +160,6 @@ func (s *scheduler) active(now int64) int {
 	return n
 }
 
-// idle reports whether no port queues.
-func (s *scheduler) idle() bool { return s.queue.length == 0 && s.lower.length == 0 }
-
 // begin begins a round.
 func (s *scheduler) begin(now int64) {
 	s.round++

@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
@@ -16,15 +15,6 @@ import (
 // glanceEvery is how many busy passes over the hot ports go by before the others are
 // looked at, if no more than one turn's cost has.
 const glanceEvery = 8
-
-// While nothing comes a look at the hot ports costs next to nothing, and one at the others is a
-// system call: the frame that somebody waits for would wait for it. idleGlance passes go by
-// until then. A hot port that had no frame for activeTime is one of the others as long as no
-// more than glanceCost ns were spent.
-const (
-	idleGlance = 16
-	glanceCost = turnLeast / 2
-)
 
 // worker is one forwarding thread. All its fields but seq, portCount and the
 // poller's doors belong to the goroutine in loop.
@@ -111,9 +101,6 @@ func (w *worker) loop() {
 			if w.passes < glanceEvery && w.spent < turnLimit {
 				continue
 			}
-		} else if w.passes < idleGlance && w.sched.idle() {
-			w.load.spins.Add(1)
-			continue
 		}
 		if w.pollEvents(false) > 0 {
 			last = w.now
@@ -189,15 +176,8 @@ func (w *worker) pass() int {
 // pollHot gives each hot port a turn.
 func (w *worker) pollHot() int {
 	n := 0
-	since := w.now - activeTime
-	if w.spent > glanceCost || w.sched.queue.length > 0 {
-		since = math.MinInt64
-	}
 	for _, id := range w.sched.hot {
-		if id == frame.NoPort {
-			continue
-		}
-		if p := &w.sched.ports[id]; p.state == portHot && p.worked >= since {
+		if id != frame.NoPort && w.sched.ports[id].state == portHot {
 			n += w.serve(id)
 		}
 	}
