@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
