@@ -54,7 +54,7 @@ func TestRestart(t *testing.T) {
 				t.Errorf("container after the restart: %v (-want +got):\n%s", err, d)
 			}
 			gotBlue, err := r.Network(ctx, "blue")
-			blue.Containers = []api.NetworkMember{{Name: "web", Address: "10.7.0.77/24", Addresses: []string{"10.7.0.77/24"}, MAC: ct.Endpoints[1].MAC}}
+			blue.Containers = []api.NetworkMember{{ID: ct.ID, Name: "web", Address: "10.7.0.77/24", Addresses: []string{"10.7.0.77/24"}, MAC: ct.Endpoints[1].MAC}}
 			if d := cmp.Diff(blue, gotBlue); err != nil || d != "" {
 				t.Errorf("network after the restart: %v (-want +got):\n%s", err, d)
 			}
