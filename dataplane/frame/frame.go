@@ -22,9 +22,9 @@ type NetworkID uint16
 // Ethernet header: a virtio_net_hdr, written by a port when it sends.
 const Headroom = VnetHdrLen
 
-// MaxLen is the largest Ethernet frame in bytes, a GSO super-frame with two
-// VLAN tags.
-const MaxLen = 65535 + header.EthernetLen + 8
+// MaxLen is the largest Ethernet frame in bytes, a GSO super-frame with two VLAN tags. The
+// length of IPv6 leaves out its header (RFC 8200, 3).
+const MaxLen = 65535 + 40 + header.EthernetLen + 8
 
 // BatchSize is the number of frames a worker takes from a port in one turn.
 const BatchSize = 64

@@ -210,7 +210,11 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 				if cutSuper(b, h, slot) {
 					continue
 				}
-				slot = slot[:min(len(slot), arenaSlot)] // another one fits, or is refused
+				if n > frame.MaxLen { // it lies in pieces, and is nothing that can be cut
+					p.invalid.Add(1)
+					b.Refuse(n)
+					continue
+				}
 			}
 		case h.Snaplen < h.Len:
 			p.truncated.Add(1)
