@@ -98,9 +98,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(networks, r.Networks)
 	gauge(containers, r.Containers)
+	namesakes := make(map[[4]string]bool)
 	for i := range r.Ports {
 		p := &r.Ports[i]
 		l := labelsOf(p)
+		if key := [4]string(l); namesakes[key] { // in one network with its own name
+			l[3] = p.Port
+		} else {
+			namesakes[key] = true
+		}
 		count(portRxFrames, p.RxFrames, l...)
 		count(portRxBytes, p.RxBytes, l...)
 		count(portTxFrames, p.TxFrames, l...)
@@ -133,8 +139,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(natFree, n.Free, n.Address, n.Proto)
 	}
 	count(natExhausted, r.PortsExhausted)
+	ports := make(map[Published]int)
 	for _, p := range r.Published {
-		gauge(published, p.Ports, p.Container, p.Proto)
+		ports[Published{p.Container, p.Proto, 0}] += p.Ports
+	}
+	for p, n := range ports {
+		gauge(published, n, p.Container, p.Proto)
 	}
 	for _, s := range r.Shares {
 		gauge(shareHeld, s.Held, s.Container, s.Shared)
@@ -161,8 +171,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // labelsOf names a port. A container has one port in a network, so that the name
-// of its cable, which changes with each attach, is left out; uplinks and the
-// host's devices have no other name.
+// of its cable, which changes with each attach, is left out unless another has its name there;
+// uplinks and the host's devices have no other name.
 func labelsOf(p *api.PortStats) []string {
 	dev := p.Port
 	if p.Container != "" {

@@ -108,6 +108,27 @@ func TestScrape(t *testing.T) {
 	}
 }
 
+// Containers of two runtimes may have one name, also in one network: both are told.
+func TestScrapeOfNamesakes(t *testing.T) {
+	got := scrape(t, New("v1", func() Reading {
+		r := sample()
+		r.Ports = append(r.Ports, r.Ports[0], r.Ports[0])
+		r.Ports[len(r.Ports)-2].Port, r.Ports[len(r.Ports)-1].Port = "veth1", "veth2"
+		r.Published = append(r.Published, r.Published[0])
+		return r
+	}, quiet))
+	for _, line := range []string{
+		`vswitch_port_receive_frames_total{container="web",interface="",kind="container",network="bridge"} 10`,
+		`vswitch_port_receive_frames_total{container="web",interface="veth1",kind="container",network="bridge"} 10`,
+		`vswitch_port_receive_frames_total{container="web",interface="veth2",kind="container",network="bridge"} 10`,
+		`vswitch_published_ports{container="web",proto="tcp"} 100`,
+	} {
+		if !strings.Contains(got, "\n"+line) {
+			t.Errorf("no line %s", line)
+		}
+	}
+}
+
 func TestOneReadingAScrape(t *testing.T) {
 	var n atomic.Int32
 	m := New("v1", func() Reading { n.Add(1); return sample() }, quiet)
