@@ -50,7 +50,7 @@ func putAside(path, as string) error {
 	if !isOther(path) {
 		return nil
 	}
-	_ = os.Remove(as)
+	_ = os.RemoveAll(as) // what was put aside before, a directory perhaps
 	return os.Rename(path, as)
 }
 

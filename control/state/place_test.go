@@ -117,3 +117,19 @@ func TestF20SomethingElseHasTheName(t *testing.T) {
 		}
 	}
 }
+
+// What has a file's name is put aside each time, also a directory with something in it.
+func TestF20PutAsideAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	for i := range 2 {
+		if err := os.MkdirAll(filepath.Join(path, fmt.Sprint("in", i)), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := putAside(path, path+".damaged"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(path+".damaged", fmt.Sprint("in", i))); err != nil {
+			t.Error(err)
+		}
+	}
+}
