@@ -65,9 +65,10 @@ func (v *Inventory) Pieces(word string) ([]*Container, error) {
 	return v.piecesOf(found), nil
 }
 
-// Meant are the same, or the one of that very name that is still being attached.
+// Meant are the same, or the one of that very name: a piece that the container has not its name
+// from, or what is still being attached.
 func (v *Inventory) Meant(word string) ([]*Container, error) {
-	if ct := v.Containers[word]; ct != nil && !ct.Ready {
+	if ct := v.Containers[word]; ct != nil && (!ct.Ready || !v.called(ct, word)) {
 		return []*Container{ct}, nil
 	}
 	return v.Pieces(word)
