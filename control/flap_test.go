@@ -159,19 +159,21 @@ func TestF40AddressFlips(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer in.Close()
-			for i := range 2 {
+			for i := range 3 {
 				say(t, out, "before")
 				say(t, in, "before")
-				// One process does it: between several a busy machine takes too long.
-				flip := r.world.Host.Command("sh", "-c", "ip addr del "+netlab.HostAddr+"/24 dev eth0; sleep 0.1; "+
-					"ip addr add "+netlab.HostAddr+"/24 dev eth0 && ip route replace default via "+netlab.OutsideAddr)
-				if err := flip.Start(); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(50 * time.Millisecond)
-				fmt.Fprintln(out, "meanwhile") // nobody hears it now
-				if err := flip.Wait(); err != nil {
-					t.Fatalf("address and route: %v", err)
+				for _, args := range []string{
+					"addr del " + netlab.HostAddr + "/24 dev eth0", "",
+					"addr add " + netlab.HostAddr + "/24 dev eth0", "route replace default via " + netlab.OutsideAddr,
+				} {
+					if args == "" {
+						fmt.Fprintln(out, "meanwhile") // nobody hears it now
+						time.Sleep(200 * time.Millisecond)
+						continue
+					}
+					if text, err := r.world.Host.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+						t.Fatalf("ip %s: %v: %s", args, err, text)
+					}
 				}
 				if got := hear(t, out); got != "meanwhile" {
 					t.Errorf("%d: heard %q", i, got)

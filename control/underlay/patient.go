@@ -45,15 +45,14 @@ func (u *Underlay) patient(old []Uplink, wanted []host.Link) []host.Link {
 	return wanted
 }
 
-// lasts says until when something is waited for that has gone, and that may turn back at once.
-func (u *Underlay) lasts(soon bool) time.Time {
+// lasts says until when something is waited for that has gone from an interface, which is up or not.
+func (u *Underlay) lasts(up bool) time.Time {
 	d := comeBack
-	if soon {
+	if up {
 		d = turnsBack
 	}
-	until := time.Now().Add(d)
 	time.AfterFunc(d, u.Kick)
-	return until
+	return time.Now().Add(d)
 }
 
 // missing is an address that an uplink has lost.
@@ -75,8 +74,7 @@ func (u *Underlay) missed(old, now []Uplink, there map[netip.Addr]int) []netip.A
 		for _, p := range o.Addrs {
 			if _, ok := there[p.Addr()]; !ok {
 				up := now[i].Link.Up
-				soon := up && p.Addr().Is4() // an IPv6 address is tried for up to two seconds first (RFC 4862, 5.4)
-				u.away[p.Addr()] = missing{o.Link.Index, u.lasts(soon), !up}
+				u.away[p.Addr()] = missing{o.Link.Index, u.lasts(up), !up}
 			}
 		}
 	}
