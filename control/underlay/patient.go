@@ -13,12 +13,8 @@ import (
 // routes.
 const comeBack = 4 * time.Second
 
-// turnsBack is how long a route or an address may be away from an interface that is up: who
-// replaces it, as a script or a DHCP client does, needs two commands.
-const turnsBack = time.Second
-
-// patient adds uplinks that were set down a moment ago, or lost their routes: nothing leaves by
-// them, and their flows go on when they are back. The flows end with the address that they leave with.
+// patient adds uplinks that were set down a moment ago: nothing leaves by them, and their
+// flows go on when they are back. The flows end with the address that they leave with.
 func (u *Underlay) patient(old []Uplink, wanted []host.Link) []host.Link {
 	for _, o := range old {
 		index := o.Link.Index
@@ -31,12 +27,13 @@ func (u *Underlay) patient(old []Uplink, wanted []host.Link) []host.Link {
 			delete(u.down, index)
 			continue
 		}
-		until, ok := u.down[index]
-		if !ok {
-			until = u.lasts(l.Up)
-			u.down[index] = until
+		since, ok := u.down[index]
+		if !ok && !l.Up {
+			since = time.Now()
+			u.down[index] = since
+			time.AfterFunc(comeBack, u.Kick)
 		}
-		if time.Now().Before(until) {
+		if time.Since(since) < comeBack {
 			wanted = append(wanted, l)
 			continue
 		}
@@ -45,47 +42,37 @@ func (u *Underlay) patient(old []Uplink, wanted []host.Link) []host.Link {
 	return wanted
 }
 
-// lasts says until when something is waited for that has gone from an interface, which is up or not.
-func (u *Underlay) lasts(up bool) time.Time {
-	d := comeBack
-	if up {
-		d = turnsBack
-	}
-	time.AfterFunc(d, u.Kick)
-	return time.Now().Add(d)
-}
-
-// missing is an address that an uplink has lost.
+// missing is an address that the kernel took from an uplink which was set down.
 type missing struct {
 	index int // of the uplink
-	until time.Time
-	down  bool // the kernel took it, as the uplink was set down, and it is still down
+	since time.Time
+	up    bool // the uplink is up again
 }
 
-// missed returns the addresses that uplinks have lost a moment ago and that may come back: the
-// kernel takes IPv6 addresses of an uplink that is set down. Their flows wait, and their peers do
+// missed returns the addresses that uplinks lost as they were set down, which the kernel does
+// to IPv6 addresses, and that may come back with them: their flows wait, and their peers do
 // not hear from the host that there is no such connection. there has the addresses of now.
 func (u *Underlay) missed(old, now []Uplink, there map[netip.Addr]int) []netip.Addr {
 	for _, o := range old {
 		i := slices.IndexFunc(now, func(n Uplink) bool { return n.Link.Index == o.Link.Index })
-		if i < 0 {
+		if i < 0 || now[i].Link.Up {
 			continue
 		}
 		for _, p := range o.Addrs {
 			if _, ok := there[p.Addr()]; !ok {
-				up := now[i].Link.Up
-				u.away[p.Addr()] = missing{o.Link.Index, u.lasts(up), !up}
+				u.away[p.Addr()] = missing{index: o.Link.Index, since: time.Now()}
 			}
 		}
 	}
 	maps.DeleteFunc(u.away, func(a netip.Addr, m missing) bool {
 		_, back := there[a]
 		i := slices.IndexFunc(now, func(n Uplink) bool { return n.Link.Index == m.index })
-		if back || i < 0 || !time.Now().Before(m.until) {
+		if back || i < 0 || time.Since(m.since) >= comeBack {
 			return true
 		}
-		if now[i].Link.Up && m.down { // who manages it takes a moment
-			u.away[a] = missing{index: m.index, until: u.lasts(false)}
+		if now[i].Link.Up && !m.up { // who manages it takes a moment
+			u.away[a] = missing{m.index, time.Now(), true}
+			time.AfterFunc(comeBack, u.Kick)
 		}
 		return false
 	})
