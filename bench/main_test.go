@@ -93,3 +93,17 @@ func TestGuard(t *testing.T) {
 		t.Errorf("page: %v, %d bytes, want a plot in it", err, len(b))
 	}
 }
+
+// An attack that keeps idle CPUs awake makes connections on the kernel's bridge faster than alone:
+// who keeps all is not held against that, and who loses much still is.
+func TestVerdict(t *testing.T) {
+	kernel := medians{alone: 4000, attacked: 5200, p99: time.Millisecond, p99Alone: time.Millisecond}
+	for _, c := range []struct {
+		attacked float64
+		bad      int
+	}{{3300, 0}, {3000, 0}, {2000, 1}} {
+		if got := verdict(kernel, medians{alone: 3300, attacked: c.attacked, p99: time.Millisecond, p99Alone: time.Millisecond}, 0.9); len(got) != c.bad {
+			t.Errorf("%v of 3300 a second: %q", c.attacked, got)
+		}
+	}
+}
