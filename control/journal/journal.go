@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"container/list"
 	"context"
 	"slices"
 	"sync"
@@ -21,21 +22,20 @@ type Journal[T any] struct {
 	tenants map[string]int
 	spare   []int // numbers of tenants
 	shares  *share.Table
-	oldest  uint32 // entry, 0: none
-	newest  uint32
+	order   list.List // of *entry[T], the oldest first
 	first   uint64
 	next    uint64        // number of the next entry
 	changed chan struct{} // closed with the next entry
 }
 
-// entry lies in the list of all, by number of entry.
+// entry is one entry, or a place for one.
 type entry[T any] struct {
-	what          T
-	n             uint64
-	tenant        int
-	who           string
-	before, after uint32
-	link          share.Link
+	what   T
+	n      uint64
+	tenant int
+	who    string
+	place  *list.Element // in the order
+	link   share.Link
 }
 
 // New holds so many entries; the first one is given a number. of says whose an entry is.
@@ -70,14 +70,9 @@ func (j *Journal[T]) Add(fill func(n uint64) T) {
 	}
 	i := j.free[len(j.free)-1]
 	j.free = j.free[:len(j.free)-1]
-	j.entries[i-1] = entry[T]{what: what, n: j.next, tenant: tenant, who: who, before: j.newest}
+	e := &j.entries[i-1]
+	*e = entry[T]{what: what, n: j.next, tenant: tenant, who: who, place: j.order.PushBack(e)}
 	j.shares.Enter(i, tenant, 0, 1)
-	if j.newest != 0 {
-		j.entries[j.newest-1].after = i
-	} else {
-		j.oldest = i
-	}
-	j.newest = i
 	j.next++
 	close(j.changed)
 	j.changed = make(chan struct{})
@@ -96,16 +91,7 @@ func (j *Journal[T]) giveLocked(who string) {
 		delete(j.tenants, e.who)
 		j.spare = append(j.spare, tenant)
 	}
-	if e.before != 0 {
-		j.entries[e.before-1].after = e.after
-	} else {
-		j.oldest = e.after
-	}
-	if e.after != 0 {
-		j.entries[e.after-1].before = e.before
-	} else {
-		j.newest = e.before
-	}
+	j.order.Remove(e.place)
 	*e = entry[T]{}
 	j.free = append(j.free, i)
 }
@@ -138,8 +124,8 @@ func (j *Journal[T]) From(n uint64) *Cursor[T] {
 func (j *Journal[T]) After(old func(T) bool) *Cursor[T] {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for i := j.oldest; i != 0; i = j.entries[i-1].after {
-		if e := &j.entries[i-1]; !old(e.what) {
+	for at := j.order.Front(); at != nil; at = at.Next() {
+		if e := at.Value.(*entry[T]); !old(e.what) {
 			return &Cursor[T]{j, e.n}
 		}
 	}
@@ -152,14 +138,14 @@ const mostRead = 256
 
 // Read returns the next entries from the cursor on, at least one, and how many were
 // lost before or between them. Without wait it returns none when there are none.
-func (c *Cursor[T]) Read(ctx context.Context, wait bool) (list []T, lost uint64, err error) {
+func (c *Cursor[T]) Read(ctx context.Context, wait bool) (taken []T, lost uint64, err error) {
 	for {
 		c.j.mu.Lock()
-		list, lost = c.takeLocked()
+		taken, lost = c.takeLocked()
 		changed := c.j.changed
 		c.j.mu.Unlock()
-		if len(list) > 0 || lost > 0 || !wait {
-			return slices.Clip(list), lost, nil
+		if len(taken) > 0 || lost > 0 || !wait {
+			return slices.Clip(taken), lost, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -170,15 +156,15 @@ func (c *Cursor[T]) Read(ctx context.Context, wait bool) (list []T, lost uint64,
 }
 
 // takeLocked reads on. Most readers are near the newest entry, so the search begins there.
-func (c *Cursor[T]) takeLocked() (list []T, lost uint64) {
-	j, from := c.j, uint32(0)
-	for i := j.newest; i != 0 && j.entries[i-1].n >= c.at; i = j.entries[i-1].before {
-		from = i
+func (c *Cursor[T]) takeLocked() (taken []T, lost uint64) {
+	var from *list.Element
+	for at := c.j.order.Back(); at != nil && at.Value.(*entry[T]).n >= c.at; at = at.Prev() {
+		from = at
 	}
-	for i := from; i != 0 && len(list) < mostRead; i = j.entries[i-1].after {
-		e := &j.entries[i-1]
+	for ; from != nil && len(taken) < mostRead; from = from.Next() {
+		e := from.Value.(*entry[T])
 		lost += e.n - c.at
-		list, c.at = append(list, e.what), e.n+1
+		taken, c.at = append(taken, e.what), e.n+1
 	}
-	return list, lost
+	return taken, lost
 }
