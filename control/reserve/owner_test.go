@@ -15,6 +15,17 @@ func TestOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	if got, self := Owner(inodeOf(t, l)), fmt.Sprintf("(pid %d)", os.Getpid()); !strings.HasSuffix(got, self) {
+		t.Errorf("owner is %q, want this process %s", got, self)
+	}
+	if got := Owner(0) + Owner(1<<31); got != "" {
+		t.Errorf("owner of no socket: %q", got)
+	}
+}
+
+// inodeOf is the number that the kernel has for a listening socket.
+func inodeOf(t testing.TB, l net.Listener) uint32 {
+	t.Helper()
 	f, err := l.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
@@ -24,13 +35,7 @@ func TestOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inode := uint32(info.Sys().(*syscall.Stat_t).Ino)
-	if got, self := Owner(inode), fmt.Sprintf("(pid %d)", os.Getpid()); !strings.HasSuffix(got, self) {
-		t.Errorf("owner is %q, want this process %s", got, self)
-	}
-	if got := Owner(0) + Owner(1<<31); got != "" {
-		t.Errorf("owner of no socket: %q", got)
-	}
+	return uint32(info.Sys().(*syscall.Stat_t).Ino)
 }
 
 // A program calls itself what it likes; in a message it is one word on one line.

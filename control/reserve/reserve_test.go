@@ -3,7 +3,6 @@ package reserve
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -340,17 +339,8 @@ func TestKeptSocketsKeepTheirPorts(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			f, err := l.(*net.TCPListener).File()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			fi, err := f.Stat()
-			if err != nil {
-				t.Fatal(err)
-			}
 			if kept {
-				p.cfg.Kept = []uint32{uint32(fi.Sys().(*syscall.Stat_t).Ino)}
+				p.cfg.Kept = []uint32{inodeOf(t, l)}
 			}
 			h, err := p.Take(tcp, everywhere, 9595, 9595)
 			if errors.Is(err, ErrTaken) != kept {
