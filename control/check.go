@@ -24,7 +24,7 @@ func (c *Controller) Check(_ context.Context, name string) error {
 		}
 		for _, e := range ct.Endpoints {
 			if err := c.edge.CheckCable(ns, e.Index, cableOf(e, c.introduces())); err != nil {
-				return model.Conflictf("network %s: %w: detach the container and attach it again", e.Network.Rec.Name, err)
+				return model.Conflictf("network %s: %w: detach the container and attach it again", e.Network.Called(), err)
 			}
 		}
 		return nil

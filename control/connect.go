@@ -100,7 +100,7 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 		}
 		e := ct.EndpointIn(n)
 		if e == nil {
-			return model.NotFoundf("it is not in network %s: see vswitch inspect %s", n.Rec.Name, ct.Rec.Name)
+			return model.NotFoundf("it is not in network %s: see vswitch inspect %s", n.Called(), ct.Called())
 		}
 		if len(ct.Endpoints) == 1 {
 			return model.Conflictf("%s is its only network: detach it instead", n.Called())

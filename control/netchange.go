@@ -171,7 +171,7 @@ func (h *netChange) openDevice() (err error) {
 		MAC: net.HardwareAddr(n.MAC[:]), MTU: n.Rec.MTU, Addrs: model.GatewayPrefixes(n.Rec),
 	})
 	if err != nil {
-		return fmt.Errorf("network %s: %w", n.Rec.Name, err)
+		return fmt.Errorf("network %s: %w", n.Called(), err)
 	}
 	h.c.mu.Lock()
 	n.TAPIndex = n.TAP.Index() // who looks at the host's routes meanwhile wants to know ours
@@ -192,7 +192,7 @@ func (h *netChange) removeDevice() error {
 func (h *netChange) claimSubnets() error {
 	for _, s := range h.n.Rec.Subnets {
 		if err := h.c.edge.ClaimSubnet(s.Prefix, h.n.Routes(s)); err != nil {
-			return errors.Join(fmt.Errorf("network %s: %w", h.n.Rec.Name, err), h.dropSubnets())
+			return errors.Join(fmt.Errorf("network %s: %w", h.n.Called(), err), h.dropSubnets())
 		}
 	}
 	return nil
@@ -210,7 +210,7 @@ func (h *netChange) dropSubnets() error {
 func (h *netChange) plug() error {
 	c, n := h.c, h.n
 	if err := c.sw.AddPort(n.Port, n.TAP.Descriptor()); err != nil {
-		return fmt.Errorf("network %s: %w", n.Rec.Name, err)
+		return fmt.Errorf("network %s: %w", n.Called(), err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (h *netChange) shut() error {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
 	if len(h.n.Members) > 0 {
-		return model.Conflictf("network %s is in use by %s: detach or disconnect them first", h.n.Rec.Name, strings.Join(h.n.MemberNames(), ", "))
+		return model.Conflictf("network %s is in use by %s: detach or disconnect them first", h.n.Called(), strings.Join(h.n.MemberNames(), ", "))
 	}
 	h.n.Ready = false
 	h.c.inv.ChangedNetwork(h.n)

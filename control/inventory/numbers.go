@@ -78,7 +78,7 @@ func (t *Numbers) Latest() *state.Latest {
 func (t *Numbers) TakeNetwork(n *Network) error {
 	number, ok := t.Networks.Take(n.Rec.ID)
 	if !ok {
-		return model.Fullf("network %s: %d networks were made since the daemon started: restart it", n.Rec.Name, LastNetwork)
+		return model.Fullf("network %s: %d networks were made since the daemon started: restart it", n.Called(), LastNetwork)
 	}
 	id, err := t.TakePort(n.Rec.ID)
 	if err != nil {
