@@ -125,9 +125,22 @@ func (r *rig) activate(socket, name string) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { r.stop() })
-	if !eventually(func() bool { _, err := os.Stat(socket); return err == nil }) {
+	// The file is there before somebody listens (unix(7)).
+	if !eventually(func() bool { return listens(r.daemon.Process.Pid, socket) }) {
 		r.t.Fatalf("no socket:\n%s", r.log.String())
 	}
+}
+
+// listens reports whether somebody listens at a socket's file in the network namespace of a process.
+func listens(pid int, socket string) bool {
+	const accepts = "00010000" // __SO_ACCEPTCON in the column of flags
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pid))
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 8 && f[3] == accepts && f[7] == socket {
+			return true
+		}
+	}
+	return false
 }
 
 func TestSocketActivation(t *testing.T) {
