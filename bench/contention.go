@@ -109,7 +109,7 @@ func loadOf(name [2]string) (scenario.Scenario, scenario.Load, error) {
 // read reads what vswitch top reads until ctx ends.
 func read(ctx context.Context, r *rig.Rig) error {
 	for {
-		_, err1 := r.API.Stats(ctx)
+		_, err1 := r.API.Stats(ctx, api.StatsQuery{})
 		_, err2 := r.API.Flows(ctx, api.FlowQuery{})
 		_, err3 := r.API.NAT(ctx, api.NATQuery{})
 		if ctx.Err() != nil {

@@ -262,7 +262,7 @@ func TestAttachPublishDetach(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(fdb, func(e api.FDBEntry) bool { return e.Container == "web" && e.MAC == ct.Endpoints[0].MAC }) {
 		t.Errorf("fdb: %+v, %v", fdb, err)
 	}
-	if st, err := r.Stats(ctx); err != nil || len(st.Ports) != 4 { // two containers, host, uplink
+	if st, err := r.Stats(ctx, api.StatsQuery{}); err != nil || len(st.Ports) != 4 { // two containers, host, uplink
 		t.Errorf("stats: %+v, %v", st, err)
 	}
 	for _, name := range []string{"web", "db", "web", "nosuch"} {

@@ -84,7 +84,7 @@ func TestFlowTable(t *testing.T) {
 
 func (r *rig) stats() api.Stats {
 	r.t.Helper()
-	st, err := r.Stats(r.t.Context())
+	st, err := r.Stats(r.t.Context(), api.StatsQuery{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

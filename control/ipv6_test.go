@@ -244,7 +244,7 @@ func TestC02IPv4OnlyNetworkLeaksNoIPv6(t *testing.T) {
 	if got, err := fetchFast(a, "[fd00:bad::b]:80"); err == nil {
 		t.Errorf("IPv6 crosses a network without it: %s", got)
 	}
-	st, err := r.Stats(t.Context())
+	st, err := r.Stats(t.Context(), api.StatsQuery{})
 	if err != nil || st.Drops["guard-no-ipv6"] == 0 {
 		t.Errorf("drops %v, %v", st.Drops, err)
 	}

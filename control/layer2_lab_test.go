@@ -145,7 +145,7 @@ func ownMAC(t testing.TB, ns *netlab.NS, ifname string) header.MAC {
 // dropped is how often frames of a container were dropped for a reason.
 func (r *rig) dropped(container, reason string) uint64 {
 	r.t.Helper()
-	st, err := r.Stats(r.t.Context())
+	st, err := r.Stats(r.t.Context(), api.StatsQuery{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func TestF25ThousandParallel(t *testing.T) {
 	if list, err := r.Containers(ctx); err != nil || len(list) != 0 {
 		t.Errorf("%d containers are left, %v", len(list), err)
 	}
-	if st, err := r.Stats(ctx); err != nil || len(st.Ports) != 3 { // two TAPs, one uplink
+	if st, err := r.Stats(ctx, api.StatsQuery{}); err != nil || len(st.Ports) != 3 { // two TAPs, one uplink
 		t.Errorf("%d ports are left, %v", len(st.Ports), err)
 	}
 	r.stop()

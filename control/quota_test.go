@@ -24,7 +24,7 @@ func TestQuotaThatIsHitIsTold(t *testing.T) {
 		{"free", "", api.Connect{MaxFlows: -1, FlowRate: -1}},
 	} {
 		c, _ := r.attach(tt.name, api.Attach{Networks: []api.Connect{tt.limits}})
-		before, err := r.Stats(t.Context())
+		before, err := r.Stats(t.Context(), api.StatsQuery{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestQuotaThatIsHitIsTold(t *testing.T) {
 		if err != nil || ct.Endpoints[0].MaxFlows != tt.limits.MaxFlows || ct.Endpoints[0].FlowRate != tt.limits.FlowRate {
 			t.Errorf("%s is shown as %+v, %v", tt.name, ct, err)
 		}
-		after, err := r.Stats(t.Context())
+		after, err := r.Stats(t.Context(), api.StatsQuery{})
 		if err != nil {
 			t.Fatal(err)
 		}

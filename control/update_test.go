@@ -205,7 +205,7 @@ func TestN80LogNamesNoDestination(t *testing.T) {
 	if _, err := fetchFast(a, netlab.FarAddr+":9001"); err == nil {
 		t.Error("the quota lets everything through")
 	}
-	stats, err := r.Stats(t.Context())
+	stats, err := r.Stats(t.Context(), api.StatsQuery{})
 	if err != nil || stats.Drops["postrouting-quota"] == 0 {
 		t.Errorf("nothing was refused: %+v, %v", stats.Drops, err)
 	}

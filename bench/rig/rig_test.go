@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/bench/gen"
 	"github.com/vswitch/vswitch/bench/rig"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -243,7 +244,7 @@ func TestVSwitchCarriesEveryPath(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	stats, err := r.API.Stats(t.Context())
+	stats, err := r.API.Stats(t.Context(), api.StatsQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

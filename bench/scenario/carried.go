@@ -80,7 +80,7 @@ func carriedOn(ctx context.Context, r *rig.Rig, s Scenario, enters func(api.Port
 
 // share is the share that is carried while c happens.
 func share(ctx context.Context, r *rig.Rig, c change, enters func(api.PortStats) bool, window time.Duration) (value float64, note string, err error) {
-	before, err := r.API.Stats(ctx)
+	before, err := r.API.Stats(ctx, api.StatsQuery{})
 	if err != nil {
 		return 0, "", err
 	}
@@ -94,7 +94,7 @@ func share(ctx context.Context, r *rig.Rig, c change, enters func(api.PortStats)
 	if err = errors.Join(err, failed); err != nil {
 		return 0, "", err
 	}
-	after, err := r.API.Stats(ctx)
+	after, err := r.API.Stats(ctx, api.StatsQuery{})
 	if err != nil {
 		return 0, "", err
 	}

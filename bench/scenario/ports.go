@@ -85,7 +85,7 @@ func ports(ctx context.Context, opt rig.Options, x Extent) (found Findings, err 
 
 // received is the number of ports and of the frames that came in over them.
 func received(ctx context.Context, r *rig.Rig) (ports int, frames uint64, err error) {
-	stats, err := r.API.Stats(ctx)
+	stats, err := r.API.Stats(ctx, api.StatsQuery{})
 	if err != nil {
 		return 0, 0, fmt.Errorf("stats: %w", err)
 	}

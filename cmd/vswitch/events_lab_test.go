@@ -290,7 +290,7 @@ func (l *eventLab) renew() {
 // active is how many rows carry.
 func (l *eventLab) active() int {
 	l.t.Helper()
-	st, err := l.client.Stats(l.t.Context())
+	st, err := l.client.Stats(l.t.Context(), api.StatsQuery{})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -17,11 +17,19 @@ import (
 func newPs(c *cli) *cobra.Command {
 	var filter api.ContainerFilter
 	cmd := &cobra.Command{
-		Use:     "ps",
+		Use:     "ps [NAME]",
 		Aliases: []string{"ls"},
 		Short:   "List attached containers",
-		Args:    args(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Long: `List attached containers, or those that NAME means: a name, RUNTIME:NAME, an address, an
+ID or its beginning, service:NAME, project:NAME, label:KEY or label:KEY=VALUE. A bare
+word that no container has is that of a service, or else of a project.`,
+		Example: `  vswitch ps
+  vswitch ps project:shop`,
+		Args: args("[NAME]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				filter.Select = args[0]
+			}
 			if r, all := filter.Runtime, api.Runtimes; r != "" && !slices.Contains(all, r) {
 				return usagef(cmd, "--runtime %q: must be %s or %s", r, strings.Join(all[:len(all)-1], ", "), all[len(all)-1])
 			}
@@ -31,6 +39,7 @@ func newPs(c *cli) *cobra.Command {
 			}
 			return c.printOr(listed(cs), func() error { return printContainers(c.stdout, cs, time.Now()) })
 		},
+		ValidArgsFunction: c.completeContainers,
 	}
 	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: "+strings.Join(api.Runtimes, ", "))
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only containers in this network")
@@ -68,7 +77,7 @@ func newInspect(c *cli) *cobra.Command {
 		Short: "Show all there is to know of a container",
 		Args:  args("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ct, err := c.client(cmd).Container(cmd.Context(), args[0])
+			ct, err := c.client(cmd).Meant(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -269,41 +278,21 @@ func newStats(c *cli) *cobra.Command {
 		Short: "Show the counters of every port, or of a container's, and why frames were dropped",
 		Args:  args("[NAME]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cl := c.client(cmd)
-			var name string
+			var q api.StatsQuery
 			if len(args) == 1 {
-				ct, err := cl.Container(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				name = ct.Name
+				q.Container = args[0]
 			}
-			st, err := cl.Stats(cmd.Context())
+			st, err := c.client(cmd).Stats(cmd.Context(), q)
 			if err != nil {
 				return err
 			}
-			if name != "" {
-				st = statsOf(st, name)
-			}
 			st.Ports = listed(st.Ports)
-			return c.printOr(st, func() error { return printStats(c.stdout, st, name == "") })
+			return c.printOr(st, func() error { return printStats(c.stdout, st, q.Container == "") })
 		},
 		ValidArgsFunction: c.completeContainers,
 	}
 	c.addFormat(cmd)
 	return cmd
-}
-
-// statsOf leaves the ports of one container and the drops that they counted.
-func statsOf(st api.Stats, container string) api.Stats {
-	st.Ports = slices.DeleteFunc(st.Ports, func(p api.PortStats) bool { return p.Container != container })
-	st.Drops = map[string]uint64{}
-	for _, p := range st.Ports {
-		for reason, n := range p.Drops {
-			st.Drops[reason] += n
-		}
-	}
-	return st
 }
 
 func printStats(w io.Writer, st api.Stats, whole bool) error {

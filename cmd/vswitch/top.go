@@ -35,11 +35,7 @@ printed once.`,
 			}
 			v := &topView{client: c.client(cmd), every: every}
 			if len(args) == 1 {
-				ct, err := v.client.Container(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				v.name = ct.Name
+				v.name = args[0]
 			}
 			return c.watch(cmd.Context(), every, v.draw)
 		},
@@ -140,11 +136,8 @@ func (v *topView) draw(ctx context.Context, w io.Writer, rows int) error {
 }
 
 func (v *topView) look(ctx context.Context) (err error) {
-	v.before, err = v.client.Stats(ctx)
+	v.before, err = v.client.Stats(ctx, api.StatsQuery{Container: v.name})
 	v.at = time.Now()
-	if err == nil && v.name != "" {
-		v.before = statsOf(v.before, v.name)
-	}
 	return err
 }
 

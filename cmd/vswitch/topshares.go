@@ -15,27 +15,30 @@ import (
 // topShares is vswitch top --shares, of one container or of all.
 func (c *cli) topShares(cmd *cobra.Command, every time.Duration, args []string) error {
 	cl := c.client(cmd)
-	only := ""
+	var only map[string]bool
 	if len(args) == 1 {
-		ct, err := cl.Container(cmd.Context(), args[0])
+		list, err := cl.ContainersOf(cmd.Context(), api.ContainerFilter{Select: args[0]})
 		if err != nil {
 			return err
 		}
-		only = ct.Name
+		only = make(map[string]bool)
+		for _, ct := range list {
+			only[ct.ID] = true
+		}
 	}
 	return c.watch(cmd.Context(), every, func(ctx context.Context, w io.Writer, rows int) error {
 		list, err := cl.Shares(ctx)
 		if err != nil {
 			return err
 		}
-		if only != "" {
-			list = slices.DeleteFunc(list, func(s api.Share) bool { return s.Container != only })
+		if only != nil {
+			list = slices.DeleteFunc(list, func(s api.Share) bool { return !only[s.ContainerID] })
 		}
 		nets := sharesOfNetworks(list)
 		if room := max(rows-len(nets)-4, 3); len(list) > room {
 			list = list[:room]
 		}
-		if err := printShares(w, "CONTAINER", list); err != nil || only != "" {
+		if err := printShares(w, "CONTAINER", list); err != nil || only != nil {
 			return err
 		}
 		sayf(w, "\n")

@@ -18,6 +18,10 @@ type ContainerFilter struct {
 	Runtime   string `json:"runtime,omitempty"`
 	RuntimeID string `json:"runtime_id,omitempty"`
 	Network   string `json:"network,omitempty"` // name or ID
+	// Select is a word for containers: NAME, RUNTIME:NAME, an address, an ID or its beginning,
+	// service:NAME, project:NAME, label:KEY or label:KEY=VALUE; a bare word that no container
+	// has is that of a service or else of a project. Without any it is an error.
+	Select string `json:"select,omitempty"`
 }
 
 // Release is the body of POST /v1/release: it undoes what a runtime attached,
@@ -56,6 +60,14 @@ type Collected struct {
 
 // LabelDockerNetwork is the label with the name that Docker's user gave a network.
 const LabelDockerNetwork = "com.docker.network.name"
+
+// Labels that say what a container is there as: the project and the service of Compose, and
+// the names that others in its networks have for it, with commas.
+const (
+	LabelProject = "com.docker.compose.project"
+	LabelService = "com.docker.compose.service"
+	LabelAliases = "org.vswitch.aliases"
+)
 
 // Labels that say which container an interface is of, where a runtime attaches each
 // interface by itself: the runtime's ID of the container, the file that holds its network

@@ -288,13 +288,16 @@ type FDBEntry struct {
 
 // Share is a row of GET /v1/shares: what a container has of a table that all share.
 type Share struct {
-	Container string   `json:"container"` // or the interface where that is no container's
-	Networks  []string `json:"networks"`
-	Shared    string   `json:"shared"` // flows, flows-received, nat-ports, stations, kernel-flows, waiting-bytes, next-hops, fragments, fragment-bytes, worker-time, hop-questions
-	Held      int      `json:"held"`
-	Room      int      `json:"room,omitempty"` // for all containers together
-	Gave      uint64   `json:"gave"`           // entries that gave way since the start
-	Refused   uint64   `json:"refused"`        // entries that it did not get
+	Container string `json:"container"` // or the interface where that is no container's
+	// ContainerID tells those apart that are called alike.
+	ContainerID string `json:"container_id,omitempty"`
+
+	Networks []string `json:"networks"`
+	Shared   string   `json:"shared"` // flows, flows-received, nat-ports, stations, kernel-flows, waiting-bytes, next-hops, fragments, fragment-bytes, worker-time, hop-questions
+	Held     int      `json:"held"`
+	Room     int      `json:"room,omitempty"` // for all containers together
+	Gave     uint64   `json:"gave"`           // entries that gave way since the start
+	Refused  uint64   `json:"refused"`        // entries that it did not get
 }
 
 // NATEntry is a row of GET /v1/nat: one translated connection.
@@ -343,6 +346,10 @@ type FlowStats struct {
 	Frames uint64 `json:"frames"` // carried by the kernel since the start
 }
 
+// StatsQuery selects ports: of containers, or one interface of theirs, by a word as in
+// ContainerFilter.Select; "" is all. With one the drops are the ones at these ports.
+type StatsQuery struct{ Container string }
+
 // PortStats are the counters of one port, seen from the switch: Rx is what
 // came in from the container, host or uplink.
 type PortStats struct {
@@ -350,6 +357,8 @@ type PortStats struct {
 	Kind        string            `json:"kind"` // container, host, uplink
 	Network     string            `json:"network,omitempty"`
 	Container   string            `json:"container,omitempty"`
+	ContainerID string            `json:"container_id,omitempty"`
+	Interface   string            `json:"interface,omitempty"` // in the container
 	RxFrames    uint64            `json:"rx_frames"`
 	RxBytes     uint64            `json:"rx_bytes"`
 	TxFrames    uint64            `json:"tx_frames"`

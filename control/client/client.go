@@ -185,9 +185,9 @@ func (c *Client) FlushNAT(ctx context.Context, in api.NATFlush) (out api.NATFlus
 	return out, c.call(ctx, http.MethodPost, "/v1/nat/flush", in, &out)
 }
 
-// Stats returns the counters.
-func (c *Client) Stats(ctx context.Context) (out api.Stats, err error) {
-	return out, c.call(ctx, http.MethodGet, "/v1/stats", nil, &out)
+// Stats returns the counters that q selects.
+func (c *Client) Stats(ctx context.Context, q api.StatsQuery) (out api.Stats, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/stats"+selection(q.Container, 0), nil, &out)
 }
 
 // call performs one request and decodes the answer into out, unless nil.

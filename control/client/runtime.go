@@ -2,8 +2,11 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
 )
@@ -16,7 +19,7 @@ func (c *Client) Containers(ctx context.Context) ([]api.Container, error) {
 // ContainersOf lists the attached containers that a filter takes, by name.
 func (c *Client) ContainersOf(ctx context.Context, f api.ContainerFilter) (out []api.Container, err error) {
 	q := url.Values{}
-	for key, value := range map[string]string{"runtime": f.Runtime, "runtime_id": f.RuntimeID, "network": f.Network} {
+	for key, value := range map[string]string{"runtime": f.Runtime, "runtime_id": f.RuntimeID, "network": f.Network, "select": f.Select} {
 		if value != "" {
 			q.Set(key, value)
 		}
@@ -26,6 +29,30 @@ func (c *Client) ContainersOf(ctx context.Context, f api.ContainerFilter) (out [
 		path += "?" + q.Encode()
 	}
 	return out, c.call(ctx, http.MethodGet, path, nil, &out)
+}
+
+// Meant returns the container that a word means, as in api.ContainerFilter.Select, where one is
+// needed.
+func (c *Client) Meant(ctx context.Context, word string) (api.Container, error) {
+	list, err := c.ContainersOf(ctx, api.ContainerFilter{Select: word})
+	if err != nil {
+		return api.Container{}, err
+	}
+	if len(list) == 1 {
+		return list[0], nil
+	}
+	var names []string
+	for i, ct := range list {
+		name := ct.Name
+		if slices.ContainsFunc(list, func(o api.Container) bool { return o.ID != ct.ID && o.Name == name }) {
+			name = ct.ID
+		}
+		if names = append(names, name); i == 9 && len(list) > 10 {
+			names = append(names, fmt.Sprintf("%d more", len(list)-10))
+			break
+		}
+	}
+	return api.Container{}, fmt.Errorf("%s is several containers: say which, %s", word, strings.Join(names, " or "))
 }
 
 // Check returns nil while all that a container was given is in place: its

@@ -102,7 +102,7 @@ func (c *call) request(given *types100.Result) (in api.Attach, err error) {
 		"io.kubernetes.pod.namespace": string(c.env.K8S_POD_NAMESPACE),
 		"io.kubernetes.pod.uid":       string(c.env.K8S_POD_UID),
 		"org.vswitch.bandwidth":       string(c.RuntimeConfig.Bandwidth),
-		"org.vswitch.aliases":         strings.Join(aliases, ","),
+		api.LabelAliases:              strings.Join(aliases, ","),
 	} {
 		if value != "" {
 			in.Labels[key] = value
@@ -116,7 +116,7 @@ func (p *plugin) tell(c *call, ct api.Container) {
 	if len(c.RuntimeConfig.Bandwidth) > 0 {
 		p.logf("container %s: bandwidth is stored and not enforced yet", ct.Name)
 	}
-	if ct.Labels["org.vswitch.aliases"] != "" {
+	if ct.Labels[api.LabelAliases] != "" {
 		p.logf("container %s: aliases are stored; names are not served yet", ct.Name)
 	}
 }

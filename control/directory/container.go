@@ -2,13 +2,9 @@ package directory
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
-	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/vswitch/vswitch/control/model"
 )
 
 // minPrefix is how much of an ID has to be given.
@@ -144,78 +140,4 @@ func (d *Directory) Named(name string) *Container {
 func (d *Directory) ByID(id string) *Container {
 	ct, _ := d.containers.get(id)
 	return ct
-}
-
-// Container finds a ready container by name, also with its runtime as in docker:web, by
-// address, by ID, its own or that of its runtime, or by the beginning of an ID that only one has.
-func (d *Directory) Container(word string) (*Container, error) {
-	found := d.namedSo(word)
-	if a, err := netip.ParseAddr(word); err == nil && len(found) == 0 {
-		o, _ := d.addrs.get(a.Unmap().WithZone(""))
-		if ct := d.ByID(o.id); ct != nil && ct.Ready {
-			return ct, nil
-		}
-		return nil, model.NotFoundf("address %s is no container's: see vswitch ps", a)
-	}
-	if len(found) == 0 && len(word) >= minPrefix {
-		for ct := range d.Containers() {
-			if ct.begins(word) {
-				found = append(found, ct)
-			}
-		}
-		if len(found) > 1 {
-			return nil, model.Invalidf("container %s: several IDs begin so: give more of it", word)
-		}
-	}
-	switch len(found) {
-	case 0:
-		if strings.Trim(word, "0123456789.") == "" && strings.Count(word, ".") == 3 {
-			return nil, model.NotFoundf("%s is no address, and no container is called so: see vswitch ps", word)
-		}
-		return nil, model.NotFoundf("container %s is not attached: see vswitch ps", word)
-	case 1:
-		return found[0], nil
-	}
-	return nil, model.Invalidf("container %s: several are called so: say which, %s", word, strings.Join(tellApart(found), " or "))
-}
-
-// namedSo are the ready containers of a name. Their own name comes before that of a piece.
-func (d *Directory) namedSo(word string) (own []*Container) {
-	var other []*Container
-	runtime, name, qualified := strings.Cut(word, ":")
-	if !qualified {
-		name = word
-	}
-	ids, _ := d.names.get(name)
-	for _, id := range ids {
-		switch ct := d.ByID(id); {
-		case ct == nil || !ct.Ready || qualified && ct.Runtime != runtime:
-		case ct.Name == name:
-			own = append(own, ct)
-		default:
-			other = append(other, ct)
-		}
-	}
-	if len(own) == 0 {
-		return other
-	}
-	return own
-}
-
-// tellApart are words that name one of several containers each.
-func tellApart(list []*Container) (words []string) {
-	for _, ct := range list {
-		word := ct.Runtime + ":" + ct.Name
-		if ct.Runtime == "" || slices.ContainsFunc(list, func(o *Container) bool { return o != ct && o.Runtime == ct.Runtime }) {
-			word = cmp.Or(ct.RuntimeID, ct.ID)
-			if word = word[:min(len(word), 12)]; ct.Runtime == "" {
-				word += " (by hand)"
-			} else {
-				word += fmt.Sprintf(" (%s)", ct.Runtime)
-			}
-		}
-		words = append(words, word)
-	}
-	slices.Sort(words)
-	return words
 }

@@ -55,7 +55,12 @@ type Container struct {
 	Called string
 	// Keys are what the pieces of one container have in common: its sandbox, what its
 	// runtime calls it. None: it is in one piece.
-	Keys       []string
+	Keys []string
+	// Labels are what its user and its runtime say of it, Project and Services what it is of and
+	// what it is there as, in the words of Compose; a service also by its aliases.
+	Labels     map[string]string
+	Project    string
+	Services   []string
 	Created    time.Time
 	Mode, Peer string // whose network it has in place of one, and of which container
 	Ready      bool   // others may name it
@@ -146,8 +151,14 @@ type Uplink struct {
 	Addrs []netip.Prefix // that masquerade may use, with their subnets
 }
 
-// owner is the container that has an address.
-type owner struct{ id, name, network string }
+// owner is the container that has an address, and where.
+type owner struct{ id, name, network, ifname string }
+
+// gonePort is a port that was, and the container that was at it.
+type gonePort struct {
+	Port
+	of *Container
+}
 
 // Directory is who has what at one time. It never changes, and neither may what it
 // returns. The zero value names nothing.
@@ -158,7 +169,7 @@ type Directory struct {
 	ports table[frame.PortID, Port]
 	// gone are ports that were, until their number is another's: frames of theirs may
 	// still be read. There are never more than numbers.
-	gone       table[frame.PortID, Port]
+	gone       table[frame.PortID, gonePort]
 	addrs      table[netip.Addr, owner]
 	pieces     table[string, *Container] // by ID, as they were entered
 	keyed      table[string, []string]   // IDs of pieces, by their keys
@@ -198,7 +209,17 @@ func (d *Directory) LastPort(id frame.PortID) (Port, bool) {
 	if p, ok := d.ports.get(id); ok {
 		return p, true
 	}
-	return d.gone.get(id)
+	p, ok := d.gone.get(id)
+	return p.Port, ok
+}
+
+// Behind is the container at a port, or of one that is gone the last there was; nil: none.
+func (d *Directory) Behind(id frame.PortID) *Container {
+	if p, ok := d.ports.get(id); ok {
+		return d.ByID(p.Owner)
+	}
+	p, _ := d.gone.get(id)
+	return p.of
 }
 
 // Ports are the numbers of all ports, sorted; with gone also those of ports that were.
@@ -225,6 +246,17 @@ func (d *Directory) Name(a netip.Addr) (name, network string) {
 		return HostName, ""
 	}
 	return "", ""
+}
+
+// Place is where an address is: an interface of a container, the zero value nowhere.
+type Place struct {
+	Owner, Container, Network, Ifname string
+}
+
+// Place is the place of a container's address.
+func (d *Directory) Place(a netip.Addr) Place {
+	o, _ := d.addrs.get(a)
+	return Place{o.id, o.name, o.network, o.ifname}
 }
 
 // ContainerAt is the name of the container that has an address.

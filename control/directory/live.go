@@ -79,12 +79,12 @@ func (e *edit) setPort(id frame.PortID, p Port) {
 	e.touched = append(e.touched, id)
 }
 
-func (e *edit) dropPort(id frame.PortID) {
+func (e *edit) dropPort(id frame.PortID, of *Container) {
 	p, ok := e.ports.get(id)
 	if !ok {
 		return
 	}
-	e.ports, e.gone = e.ports.without(id), e.gone.with(id, p)
+	e.ports, e.gone = e.ports.without(id), e.gone.with(id, gonePort{p, of})
 	e.touched = append(e.touched, id)
 }
 
@@ -178,7 +178,7 @@ func (e *edit) putContainer(ct *Container) {
 	}
 	for _, ep := range ct.Endpoints {
 		for _, a := range ep.Addrs {
-			o := owner{ct.ID, ct.Name, ep.Network}
+			o := owner{ct.ID, ct.Name, ep.Network, ep.Ifname}
 			if was, _ := e.addrs.get(a); was != o {
 				e.addrs = e.addrs.with(a, o)
 			}
@@ -213,7 +213,7 @@ func (e *edit) release(was *Container, next []*Container) {
 			}
 		}
 		if p, _ := e.ports.get(ep.Port); ep.Plugged && p.Owner == was.ID && !keeps(func(n *Endpoint) bool { return n.Plugged && n.Port == ep.Port }) {
-			e.dropPort(ep.Port)
+			e.dropPort(ep.Port, was)
 		}
 	}
 }
@@ -264,7 +264,7 @@ func (e *edit) dropNetwork(was *Network, keepPort bool) {
 		}
 	}
 	if was.Plugged && !keepPort {
-		e.dropPort(was.Port)
+		e.dropPort(was.Port, nil)
 	}
 }
 
@@ -274,7 +274,7 @@ func (l *Live) PutUplink(id frame.PortID, ifname string) {
 }
 
 // DropUplink forgets the port of an uplink.
-func (l *Live) DropUplink(id frame.PortID) { l.change(func(e *edit) { e.dropPort(id) }) }
+func (l *Live) DropUplink(id frame.PortID) { l.change(func(e *edit) { e.dropPort(id, nil) }) }
 
 // SetHost says which addresses are the host's own, beside those of gateways.
 func (l *Live) SetHost(addrs map[netip.Addr]bool) {

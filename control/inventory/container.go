@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
@@ -210,6 +211,12 @@ func (ct *Container) listing() directory.Container {
 		ID: ct.Rec.ID, Name: ct.Rec.Name, Runtime: ct.Rec.Runtime, RuntimeID: ct.Rec.RuntimeID, Keys: ct.keys(), Created: ct.Rec.Created, WayOut: ct.Rec.Labels[api.LabelWayOut] != "",
 		Mode: ct.Rec.Mode, Peer: ct.Rec.Peer, Ready: ct.Ready,
 		Endpoints: make([]directory.Endpoint, 0, len(ct.Endpoints)),
+	}
+	l.Labels, l.Project = ct.Rec.Labels, ct.Rec.Labels[api.LabelProject]
+	for name := range strings.SplitSeq(ct.Rec.Labels[api.LabelService]+","+ct.Rec.Labels[api.LabelAliases], ",") {
+		if name != "" {
+			l.Services = append(l.Services, name)
+		}
 	}
 	if name := ct.Called(); name != l.Name {
 		l.Called = name

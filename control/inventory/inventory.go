@@ -119,8 +119,15 @@ func (v *Inventory) Views(f api.ContainerFilter) ([]api.Container, error) {
 		!slices.ContainsFunc(v.ReadyContainers(), func(ct *Container) bool { return ct.Rec.Runtime == f.Runtime }) {
 		return nil, model.NotFoundf("nothing was attached by runtime %s: use one of %s", f.Runtime, strings.Join(api.Runtimes, ", "))
 	}
-	list := []api.Container{}
-	for whole := range v.names.Now().Containers() {
+	list, meant := []api.Container{}, v.names.Now().Containers()
+	if f.Select != "" {
+		s, err := v.names.Now().Select(f.Select)
+		if err != nil {
+			return nil, err
+		}
+		meant = slices.Values(s.Containers)
+	}
+	for whole := range meant {
 		if slices.ContainsFunc(v.piecesOf(whole), func(ct *Container) bool { return ct.Selected(f) }) {
 			list = append(list, v.viewWhole(whole))
 		}

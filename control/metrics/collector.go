@@ -146,7 +146,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for p, n := range ports {
 		gauge(published, n, p.Container, p.Proto)
 	}
-	for _, s := range r.Shares {
+	for _, s := range withoutNamesakes(r.Shares) {
 		gauge(shareHeld, s.Held, s.Container, s.Shared)
 		count(shareGave, s.Gave, s.Container, s.Shared)
 		count(shareRefused, s.Refused, s.Container, s.Shared)
@@ -168,6 +168,23 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(readersLimit, u.Bound, u.Kind)
 		count(readersRefused, u.Refused, u.Kind)
 	}
+}
+
+// withoutNamesakes sums up what containers of one name hold: they have one label.
+func withoutNamesakes(list []api.Share) (sums []api.Share) {
+	at := make(map[[2]string]int)
+	for _, s := range list {
+		key := [2]string{s.Container, s.Shared}
+		i, ok := at[key]
+		if !ok {
+			at[key], sums = len(sums), append(sums, s)
+			continue
+		}
+		sums[i].Held += s.Held
+		sums[i].Gave += s.Gave
+		sums[i].Refused += s.Refused
+	}
+	return sums
 }
 
 // labelsOf names a port. A container has one port in a network, so that the name

@@ -162,7 +162,7 @@ func (e *exec) request(netns string, o options) (at api.Attach, in api.NetworkCr
 		Netns: netns, Networks: []api.Connect{conn},
 	}
 	if len(e.Options.Aliases) > 0 {
-		at.Labels = map[string]string{"org.vswitch.aliases": strings.Join(e.Options.Aliases, ",")}
+		at.Labels = map[string]string{api.LabelAliases: strings.Join(e.Options.Aliases, ",")}
 	}
 	for _, p := range e.Ports {
 		rule, err := p.rule()

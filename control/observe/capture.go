@@ -3,6 +3,7 @@ package observe
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/control/pcapfilter"
@@ -60,11 +62,9 @@ func (o *Observer) Capture(ctx context.Context, cfg server.CaptureConfig) (_ ser
 		return nil, err
 	}
 	names := o.dir.Now()
-	if !cfg.Wait {
-		for i := range targets {
-			if err := targets[i].check(names); err != nil {
-				return nil, err
-			}
+	for i := range targets {
+		if err := targets[i].check(names); err != nil && !(cfg.Wait && errors.Is(err, api.ErrNotFound)) {
+			return nil, err
 		}
 	}
 	var prog *filter.Program
@@ -132,7 +132,7 @@ func (o *capture) recall(r *recorder, prog *filter.Program) error {
 	}
 	names := o.dir.Now()
 	for _, id := range names.Ports(true) {
-		if p, _ := names.LastPort(id); wanted(o.seen.targets, p) && r.saw(id) {
+		if p, _ := names.LastPort(id); wanted(o.seen.targets, names.Behind(id), p) && r.saw(id) {
 			o.join(id, p)
 		}
 	}

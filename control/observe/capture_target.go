@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -16,31 +17,28 @@ import (
 // target is a part of what a capture is asked for.
 type target struct {
 	kind string // container, network, uplink or all
-	name string // "" every uplink
-	// runtime and ifname say more of a container: only the one of this runtime, only this
-	// interface. "" is whichever.
-	runtime, ifname string
+	name string // of a network or an uplink, "" every uplink
+	word directory.Word
 }
 
 // targetsOf reads the words of a capture's request.
 func targetsOf(words []string) (list []target, err error) {
 	for _, w := range words {
-		kind, name, named := strings.Cut(w, ":")
+		kind, name, _ := strings.Cut(w, ":")
 		switch {
 		case w == "all", w == "uplink":
 			list = append(list, target{kind: w})
-		case !named && w != "" || isAddr(w):
-			list = append(list, containerTarget(w, ""))
-		case name == "":
-			return nil, noTarget(w)
-		case kind == "container":
-			list = append(list, containerTarget(name, ""))
-		case kind == "network" || kind == "uplink":
+		case (kind == "network" || kind == "uplink") && kind != w:
+			if name == "" {
+				return nil, noTarget(w)
+			}
 			list = append(list, target{kind: kind, name: name})
-		case slices.Contains(api.Runtimes, kind):
-			list = append(list, containerTarget(name, kind))
 		default:
-			return nil, noTarget(w)
+			word, err := directory.ParseWord(w)
+			if err != nil || !knownWord(word) {
+				return nil, noTarget(w)
+			}
+			list = append(list, target{kind: "container", word: word})
 		}
 	}
 	if len(list) == 0 {
@@ -50,26 +48,7 @@ func targetsOf(words []string) (list []target, err error) {
 }
 
 func noTarget(w string) error {
-	return model.Invalidf("capture of %q: name a container, CONTAINER/INTERFACE, network:NAME, uplink, uplink:INTERFACE or all", w)
-}
-
-func isAddr(word string) bool {
-	_, err := netip.ParseAddr(word)
-	return err == nil
-}
-
-// containerTarget is a container, or one of its interfaces as in web/eth1.
-func containerTarget(word, runtime string) target {
-	name, ifname, _ := strings.Cut(word, "/")
-	return target{kind: "container", name: name, runtime: runtime, ifname: ifname}
-}
-
-// word is a container as it was named.
-func (t target) word() string {
-	if t.runtime != "" {
-		return t.runtime + ":" + t.name
-	}
-	return t.name
+	return model.Invalidf("capture of %q: name a container, CONTAINER/INTERFACE, service:NAME, project:NAME, label:KEY=VALUE, network:NAME, uplink, uplink:INTERFACE or all", w)
 }
 
 // words are the targets as they were given.
@@ -77,12 +56,10 @@ func words(list []target) string {
 	var out []string
 	for _, t := range list {
 		switch {
+		case t.kind == "container":
+			out = append(out, t.word.String())
 		case t.name == "":
 			out = append(out, t.kind)
-		case t.kind == "container" && t.ifname != "":
-			out = append(out, t.word()+"/"+t.ifname)
-		case t.kind == "container":
-			out = append(out, t.word())
 		default:
 			out = append(out, t.kind+":"+t.name)
 		}
@@ -90,14 +67,13 @@ func words(list []target) string {
 	return strings.Join(out, ",")
 }
 
-// matches reports whether a port is called so.
-func (t target) matches(p directory.Port) bool {
+// matches reports whether a port is called so; behind is the container that is or was there.
+func (t target) matches(behind *directory.Container, p directory.Port) bool {
 	switch t.kind {
 	case "all":
 		return true
 	case "container":
-		return p.Kind == directory.KindContainer && p.Container == t.name &&
-			(t.runtime == "" || p.Runtime == t.runtime) && (t.ifname == "" || p.Ifname == t.ifname)
+		return t.word.FitsPort(behind, p)
 	case "network":
 		return p.Network == t.name
 	}
@@ -105,27 +81,25 @@ func (t target) matches(p directory.Port) bool {
 }
 
 // wanted reports whether a port belongs to one of the targets.
-func wanted(list []target, p directory.Port) bool {
-	return slices.ContainsFunc(list, func(t target) bool { return t.matches(p) })
+func wanted(list []target, behind *directory.Container, p directory.Port) bool {
+	return slices.ContainsFunc(list, func(t target) bool { return t.matches(behind, p) })
 }
 
 // check refuses what is not there: a name that is mistyped would wait for ever.
 func (t *target) check(names *directory.Directory) error {
 	switch t.kind {
 	case "container":
-		ct, err := names.Container(t.word())
-		if err != nil {
+		s, err := names.Select(t.word.String())
+		if errors.Is(err, api.ErrNotFound) {
 			return model.NotFoundf("%w, or capture --wait to begin before it comes", err)
 		}
-		if len(ct.Endpoints) == 0 {
-			return model.Invalidf("container %s runs with --network %s and has no port of its own: capture elsewhere", t.name, ct.Mode)
+		if err != nil {
+			return err
 		}
-		if t.ifname != "" && !slices.ContainsFunc(ct.Endpoints, func(e directory.Endpoint) bool { return e.Ifname == t.ifname }) {
-			return model.NotFoundf("container %s has no interface %s: see vswitch inspect %s", ct.Name, t.ifname, t.word())
+		if ct := s.Containers[0]; !slices.ContainsFunc(s.Containers, func(ct *directory.Container) bool { return len(ct.Endpoints) > 0 }) {
+			return model.Invalidf("container %s runs with --network %s and has no port of its own: capture elsewhere", ct.Name, ct.Mode)
 		}
-		if t.name = ct.Name; names.Named(ct.Name) == nil { // others are called so
-			t.runtime = ct.Runtime
-		}
+		t.word = s.Word
 	case "network":
 		n, err := names.Network(t.name)
 		if err != nil {
@@ -134,7 +108,7 @@ func (t *target) check(names *directory.Directory) error {
 		t.name = n.Name
 	default:
 		for _, id := range names.Ports(false) {
-			if p, _ := names.Port(id); t.matches(p) {
+			if p, _ := names.Port(id); t.matches(nil, p) {
 				return nil
 			}
 		}
@@ -182,8 +156,9 @@ func (s *sight) update(names *directory.Directory, changed []frame.PortID) (diff
 		if !ok {
 			continue
 		}
-		byName := s.names(p)
-		if byName || wanted(s.targets, p) {
+		behind := names.Behind(id)
+		byName := s.names(behind, p)
+		if byName || wanted(s.targets, behind, p) {
 			s.ports[id] = sighted{p.Owner, byName}
 			differs = true
 		}
@@ -193,11 +168,11 @@ func (s *sight) update(names *directory.Directory, changed []frame.PortID) (diff
 
 // names reports whether a target names the container of a port, or named it when another
 // of its ports came.
-func (s *sight) names(p directory.Port) bool {
+func (s *sight) names(behind *directory.Container, p directory.Port) bool {
 	if p.Owner == "" {
 		return false
 	}
-	if slices.ContainsFunc(s.targets, func(t target) bool { return t.kind == "container" && t.ifname == "" && t.matches(p) }) {
+	if slices.ContainsFunc(s.targets, func(t target) bool { return t.kind == "container" && t.word.Ifname == "" && t.matches(behind, p) }) {
 		return true
 	}
 	for _, o := range s.ports {

@@ -12,10 +12,15 @@ import (
 )
 
 func TestTargets(t *testing.T) {
-	web := directory.Port{Name: "veth1", Kind: "container", Network: "bridge", Container: "web", Ifname: "eth0"}
+	var dir directory.Live
+	at := func(name, network string, port frame.PortID) directory.Port {
+		dir.PutContainer(directory.Container{ID: "id-" + name, Name: name, Ready: true, Endpoints: []directory.Endpoint{{Network: network, Ifname: "eth0", Port: port, Plugged: true}}})
+		p, _ := dir.Now().Port(port)
+		return p
+	}
+	web, odd := at("web", "bridge", 1), at("uplink", "blue", 4)
 	up := directory.Port{Name: "eth0", Kind: "uplink", Ifname: "eth0"}
 	tap := directory.Port{Name: "vs-1", Kind: "host", Network: "bridge", Ifname: "vs-1"}
-	odd := directory.Port{Name: "veth2", Kind: "container", Network: "blue", Container: "uplink", Ifname: "eth0"}
 	for word, want := range map[string][]directory.Port{
 		"web": {web}, "container:web": {web}, "container:uplink": {odd}, "uplink": {up}, "uplink:eth0": {up}, "uplink:eth1": nil,
 		"network:bridge": {web, tap}, "network:blue": {odd}, "all": {web, up, tap, odd}, "db": nil,
@@ -26,7 +31,7 @@ func TestTargets(t *testing.T) {
 		}
 		var got []directory.Port
 		for _, n := range []directory.Port{web, up, tap, odd} {
-			if wanted(list, n) {
+			if wanted(list, dir.Now().ByID(n.Owner), n) {
 				got = append(got, n)
 			}
 		}

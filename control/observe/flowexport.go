@@ -25,7 +25,7 @@ func (o *Observer) startFlowOutputs(cfg Config) error {
 		if err != nil {
 			return err
 		}
-		s := o.readFlows("")
+		s := o.readFlows(nil)
 		o.work.Go(func() { defer f.close(); o.writeFlows(s, f) })
 	}
 	if cfg.IPFIX == "" {
@@ -37,7 +37,7 @@ func (o *Observer) startFlowOutputs(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	x := &flowExport{o: o, out: e, to: cfg.IPFIX, sent: make(map[flowKey][2]counted), at: o.readFlows("")}
+	x := &flowExport{o: o, out: e, to: cfg.IPFIX, sent: make(map[flowKey][2]counted), at: o.readFlows(nil)}
 	o.work.Go(func() { defer e.Close(); x.run() })
 	return nil
 }

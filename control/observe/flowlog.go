@@ -28,25 +28,22 @@ type flowLog struct {
 // endedFlow is a flow that has ended: for people, and as the data path saw it at a
 // time.
 type endedFlow struct {
-	view api.Flow
+	view viewed
 	info conntrack.Info
 	seen time.Time
 }
 
 // FlowLog begins to read the flows that end from now on.
 func (o *Observer) FlowLog(_ context.Context, name string) (server.Stream[api.Flow], error) {
-	if name != "" {
-		ct, err := o.dir.Now().Container(name)
-		if err != nil {
-			return nil, err
-		}
-		name = ct.Name
+	only, err := o.only(name)
+	if err != nil {
+		return nil, err
 	}
-	return o.readFlows(name), nil
+	return o.readFlows(only), nil
 }
 
-// readFlows begins to read the flows of a container, by its very name, or of all.
-func (o *Observer) readFlows(name string) *flowStream {
+// readFlows begins to read the flows of some containers, or of all.
+func (o *Observer) readFlows(only *chosen) *flowStream {
 	l := &o.flowLog
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,7 +54,7 @@ func (o *Observer) readFlows(name string) *flowStream {
 		o.sw.RecordFlows(true)
 		o.work.Go(func() { o.followFlows(ctx, l.journal) })
 	}
-	return &flowStream{o: o, at: l.journal.Tail(), only: name}
+	return &flowStream{o: o, at: l.journal.Tail(), only: only}
 }
 
 // followFlows moves what the data path remembers into the journal.
@@ -84,7 +81,7 @@ func (o *Observer) followFlows(ctx context.Context, ended *journal.Journal[ended
 			ended.Add(func(uint64) endedFlow { return endedFlow{f, infos[i], now} })
 		}
 		if lost > 0 {
-			ended.Add(func(uint64) endedFlow { return endedFlow{view: api.Flow{Lost: lost}} })
+			ended.Add(func(uint64) endedFlow { return endedFlow{view: viewed{Flow: api.Flow{Lost: lost}}} })
 		}
 	}
 }
@@ -92,7 +89,7 @@ func (o *Observer) followFlows(ctx context.Context, ended *journal.Journal[ended
 type flowStream struct {
 	o    *Observer
 	at   *journal.Cursor[endedFlow]
-	only string
+	only *chosen
 	once sync.Once
 }
 
@@ -116,14 +113,11 @@ func (s *flowStream) Next(ctx context.Context) ([]api.Flow, error) {
 	}
 }
 
-// mine leaves the flows of the container that was asked for, as it sees them.
+// mine leaves the flows of the containers that were asked for, as they see them.
 func (s *flowStream) mine(ended []endedFlow) (list []api.Flow) {
 	for i := range ended {
-		switch f := ended[i].view; {
-		case s.only == "" || f.Container == s.only || f.Lost > 0:
-			list = append(list, f)
-		case f.Peer == s.only:
-			list = append(list, turned(f))
+		if v := ended[i].view; v.Lost > 0 || s.only.has(v.near) || s.only.has(v.far) {
+			list = append(list, s.only.seen(v))
 		}
 	}
 	return list

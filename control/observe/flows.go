@@ -3,6 +3,7 @@ package observe
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ const sortedRows = 4096
 // rate first. Of more than sortedRows, with no limit below or one over
 // server.MaxSorted, the order is that of the table.
 func (o *Observer) Flows(_ context.Context, q api.FlowQuery) (server.Rows[api.Flow], error) {
-	_, only, err := o.namesFor(q.Container)
+	only, err := o.only(q.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -35,18 +36,11 @@ func (o *Observer) Flows(_ context.Context, q api.FlowQuery) (server.Rows[api.Fl
 			return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Bytes[0]+b.Bytes[1], a.Bytes[0]+a.Bytes[1]), cmp.Compare(a.Age, b.Age))
 		},
 		wanted: func(names *directory.Directory, i *conntrack.Info) bool {
-			if only == "" {
-				return true
-			}
 			s := sidesOf(names, i)
-			return s.near == only || s.far == only
+			return only.has(s.near) || only.has(s.far)
 		},
 		view: func(names *directory.Directory, i *conntrack.Info) api.Flow {
-			f := viewFlow(names, i, time.Now())
-			if only != "" && f.Container != only {
-				f = turned(f)
-			}
-			return f
+			return only.seen(viewFlow(names, i, time.Now()))
 		},
 	}
 	return l.rows(o.dir.Now, o.flowPages), nil
@@ -86,28 +80,61 @@ func (o *Observer) flowPages(fn func([]conntrack.Info) bool) {
 	}
 }
 
-// namesFor is the directory, and for a list of a container's flows its name.
-func (o *Observer) namesFor(container string) (d *directory.Directory, only string, err error) {
-	d = o.dir.Now()
-	if container != "" {
-		ct, err := d.Container(container)
-		if err != nil {
-			return nil, "", err
-		}
-		only = ct.Name
+// chosen are the containers, or interfaces of theirs, that a table is asked for; nil: all.
+type chosen struct{ directory.Word }
+
+// only reads the word of a request, as directory.Select does.
+func (o *Observer) only(word string) (*chosen, error) {
+	if word == "" {
+		return nil, nil
 	}
-	return d, only, nil
+	s, err := o.dir.Now().Select(word)
+	if err != nil {
+		return nil, err
+	}
+	return &chosen{s.Word}, nil
+}
+
+// has reports whether an end of a flow is of what was asked for.
+func (c *chosen) has(e end) bool {
+	return c == nil || e.of != nil && (c.Ifname == "" || c.Ifname == e.ifname) && c.Fits(e.of)
+}
+
+// port is the same of a port.
+func (c *chosen) port(names *directory.Directory, id frame.PortID) bool {
+	p, _ := names.Port(id)
+	return c == nil || c.FitsPort(names.Behind(id), p)
+}
+
+// seen is a flow as the one sees it that was asked for.
+func (c *chosen) seen(v viewed) api.Flow {
+	if !c.has(v.near) && c.has(v.far) {
+		v = v.turned()
+	}
+	return v.Flow
+}
+
+// viewed is a flow as it is shown, and its ends: near is that of Container.
+type viewed struct {
+	api.Flow
+	near, far end
+}
+
+// end is one end of a flow: a name, and the container that has it.
+type end struct {
+	name, network, ifname string
+	of                    *directory.Container
 }
 
 // viewFlow shows a flow from the side of the container that it counts for;
 // when both sides are containers, from the one that began it.
-func viewFlow(d *directory.Directory, i *conntrack.Info, now time.Time) api.Flow {
-	f := api.Flow{
+func viewFlow(d *directory.Directory, i *conntrack.Info, now time.Time) viewed {
+	f := viewed{Flow: api.Flow{
 		Proto: model.ProtoName(i.Orig.Proto), Kind: i.Kind.String(), State: i.State, Rate: float64(i.Rate),
 		Age: i.Age.Seconds(), Idle: i.Idle.Seconds(), Start: now.Add(-i.Age).UTC(),
 		Direction: api.FlowOut, Address: Side(i.Orig.Src, i.Orig.SrcPort), PeerAddress: Side(i.Orig.Dst, i.Orig.DstPort),
 		SentPackets: i.Packets[0], SentBytes: i.Bytes[0], ReceivedPackets: i.Packets[1], ReceivedBytes: i.Bytes[1],
-	}
+	}}
 	switch i.Kind {
 	case conntrack.KindMasquerade:
 		f.Outside = Side(i.Reply.Dst, i.Reply.DstPort)
@@ -115,13 +142,11 @@ func viewFlow(d *directory.Directory, i *conntrack.Info, now time.Time) api.Flow
 		f.Outside, f.PeerAddress = Side(i.Orig.Dst, i.Orig.DstPort), Side(i.Reply.Src, i.Reply.SrcPort)
 	}
 	s := sidesOf(d, i)
-	f.Container, f.Peer = s.near, s.far
-	network, peerNetwork := s.network, s.farNetwork
-	if f.Network = network; f.Network == "" {
-		f.Network = peerNetwork
-	}
+	f.near, f.far = s.near, s.far
+	f.Container, f.Peer = s.near.name, s.far.name
+	f.Network = cmp.Or(s.near.network, s.far.network)
 	if (f.Container == "" || f.Container == directory.HostName) && f.Peer != "" && f.Peer != directory.HostName || i.Kind == conntrack.KindPublish && f.Container == directory.HostName {
-		f = turned(f)
+		f = f.turned()
 	}
 	if f.Container == directory.HostName {
 		f.Container = ""
@@ -129,8 +154,8 @@ func viewFlow(d *directory.Directory, i *conntrack.Info, now time.Time) api.Flow
 	return f
 }
 
-// sides are the names of a flow's ends, near that of who began it, and their networks.
-type sides struct{ near, network, far, farNetwork string }
+// sides are a flow's ends, near that of who began it.
+type sides struct{ near, far end }
 
 func sidesOf(d *directory.Directory, i *conntrack.Info) (s sides) {
 	far := i.Orig.Dst
@@ -138,30 +163,37 @@ func sidesOf(d *directory.Directory, i *conntrack.Info) (s sides) {
 	case conntrack.KindHairpin, conntrack.KindPublish, conntrack.KindInbound:
 		far = i.Reply.Src // the container is at the address behind the published one
 	}
-	s.near, s.network = d.Name(i.Orig.Src.NetIP())
-	s.far, s.farNetwork = d.Name(far.NetIP())
+	s.near, s.far = endAt(d, i.Orig.Src.NetIP()), endAt(d, far.NetIP())
 	if i.Kind == conntrack.KindBridged { // an unguarded port may use any address
-		s.near, s.network = behind(d, i.Port, s.near, s.network)
-		s.far, s.farNetwork = behind(d, i.Other, s.far, s.farNetwork)
+		s.near, s.far = behind(d, i.Port, s.near), behind(d, i.Other, s.far)
 	}
 	return s
 }
 
-// behind names the container or the host at a port, where the address has no
-// name.
-func behind(d *directory.Directory, id frame.PortID, name, network string) (string, string) {
+func endAt(d *directory.Directory, a netip.Addr) (e end) {
+	if p := d.Place(a); p.Owner != "" {
+		return end{p.Container, p.Network, p.Ifname, d.ByID(p.Owner)}
+	}
+	e.name, e.network = d.Name(a)
+	return e
+}
+
+// behind is the container or the host at a port, where the address has no name.
+func behind(d *directory.Directory, id frame.PortID, e end) end {
 	p, ok := d.Port(id)
 	switch {
-	case name != "" || !ok:
-		return name, cmp.Or(network, p.Network)
+	case e.name != "" || !ok:
+		e.network = cmp.Or(e.network, p.Network)
+		return e
 	case p.Kind == directory.KindHost:
-		return directory.HostName, p.Network
+		return end{name: directory.HostName, network: p.Network}
 	}
-	return p.Container, p.Network
+	return end{p.Container, p.Network, p.Ifname, d.ByID(p.Owner)}
 }
 
 // turned is the flow as the other side sees it.
-func turned(f api.Flow) api.Flow {
+func (f viewed) turned() viewed {
+	f.near, f.far = f.far, f.near
 	f.Container, f.Peer = f.Peer, f.Container
 	f.Address, f.PeerAddress = f.PeerAddress, f.Address
 	f.SentPackets, f.ReceivedPackets = f.ReceivedPackets, f.SentPackets

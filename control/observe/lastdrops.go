@@ -17,14 +17,11 @@ import (
 func (o *Observer) LastDrops(_ context.Context, name string) ([]api.Drop, error) {
 	var ports []frame.PortID
 	if name != "" {
-		ct, err := o.dir.Now().Container(name)
+		s, err := o.dir.Now().Select(name)
 		if err != nil {
 			return nil, err
 		}
-		ports = []frame.PortID{}
-		for _, e := range ct.Endpoints {
-			ports = append(ports, e.Port)
-		}
+		ports = s.Ports()
 	}
 	infos := o.sw.LastDrops(ports)
 	now := time.Now()

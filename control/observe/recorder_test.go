@@ -83,7 +83,11 @@ func TestSight(t *testing.T) {
 	put := func(id, name string, eps ...directory.Endpoint) {
 		dir.PutContainer(directory.Container{ID: id, Name: name, Endpoints: eps})
 	}
-	s := sight{targets: []target{{kind: "network", name: "blue"}, {kind: "container", name: "web"}}}
+	targets, err := targetsOf([]string{"network:blue", "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sight{targets: targets}
 	defer dir.Follow(func(d *directory.Directory, changed []frame.PortID) { s.update(d, changed) })()
 	want := func(when, ports string) {
 		t.Helper()

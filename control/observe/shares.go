@@ -29,7 +29,7 @@ func ViewShares(names *directory.Directory, room [dataplane.NumShared]int, list 
 				continue
 			}
 			s := api.Share{
-				Container: cmp.Or(p.Container, p.Name), Networks: []string{}, Shared: dataplane.Shared(n).String(),
+				Container: cmp.Or(p.Container, p.Name), ContainerID: p.Owner, Networks: []string{}, Shared: dataplane.Shared(n).String(),
 				Held: u.Held, Room: room[n], Gave: u.Gave, Refused: u.Refused,
 			}
 			if ct := names.ByID(p.Owner); ct != nil {
@@ -37,7 +37,9 @@ func ViewShares(names *directory.Directory, room [dataplane.NumShared]int, list 
 					s.Networks = append(s.Networks, e.Network)
 				}
 			}
-			i := slices.IndexFunc(out, func(o api.Share) bool { return o.Container == s.Container && o.Shared == s.Shared })
+			i := slices.IndexFunc(out, func(o api.Share) bool {
+				return o.Container == s.Container && o.ContainerID == s.ContainerID && o.Shared == s.Shared
+			})
 			if i < 0 {
 				out = append(out, s)
 				continue

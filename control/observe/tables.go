@@ -14,7 +14,6 @@ import (
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/fdb"
-	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -49,7 +48,7 @@ func (o *Observer) FDB(context.Context) (server.Rows[api.FDBEntry], error) {
 // NAT lists the translated connections, oldest first. Of more than sortedRows, with no limit
 // below or one over server.MaxSorted, the order is that of the table.
 func (o *Observer) NAT(_ context.Context, q api.NATQuery) (server.Rows[api.NATEntry], error) {
-	_, only, err := o.namesFor(q.Container)
+	only, err := o.only(q.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +56,7 @@ func (o *Observer) NAT(_ context.Context, q api.NATQuery) (server.Rows[api.NATEn
 		limit: q.Limit,
 		order: func(a, b *conntrack.Info) int { return cmp.Compare(b.Age, a.Age) },
 		wanted: func(names *directory.Directory, i *conntrack.Info) bool {
-			p, _ := names.Port(i.Port)
-			return i.Kind != conntrack.KindRouted && (only == "" || p.Container == only)
+			return i.Kind != conntrack.KindRouted && only.port(names, i.Port)
 		},
 		view: func(names *directory.Directory, i *conntrack.Info) api.NATEntry {
 			p, _ := names.Port(i.Port)
@@ -94,20 +92,21 @@ func (o *Observer) FlushNAT(_ context.Context, in api.NATFlush) (api.NATFlushed,
 	}
 	which := conntrack.Selector{Protos: protosOf[in.Proto], Kinds: conntrack.AllBut(conntrack.KindRouted)}
 	if in.Container != "" {
-		ct, err := o.dir.Now().Container(in.Container)
+		s, err := o.dir.Now().Chosen(in.Container)
 		if err != nil {
 			return api.NATFlushed{}, err
 		}
-		which.Ports = []frame.PortID{} // of a container without, no flow
-		for _, e := range ct.Endpoints {
-			which.Ports = append(which.Ports, e.Port)
-		}
+		which.Ports = s.Ports() // of a container without, no flow
 	}
 	return api.NATFlushed{Count: o.sw.FlushConns(which)}, nil
 }
 
-// Stats returns the counters of all ports, by name.
-func (o *Observer) Stats(context.Context) (api.Stats, error) {
+// Stats returns the counters of all ports, by name, or of those that q selects.
+func (o *Observer) Stats(_ context.Context, q api.StatsQuery) (api.Stats, error) {
+	only, err := o.only(q.Container)
+	if err != nil {
+		return api.Stats{}, err
+	}
 	st := o.sw.Stats()
 	out := api.Stats{Drops: make(map[string]uint64), Connections: st.Conns,
 		Flows: api.FlowStats{Rows: st.Flows.Rows, Active: st.Flows.Active, Frames: st.Flows.Frames}}
@@ -116,7 +115,17 @@ func (o *Observer) Stats(context.Context) (api.Stats, error) {
 			out.Drops[dataplane.DropReason(r).String()] = count
 		}
 	}
-	out.Ports = ViewPorts(o.dir.Now(), st.Ports)
+	names := o.dir.Now()
+	out.Ports = ViewPorts(names, slices.DeleteFunc(st.Ports, func(p dataplane.PortStats) bool { return !only.port(names, p.ID) }))
+	if only == nil {
+		return out, nil
+	}
+	clear(out.Drops)
+	for i := range out.Ports {
+		for reason, n := range out.Ports[i].Drops {
+			out.Drops[reason] += n
+		}
+	}
 	return out, nil
 }
 
@@ -129,9 +138,12 @@ func ViewPorts(names *directory.Directory, ports []dataplane.PortStats) []api.Po
 			continue
 		}
 		v := api.PortStats{
-			Port: n.Name, Kind: n.Kind, Network: n.Network, Container: n.Container,
+			Port: n.Name, Kind: n.Kind, Network: n.Network, Container: n.Container, ContainerID: n.Owner,
 			RxFrames: p.Rx, RxBytes: p.RxBytes, TxFrames: p.Tx, TxBytes: p.TxBytes,
 			KernelDrops: p.KernelDrops, CostNS: uint64(p.Cost), Drops: make(map[string]uint64),
+		}
+		if n.Kind == directory.KindContainer {
+			v.Interface = n.Ifname
 		}
 		for r, count := range p.Drops {
 			if count > 0 {
@@ -141,7 +153,7 @@ func ViewPorts(names *directory.Directory, ports []dataplane.PortStats) []api.Po
 		list = append(list, v)
 	}
 	slices.SortFunc(list, func(a, b api.PortStats) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Port, b.Port))
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Container, b.Container), cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.Port, b.Port))
 	})
 	return list
 }

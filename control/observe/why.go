@@ -50,17 +50,22 @@ func parseWhy(to string) (t whyTarget, err error) {
 			return t, bad
 		}
 		port = strings.TrimPrefix(port, ":")
-	case strings.Count(rest, ":") == 1:
-		host, port, _ = strings.Cut(rest, ":")
+	case strings.Contains(rest, ":") && !isAddr(rest): // NAME:PORT, KIND:NAME or KIND:NAME:PORT
+		i := strings.LastIndex(rest, ":")
+		host, port = rest[:i], rest[i+1:]
 		if port == "" {
 			return t, bad
+		}
+		if w, err := directory.ParseWord(rest); err == nil && knownWord(w) && !strings.Contains(host, ":") && strings.Trim(port, "0123456789") != "" {
+			host, port = rest, ""
 		}
 	}
 	if host == "" {
 		return t, bad
 	}
 	if t.addr, err = netip.ParseAddr(host); err != nil {
-		if err := model.CheckName("container", host); err != nil {
+		w, err := directory.ParseWord(host)
+		if err != nil || !knownWord(w) || model.CheckName("container", host[strings.LastIndex(host, ":")+1:]) != nil {
 			return t, bad
 		}
 		t.name, t.addr = host, netip.Addr{}
@@ -96,6 +101,17 @@ func parseWhy(to string) (t whyTarget, err error) {
 		return t, model.Invalidf("destination %q: %s needs a port: write it after a colon", to, proto)
 	}
 	return t, nil
+}
+
+// knownWord refuses what names a runtime that does not come with the switch: it is something
+// else, mistyped.
+func knownWord(w directory.Word) bool {
+	return w.Runtime() == "" || slices.Contains(api.Runtimes, w.Runtime())
+}
+
+func isAddr(word string) bool {
+	_, err := netip.ParseAddr(word)
+	return err == nil
 }
 
 // probe is a packet that is made up, and where it comes in.
@@ -205,8 +221,8 @@ func (d prober) probe(from string, to whyTarget) (p *probe, stuck string, err er
 	case d.Named(from) == nil && from == directory.HostName:
 		return d.probeHost(to)
 	}
-	ct, err := d.Container(from)
-	if errors.Is(err, api.ErrNotFound) && hasAddr {
+	ct, err := d.One(from)
+	if w, _ := directory.ParseWord(from); errors.Is(err, api.ErrNotFound) && hasAddr && !knownWord(w) {
 		err = model.Invalidf("sender %q: name a container, outside:ADDRESS or host", from)
 	}
 	if err != nil {
@@ -299,7 +315,7 @@ func (d prober) addrOf(name string, from *directory.Container) (netip.Addr, erro
 			return a, nil
 		}
 	}
-	to, err := d.Container(name)
+	to, err := d.One(name)
 	if err != nil {
 		return netip.Addr{}, err
 	}

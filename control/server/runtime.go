@@ -47,8 +47,10 @@ func containerFilter(q url.Values) (f api.ContainerFilter, err error) {
 			f.RuntimeID = value
 		case "network":
 			f.Network = value
+		case "select":
+			f.Select = value
 		default:
-			return f, fmt.Errorf("%w: query %q: use runtime, runtime_id or network", api.ErrInvalid, key)
+			return f, fmt.Errorf("%w: query %q: use runtime, runtime_id, network or select", api.ErrInvalid, key)
 		}
 	}
 	return f, nil

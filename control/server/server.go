@@ -50,7 +50,7 @@ type Backend interface {
 	Shares(context.Context) ([]api.Share, error)
 	NAT(context.Context, api.NATQuery) (Rows[api.NATEntry], error)
 	FlushNAT(context.Context, api.NATFlush) (api.NATFlushed, error)
-	Stats(context.Context) (api.Stats, error)
+	Stats(context.Context, api.StatsQuery) (api.Stats, error)
 	// Flows lists the flows there are; FlowLog reads those that end.
 	Flows(context.Context, api.FlowQuery) (Rows[api.Flow], error)
 	FlowLog(ctx context.Context, container string) (Stream[api.Flow], error)
@@ -99,7 +99,12 @@ func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
 	get("/v1/shares", func(r *http.Request) (any, error) { return b.Shares(r.Context()) })
 	mux.HandleFunc("GET /v1/fdb", table(s, func(ctx context.Context, _ *http.Request) (Rows[api.FDBEntry], error) { return b.FDB(ctx) }))
 	mux.HandleFunc("GET /v1/nat", table(s, s.nat))
-	get("/v1/stats", func(r *http.Request) (any, error) { return b.Stats(r.Context()) })
+	get("/v1/stats", func(r *http.Request) (any, error) {
+		if err := known(r.URL.Query(), "name"); err != nil {
+			return nil, err
+		}
+		return b.Stats(r.Context(), api.StatsQuery{Container: r.URL.Query().Get("name")})
+	})
 	get("/v1/why", func(r *http.Request) (any, error) {
 		return b.Why(r.Context(), api.WhyQuery{From: r.URL.Query().Get("from"), To: r.URL.Query().Get("to")})
 	})

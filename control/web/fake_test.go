@@ -54,7 +54,7 @@ func (f *fake) Containers(context.Context, api.ContainerFilter) ([]api.Container
 }
 
 // Stats grows with every reading; c0 is silent.
-func (f *fake) Stats(context.Context) (api.Stats, error) {
+func (f *fake) Stats(context.Context, api.StatsQuery) (api.Stats, error) {
 	n := uint64(f.reads.Add(1))
 	st := api.Stats{Drops: map[string]uint64{"guard-spoofed-ip": n}, Connections: f.flows, Ports: []api.PortStats{
 		{Port: "eth0", Kind: "uplink", RxBytes: n * 1000, RxFrames: n},

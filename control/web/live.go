@@ -192,7 +192,7 @@ func (h *hub) read() error {
 	if w.Containers, err = h.backend.Containers(ctx, api.ContainerFilter{}); err != nil {
 		return err
 	}
-	st, err := h.backend.Stats(ctx)
+	st, err := h.backend.Stats(ctx, api.StatsQuery{})
 	if err != nil {
 		return err
 	}
