@@ -50,6 +50,9 @@ func (b *ledger) Networks(context.Context) (list []api.Network, err error) {
 func (b *ledger) view(n *api.Network) api.Network {
 	v := *n
 	for _, name := range slices.Sorted(maps.Keys(b.containers)) {
+		if len(b.containers[name].Endpoints) == 0 {
+			continue
+		}
 		if e := b.containers[name].Endpoints[0]; e.Network == n.Name {
 			v.Containers = append(v.Containers, api.NetworkMember{ID: b.containers[name].ID, Name: name, Addresses: e.Addresses})
 		}
@@ -193,6 +196,12 @@ func (b *ledger) Attach(_ context.Context, in api.Attach) (api.Container, error)
 	if err := b.err; err != nil {
 		b.err = nil
 		return api.Container{}, err
+	}
+	if in.Mode == api.ModeContainer {
+		b.made++
+		ct := &api.Container{ID: fmt.Sprint("id", b.made), Name: in.Name, Runtime: in.Runtime, RuntimeID: in.RuntimeID, Labels: in.Labels, Mode: in.Mode, Peer: in.Peer, PID: in.PID}
+		b.containers[in.Name] = ct
+		return *ct, nil
 	}
 	j := in.Networks[0]
 	if o := b.owner(j.Network, j.IP); j.IP != "" && o != "" {

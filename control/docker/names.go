@@ -36,6 +36,8 @@ type Names struct {
 	log     *slog.Logger
 	http    *http.Client
 	kick    chan struct{}
+
+	described map[string]string // the container of each endpoint whose labels are known
 }
 
 // NewNames returns one that asks the dockerd whose API is at the socket path.
@@ -166,6 +168,7 @@ func (n *Names) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	here, described := make(map[string]string), make(map[string]string)
 	for _, net := range list {
 		for _, id := range dockerNetworks(net) {
 			dn, err := n.network(ctx, id)
@@ -186,24 +189,25 @@ func (n *Names) sync(ctx context.Context) error {
 				if strings.HasPrefix(ctID, "ep-") {
 					continue // dockerd does not know yet whose it is: an event follows
 				}
-				if err := n.name(ctx, ct.EndpointID, ctID, ct.Name, dn.Name); err != nil {
+				here[ctID] = ct.Name
+				labels, err := n.describe(ctx, ct.EndpointID, ctID)
+				if err == nil {
+					described[ct.EndpointID] = ctID
+				} else if !errors.Is(err, api.ErrNotFound) {
+					return err
+				}
+				if err := n.name(ctx, ct.EndpointID, ctID, ct.Name, dn.Name, labels); err != nil {
 					n.log.Warn("docker: container is not named", "endpoint", short(ct.EndpointID), "name", ct.Name, "err", err)
 				}
 			}
 		}
 	}
-	return nil
+	n.described = described
+	return n.sidecars(ctx, here)
 }
 
 func (n *Names) network(ctx context.Context, id string) (out dockerNetwork, err error) {
-	ctx, cancel := context.WithTimeout(ctx, namesCall)
-	defer cancel()
-	resp, err := n.get(ctx, "/networks/"+id)
-	if err != nil {
-		return out, err
-	}
-	defer resp.Body.Close()
-	return out, json.NewDecoder(resp.Body).Decode(&out)
+	return out, n.ask(ctx, "/networks/"+id, &out)
 }
 
 func (n *Names) get(ctx context.Context, path string) (*http.Response, error) {
@@ -226,9 +230,9 @@ func (n *Names) get(ctx context.Context, path string) (*http.Response, error) {
 	return nil, err
 }
 
-// name gives an endpoint its container's name. The second network of a container
+// name gives an endpoint its container's name, and labels that it lacks. The second network of a container
 // calls it NAME.NETWORK, as does one whose name somebody else has.
-func (n *Names) name(ctx context.Context, endpointID, containerID, name, network string) error {
+func (n *Names) name(ctx context.Context, endpointID, containerID, name, network string, labels map[string]string) error {
 	ct, err := n.backend.Container(ctx, endpointID)
 	if errors.Is(err, api.ErrNotFound) {
 		return nil
@@ -238,9 +242,19 @@ func (n *Names) name(ctx context.Context, endpointID, containerID, name, network
 	}
 	full := name + "." + network
 	in := api.ContainerUpdate{Name: name}
-	if ct.Labels[api.LabelContainerID] != containerID || ct.Labels[api.LabelContainerName] != name {
-		in.Labels = map[string]string{api.LabelContainerID: containerID, api.LabelContainerName: name}
+	set := func(key, value string) {
+		if ct.Labels[key] != value {
+			if in.Labels == nil {
+				in.Labels = make(map[string]string)
+			}
+			in.Labels[key] = value
+		}
 	}
+	for key, value := range labels {
+		set(key, value)
+	}
+	set(api.LabelContainerID, containerID)
+	set(api.LabelContainerName, name)
 	held := ct.Name == name
 	if ct.Name == full {
 		_, err := n.backend.Container(ctx, name)

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -179,6 +180,8 @@ func FuzzCall(f *testing.F) {
 type fakeDockerd struct {
 	mu       sync.Mutex
 	networks map[string]string // JSON by ID
+	list     string            // of containers, as JSON
+	inspect  map[string]string // JSON of containers by ID
 	events   chan string
 }
 
@@ -197,6 +200,14 @@ func (f *fakeDockerd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.URL.Path == "/containers/json" {
+		io.WriteString(w, cmp.Or(f.list, "[]"))
+		return
+	}
+	if id, ok := strings.CutPrefix(r.URL.Path, "/containers/"); ok && f.inspect[strings.TrimSuffix(id, "/json")] != "" {
+		io.WriteString(w, f.inspect[strings.TrimSuffix(id, "/json")])
+		return
+	}
 	if text, ok := f.networks[strings.TrimPrefix(r.URL.Path, "/networks/")]; ok {
 		io.WriteString(w, text)
 		return
@@ -316,5 +327,52 @@ func TestNames(t *testing.T) {
 	case <-done:
 	case <-time.After(20 * time.Second):
 		t.Error("Names does not end")
+	}
+}
+
+// What Docker's user says of a container comes with its name; what is ours to say does not.
+func TestDetails(t *testing.T) {
+	b := newLedger()
+	h := Handler(b, nil, quiet)
+	post(t, h, "NetworkDriver.CreateNetwork", `{"NetworkID":"a1","IPv4Data":[{"Pool":"10.1.0.0/24","Gateway":"10.1.0.1/24"}]}`)
+	post(t, h, "NetworkDriver.CreateEndpoint", `{"NetworkID":"a1","EndpointID":"e1","Interface":{"Address":"10.1.0.2/24"},"Options":{}}`)
+	d := &fakeDockerd{
+		networks: map[string]string{"a1": `{"Name":"front","Containers":{"c1":{"Name":"shop-web-1","EndpointID":"e1"}}}`},
+		list:     `[{"Id":"c1","HostConfig":{"NetworkMode":"front"}},{"Id":"c2","HostConfig":{"NetworkMode":"container:c1"}},{"Id":"c3","HostConfig":{"NetworkMode":"container:other"}}]`,
+		inspect: map[string]string{
+			"c1": `{"Id":"c1","Name":"/shop-web-1","State":{"Pid":7},"Config":{"Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"web","tier":"front",
+				"org.vswitch.sandbox":"/of/another","com.docker.container.id":"victim","org.vswitch.aliases":"db"}},
+				"NetworkSettings":{"Networks":{"front":{"EndpointID":"e1","Aliases":["www","c1","shop-web-1","web"]},"other":{"EndpointID":"e9","Aliases":["elsewhere"]}}}}`,
+			"c2": `{"Id":"c2","Name":"/sniffer","State":{"Pid":8},"Config":{"Labels":{"com.docker.compose.project":"shop"}}}`,
+		},
+		events: make(chan string, 1),
+	}
+	path := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: d}
+	go srv.Serve(l)
+	defer srv.Close()
+	n := NewNames(b, path, quiet)
+	for range 2 { // the second time there is nothing to do
+		if err := n.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.note = func(what string, in any) { t.Errorf("%s %+v", what, in) }
+	}
+	want := map[string]string{
+		api.LabelProject: "shop", api.LabelService: "web", "tier": "front", api.LabelAliases: "web,www", api.LabelContainerID: "c1", api.LabelContainerName: "shop-web-1",
+	}
+	if ct, _ := b.Container(t.Context(), "e1"); ct.Name != "shop-web-1" || !maps.Equal(ct.Labels, want) {
+		t.Errorf("%s has labels %v, want %v", ct.Name, ct.Labels, want)
+	}
+	side, err := b.Container(t.Context(), "c2")
+	if err != nil || side.Name != "sniffer" || side.Mode != api.ModeContainer || side.Peer != "shop-web-1" || side.PID != 8 || side.Labels[api.LabelProject] != "shop" {
+		t.Errorf("the container in its network is %+v, %v", side, err)
+	}
+	if _, err := b.Container(t.Context(), "c3"); err == nil {
+		t.Error("a container in the network of one that is not here is shown")
 	}
 }

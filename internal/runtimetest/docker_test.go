@@ -66,6 +66,19 @@ func TestDocker(t *testing.T) {
 	three := s.must("docker inspect three --format '{{.NetworkSettings.Networks.net2.IPAddress}}'")
 	s.want("three", "docker exec one wget -qO- http://"+three)
 	s.published(8081, "one")
+	// One container by name, service, project, label and interface, with who is in its network.
+	s.must("docker run -d --name shop-web-1 --network net1 --network-alias www --label com.docker.compose.project=shop --label com.docker.compose.service=web --label tier=front bb:1 " + httpd("web"))
+	s.must("docker run -d --name side --network container:shop-web-1 bb:1 sleep 1000")
+	s.await("the names", "vswitch inspect side")
+	s.await("the labels", "vswitch inspect label:tier=front")
+	for _, word := range []string{"shop-web-1", "docker:shop-web-1", "service:web", "www", "shop", "label:tier=front"} {
+		s.want("shop-web-1", "vswitch ps "+word+" | tail -n +2 | grep -o shop-web-1")
+	}
+	s.want("2", "vswitch stats one | grep -c 'container  net'")
+	s.want("1", "vswitch stats one/eth1 | grep -c 'container  net'")
+	s.want("container:shop-web-1", "vswitch ps side | grep -o container:shop-web-1")
+	s.want("web", "vswitch run --network container:shop-web-1 -- curl -sS 127.0.0.1")
+	s.must("docker rm -f side shop-web-1")
 	s.must("docker network disconnect net2 one")
 	s.published(8081, "one")
 
