@@ -99,7 +99,7 @@ type SnapshotConfig struct {
 	// Stations are the addresses that were handed out.
 	Stations []StationConfig
 	// Routes are the host's routes: its own addresses as RouteLocal, the rest as
-	// RouteUplink or, where no uplink leads there, RouteUnreachable. The
+	// RouteUplink, RouteBroadcast or, where no uplink leads there, RouteUnreachable. The
 	// networks' subnets are added by NewSnapshot. The longest prefix wins.
 	Routes []RouteConfig
 	// Uplinks describe the ports of kind PortUplink.
@@ -207,6 +207,7 @@ const (
 	RouteUnreachable RouteKind = iota // no uplink leads there
 	RouteLocal                        // an address of the host
 	RouteUplink                       // out through an uplink
+	RouteBroadcast                    // a broadcast of a link, which no router forwards (RFC 2644)
 	routeNetwork                      // into a network of this switch
 )
 

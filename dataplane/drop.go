@@ -56,6 +56,7 @@ const (
 	DropTTL        // TTL or hop limit ran out
 	DropNoRoute    // no route, or one that leaves by no uplink
 	DropNoHost     // the address in the network was handed out to nobody
+	DropBroadcast  // the broadcast address of another link
 	DropIsolated   // another network of this switch
 	DropInternal   // the network has no way out
 	DropTooBig     // larger than the next link's MTU and not to be cut
@@ -117,6 +118,7 @@ var dropNames = [NumDropReasons]string{
 	DropTTL:              "route-ttl-exceeded",
 	DropNoRoute:          "route-no-route",
 	DropNoHost:           "route-no-host",
+	DropBroadcast:        "route-broadcast",
 	DropIsolated:         "route-isolated",
 	DropInternal:         "route-internal-network",
 	DropTooBig:           "route-too-big",

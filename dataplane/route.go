@@ -87,6 +87,9 @@ func (s *Snapshot) hop(r *route, to *header.Addr, n *neighborTable) (h hop, why 
 		h.out, h.dst, h.src, h.mtu = r.Uplink, h.neighbor.mac, r.uplink.MAC, r.uplink.MTU
 		return h, NotDropped
 	}
+	if r.Kind == RouteBroadcast {
+		return h, DropBroadcast
+	}
 	return h, DropNoRoute // local without a published port any more, or unreachable
 }
 

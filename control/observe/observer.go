@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"github.com/vswitch/vswitch/control/directory"
@@ -37,6 +38,8 @@ type Config struct {
 	Log       *slog.Logger
 	// Relay counts the host's own connections to published ports; nil: there is no relay.
 	Relay func() metrics.Relay
+	// Led is where the relay leads what the host itself sends to a published port; nil: nowhere.
+	Led func(proto uint8, at netip.AddrPort) (to netip.AddrPort, ok bool)
 	// Readers bounds what captures take, nil: nothing does.
 	Readers *readers.Readers
 	// RingBytes is the memory for the newest frames of what RingOf names, in the words
@@ -56,8 +59,9 @@ type Observer struct {
 	sw      Switch
 	dir     *directory.Live
 	log     *slog.Logger
-	relay   func() metrics.Relay // or nil
-	readers *readers.Readers     // or nil
+	relay   func() metrics.Relay                               // or nil
+	led     func(uint8, netip.AddrPort) (netip.AddrPort, bool) // or nil
+	readers *readers.Readers                                   // or nil
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -69,7 +73,7 @@ type Observer struct {
 
 // New begins to keep recent frames and to write flows, as far as cfg says so.
 func New(cfg Config) (_ *Observer, err error) {
-	o := &Observer{sw: cfg.Switch, dir: cfg.Directory, log: cfg.Log, relay: cfg.Relay, readers: cfg.Readers}
+	o := &Observer{sw: cfg.Switch, dir: cfg.Directory, log: cfg.Log, relay: cfg.Relay, led: cfg.Led, readers: cfg.Readers}
 	o.ctx, o.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

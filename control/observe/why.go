@@ -150,6 +150,15 @@ func (o *Observer) Why(ctx context.Context, q api.WhyQuery) (api.Why, error) {
 		}
 		return out, nil
 	}
+	if !p.src.IsValid() {
+		return o.whyOwn(ctx, names, p)
+	}
+	return o.walk(names, p)
+}
+
+// walk tells the way of a packet through the stages.
+func (o *Observer) walk(names prober, p *probe) (api.Why, error) {
+	out := api.Why{From: p.from, To: p.dst.text(), Steps: []api.WhyStep{}}
 	if p.resolve.IsValid() {
 		if done, err := o.whyResolve(names.Directory, &out, p); err != nil || done {
 			return out, err
@@ -165,6 +174,8 @@ func (o *Observer) Why(ctx context.Context, q api.WhyQuery) (api.Why, error) {
 		return out, fmt.Errorf("why: %w", err)
 	}
 	whyTell(names.Directory, &out, p, ex)
+	whyUnclaimed(names, &out, p, &ex)
+	whyGroup(names.Directory, &out, p)
 	return out, nil
 }
 
@@ -368,31 +379,6 @@ func (d prober) probeOutside(from string, to whyTarget) (p *probe, stuck string,
 	p.in, p.dstMAC, p.src = u.Port, u.MAC, netip.AddrPortFrom(src, ephemeral())
 	p.from = fmt.Sprintf("outside %s (by %s)", src, u.Name)
 	return p, "", nil
-}
-
-// probeHost is a packet of the host's own to a container.
-func (d prober) probeHost(to whyTarget) (p *probe, stuck string, err error) {
-	if to.name != "" {
-		if to.addr, err = d.addrOf(to.name, nil); err != nil {
-			return nil, "", err
-		}
-	}
-	p = &probe{from: directory.HostName, dst: to, hopLimit: 64}
-	f := model.FamilyOf(to.addr)
-	for n := range d.Networks() {
-		s := n.Subnet(f)
-		if s == nil || !s.Prefix.Contains(to.addr) {
-			continue
-		}
-		if s.Isolated {
-			return p, fmt.Sprintf("the gateway of network %s is isolated: the host is not in it", n.Name), nil
-		}
-		p.in, p.srcMAC, p.network = n.Port, n.MAC, n.Name
-		p.src, p.resolve = netip.AddrPortFrom(s.Gateway, ephemeral()), to.addr
-		p.from = fmt.Sprintf("host (%s, %s)", s.Gateway, n.TAP)
-		return p, "", nil
-	}
-	return p, fmt.Sprintf("%s is in none of the networks: the host's packets for it do not come to the switch (its connections to published ports are relayed, see vswitch port ls)", to.addr), nil
 }
 
 // ephemeral is a port that a client would take.

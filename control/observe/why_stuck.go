@@ -3,7 +3,6 @@ package observe
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/model"
@@ -30,7 +29,7 @@ func (d prober) explainStuck(p *probe) string {
 // a sender without a default route is in, "" where there is none or it is no host's.
 func (d prober) ownGateway(p *probe) string {
 	ct := d.Named(p.ct)
-	if ct == nil || p.dst.port == 0 || !d.hasAddr(p.dst.addr) {
+	if ct == nil || p.dst.port == 0 || !d.own(p.dst.addr) || p.dst.addr.IsLoopback() {
 		return ""
 	}
 	f := model.FamilyOf(p.dst.addr)
@@ -62,16 +61,4 @@ func (d prober) hostAddr(from *directory.Container) (a netip.Addr) {
 		}
 	}
 	return a
-}
-
-// hasAddr reports whether an address is the host's: of an uplink, or a gateway's.
-func (d prober) hasAddr(a netip.Addr) bool {
-	for n := range d.Networks() {
-		if s := n.Subnet(model.FamilyOf(a)); s != nil && s.Gateway == a {
-			return true
-		}
-	}
-	return slices.ContainsFunc(d.Uplinks(), func(u directory.Uplink) bool {
-		return slices.ContainsFunc(u.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
-	})
 }

@@ -60,6 +60,7 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropTTL:        {"the TTL ran out on the way", "nothing, if a traceroute did it; otherwise a loop"},
 	dataplane.DropNoRoute:    {"the host has no route to {destination}, or one that leaves by no uplink", "ip route get {destination} shows it; the daemon's --uplink names the interfaces that lead out"},
 	dataplane.DropNoHost:     {"no container has the address {destination}", "vswitch ps lists who has which"},
+	dataplane.DropBroadcast:  {"{destination} is the broadcast address of another network, and broadcasts are not forwarded", "send to one of its addresses; what has to broadcast there runs in the host's network: vswitch run --network host"},
 	dataplane.DropIsolated:   {"{destination} is in another network, and networks are kept apart", "connect {container} to it: vswitch network connect {peer-network} {container}"},
 	dataplane.DropInternal:   {"network {network} has no way out: it is internal or isolated", "connect {container} to one that has: vswitch network connect bridge {container}"},
 	dataplane.DropTooBig:     {"the packet is larger than the next link's MTU and must not be cut; the sender was told", "lower the network's MTU: vswitch network create --mtu"},

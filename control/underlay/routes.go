@@ -72,6 +72,9 @@ func routeConfig(r host.Route, ups map[int]*Uplink, devices map[int]bool, slots 
 	rc.Prefix = r.Prefix
 	a := r.Prefix.Addr()
 	switch {
+	case r.Kind == host.Broadcast && a.Is4() && r.Prefix.IsSingleIP() && !a.IsMulticast() && !a.IsLoopback():
+		rc.Kind = dataplane.RouteBroadcast
+		return rc, true
 	case devices[r.Ifindex] && r.Kind != host.Unreachable && r.Kind != host.Blackhole:
 		return rc, false // the data path knows its own networks
 	case r.Kind == host.Broadcast, a.IsMulticast(), a.Is6() && a.IsLinkLocalUnicast():
