@@ -10,13 +10,14 @@ import (
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/state"
 )
 
 // Attach registers a container and wires it. The same request again returns the
 // container that is attached. A runtime's request for a container that it has attached
 // adds what that lacks.
-func (c *Controller) Attach(_ context.Context, in api.Attach) (api.Container, error) {
+func (c *Controller) Attach(ctx context.Context, in api.Attach) (api.Container, error) {
 	leave, err := c.enter()
 	if err != nil {
 		return api.Container{}, err
@@ -77,6 +78,7 @@ func (c *Controller) Attach(_ context.Context, in api.Attach) (api.Container, er
 		return ct.View(), nil
 	}
 	if err == nil {
+		h.caller = readers.Process(ctx)
 		err = h.apply()
 	}
 	if err != nil {

@@ -30,6 +30,8 @@ type change struct {
 	// record; its steps make the endpoints and mappings, which a loss has already.
 	joins     []model.JoinPlan
 	specs     []model.PublishSpec
+	caller    int      // process that asks for it by the API, 0: not known
+	kept      []uint64 // cookies of the sockets by which programs keep ports on record
 	found     []foundEndpoint
 	endpoints []*inventory.Endpoint
 	mappings  []*inventory.Mapping

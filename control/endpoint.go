@@ -6,6 +6,7 @@ import (
 	"github.com/vswitch/vswitch/control/claims"
 	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/reserve"
 )
 
 // takeAddress makes the endpoint of a number and finds it a place in its network, or
@@ -55,12 +56,15 @@ func (h *change) adoptCable(e *inventory.Endpoint) error {
 
 // hold finds host ports and holds them, or those that the mapping had.
 func (h *change) hold(n int) (err error) {
-	s := h.specs[n]
+	s, rec := h.specs[n], h.ct.Rec
+	keeper := claims.KeptBy(rec.Runtime, rec.Labels, reserve.Keeper{
+		Caller: h.caller, Known: h.kept, Netns: [2]uint64{rec.NetnsDev, rec.NetnsIno},
+	})
 	m := &inventory.Mapping{Container: h.ct, ContainerFirst: s.ContainerFirst}
 	if h.delta.Found {
-		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, claims.Keepers(h.ct.Rec.Runtime)...)
+		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, keeper)
 	} else if err = h.ct.CheckPublish(s); err == nil {
-		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, claims.Keepers(h.ct.Rec.Runtime)...)
+		m.Ports, err = h.c.claims.Reserve(s, h.nameNow, keeper)
 	}
 	if err != nil {
 		return err

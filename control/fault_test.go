@@ -20,6 +20,7 @@ import (
 	"github.com/vswitch/vswitch/control/edge/linux"
 	"github.com/vswitch/vswitch/control/holder"
 	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/reserve"
 	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
@@ -287,7 +288,7 @@ func testRefusals(t *testing.T, s site) {
 			t.Fatal(err)
 		}
 	}
-	hold, err := c.edge.TakePorts(header.ProtoTCP, netip.Addr{}, 7777, 7777)
+	hold, err := c.edge.TakePorts(header.ProtoTCP, netip.Addr{}, 7777, 7777, reserve.Keeper{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,6 +176,9 @@ func (r *restoring) container(rec state.Container) (*inventory.Container, error)
 	}
 	for _, p := range rec.Ports {
 		h := &change{c: c, ct: ct, delta: plan.Container{Found: true}}
+		if rec.BootID == c.bootID {
+			h.kept = p.Kept
+		}
 		h.publish(model.PublishSpec{
 			Proto: p.Proto, HostIP: p.HostIP, HostFirst: p.HostFirst, HostLast: p.HostLast,
 			ContainerFirst: p.ContainerFirst, ContainerLast: p.ContainerFirst + (p.HostLast - p.HostFirst),

@@ -74,8 +74,9 @@ func wantCNIError(t *testing.T, err error, code uint, part string) {
 func TestCNIRefusals(t *testing.T) {
 	r := newCNIRig(t)
 	pod := labtest.New(t, "pod")
-	rt := func(caps map[string]any) *libcni.RuntimeConf {
-		return &libcni.RuntimeConf{ContainerID: "c1", NetNS: pod.Path(), IfName: "eth0", CapabilityArgs: caps}
+	rt := func(caps map[string]any) *libcni.RuntimeConf { // for a pod: this process calls the plugin and has a port
+		return &libcni.RuntimeConf{ContainerID: "c1", NetNS: pod.Path(), IfName: "eth0", CapabilityArgs: caps,
+			Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_UID", "u1"}}}
 	}
 	r.must("network", "create", "red", "--subnet", "10.6.0.0/24")
 	port := func(p int, proto string) map[string]any {

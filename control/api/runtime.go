@@ -76,5 +76,7 @@ const (
 	LabelContainerID   = "com.docker.container.id"
 	LabelSandbox       = "org.vswitch.sandbox"
 	LabelContainerName = "com.docker.container.name"
-	LabelWayOut        = "org.vswitch.way-out"
+	// LabelPodUID is on a pod of Kubernetes: what the plugin was told of it.
+	LabelPodUID = "io.kubernetes.pod.uid"
+	LabelWayOut = "org.vswitch.way-out"
 )

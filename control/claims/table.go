@@ -171,9 +171,9 @@ func errPublished(other, p *Ports) error {
 const randomTries = 64
 
 // Reserve finds host ports for a rule, enters them in the table and holds them against
-// the programs of the host, but not those that hold ports for the container. who names
+// the programs of the host, except for the keeper. who names
 // the container; it is called without locks. Nothing is left after an error.
-func (t *Table) Reserve(s model.PublishSpec, who func() string, keepers ...string) (*Ports, error) {
+func (t *Table) Reserve(s model.PublishSpec, who func() string, keeper reserve.Keeper) (*Ports, error) {
 	if err := t.checkHostIP(s.HostIP); err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (t *Table) Reserve(s model.PublishSpec, who func() string, keepers ...strin
 			if err != nil {
 				return nil, refusal(err)
 			}
-			p, err := t.Hold(s, first, who, keepers...)
+			p, err := t.Hold(s, first, who, keeper)
 			if err == nil || !isTaken(err) {
 				return p, err
 			}
@@ -194,7 +194,7 @@ func (t *Table) Reserve(s model.PublishSpec, who func() string, keepers ...strin
 	case s.HostFirst != s.HostLast && count == 1:
 		var last error
 		for n := int(s.HostFirst); n <= int(s.HostLast); n++ {
-			p, err := t.Hold(s, uint16(n), who, keepers...)
+			p, err := t.Hold(s, uint16(n), who, keeper)
 			if err == nil || !isTaken(err) {
 				return p, err
 			}
@@ -202,7 +202,7 @@ func (t *Table) Reserve(s model.PublishSpec, who func() string, keepers ...strin
 		}
 		return nil, fmt.Errorf("no free port in %s: the last one: %w", model.PortsText(s.HostFirst, s.HostLast), last)
 	}
-	return t.Hold(s, s.HostFirst, who, keepers...)
+	return t.Hold(s, s.HostFirst, who, keeper)
 }
 
 func isTaken(err error) bool {
@@ -217,19 +217,28 @@ func refusal(err error) error {
 	return err
 }
 
-// Keepers are the programs of a runtime that keep the published ports of its
-// containers from others by sockets of their own: podman, before it asks for the
-// network, which hands them to the container's conmon (enable_port_reservation in
-// containers.conf).
-func Keepers(runtime string) []string {
-	if runtime == api.RuntimePodman || runtime == api.RuntimeCNI { // Podman 4 has both
-		return []string{"podman", "conmon"}
+// KeptBy is k for a container of a runtime that may keep the published ports of its containers
+// from others by sockets of its own: podman, which hands them to the container's conmon
+// (enable_port_reservation in containers.conf), and nerdctl, which leaves them to a process
+// that sleeps. For a pod nobody does: what calls the plugin for it is the node's runtime, and
+// the ports that it listens on are no pod's.
+func KeptBy(runtime string, labels map[string]string, k reserve.Keeper) reserve.Keeper {
+	if runtime != api.RuntimePodman && runtime != api.RuntimeCNI || labels[api.LabelPodUID] != "" {
+		return reserve.Keeper{}
 	}
-	return nil
+	return k
+}
+
+// Kept are the cookies of the sockets by which programs keep the ports.
+func (p *Ports) Kept() []uint64 {
+	if p.hold == nil {
+		return nil
+	}
+	return p.hold.Kept()
 }
 
 // Hold is Reserve for the interval that begins at first.
-func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keepers ...string) (*Ports, error) {
+func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keeper reserve.Keeper) (*Ports, error) {
 	last := first + (s.ContainerLast - s.ContainerFirst)
 	if last < first {
 		return nil, model.Invalidf("publish %s: the host ports would go beyond 65535: begin with a lower one", s)
@@ -244,7 +253,7 @@ func (t *Table) Hold(s model.PublishSpec, first uint16, who func() string, keepe
 	if other != nil {
 		return nil, errPublished(other, p)
 	}
-	hold, err := t.edge.TakePorts(p.Proto, p.HostIP, first, last, keepers...)
+	hold, err := t.edge.TakePorts(p.Proto, p.HostIP, first, last, keeper)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {

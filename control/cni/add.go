@@ -100,7 +100,7 @@ func (c *call) request(given *types100.Result) (in api.Attach, err error) {
 	for key, value := range map[string]string{
 		"io.kubernetes.pod.name":      string(c.env.K8S_POD_NAME),
 		"io.kubernetes.pod.namespace": string(c.env.K8S_POD_NAMESPACE),
-		"io.kubernetes.pod.uid":       string(c.env.K8S_POD_UID),
+		api.LabelPodUID:               string(c.env.K8S_POD_UID),
 		"org.vswitch.bandwidth":       string(c.RuntimeConfig.Bandwidth),
 		api.LabelAliases:              strings.Join(aliases, ","),
 	} {

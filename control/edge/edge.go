@@ -255,14 +255,16 @@ type Claims interface {
 type Hold interface {
 	// Release gives the ports back. It may be called more than once.
 	Release() error
+	// Kept are the cookies of the sockets by which programs keep ports of it.
+	Kept() []uint64
 }
 
 // Reservations keep published ports from the host's programs, see control/reserve.
 type Reservations interface {
 	// TakePorts takes a range for one address of the host, or for all when addr is
-	// invalid. The error wraps reserve.ErrTaken and names who has a port. Sockets of
-	// programs named keepers are in nobody's way.
-	TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (Hold, error)
+	// invalid. The error wraps reserve.ErrTaken and names who has a port, unless it
+	// is the keeper.
+	TakePorts(proto uint8, addr netip.Addr, first, last uint16, keeper reserve.Keeper) (Hold, error)
 	// FreePort returns the first of n ports in a row that nobody holds.
 	FreePort(proto uint8, addr netip.Addr, n int) (uint16, error)
 	// BusyPorts are the sockets whose ports masquerade must not use.

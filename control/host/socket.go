@@ -22,6 +22,8 @@ type Socket struct {
 	Ifindex   int    // bound to this interface (SO_BINDTODEVICE), or 0
 	Listens   bool   // of TCP
 	Inode     uint32 // 0: the kernel's own, or a connection whose program has left it
+	// Cookie is a number that no other socket has as long as the host is up; 0: not known.
+	Cookie uint64
 }
 
 // States of a socket as sock_diag numbers them (include/net/tcp_states.h).
@@ -128,6 +130,7 @@ func parseSocket(m []byte) (s Socket, ok bool) {
 	s.Listens = 1<<m[1] == stateListen
 	s.Port = binary.BigEndian.Uint16(m[4:])
 	s.Ifindex = int(binary.NativeEndian.Uint32(m[40:]))
+	s.Cookie = uint64(binary.NativeEndian.Uint32(m[44:])) | uint64(binary.NativeEndian.Uint32(m[48:]))<<32
 	s.Inode = binary.NativeEndian.Uint32(m[68:])
 	v6only := false
 	if m[0] == unix.AF_INET6 {

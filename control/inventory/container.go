@@ -177,7 +177,7 @@ func (ct *Container) Record() state.Container {
 	}
 	for _, m := range ct.Mappings {
 		rec.Ports = append(rec.Ports, state.Port{
-			Proto: m.Proto, HostIP: m.HostIP, HostFirst: m.HostFirst, HostLast: m.HostLast, ContainerFirst: m.ContainerFirst,
+			Proto: m.Proto, HostIP: m.HostIP, HostFirst: m.HostFirst, HostLast: m.HostLast, ContainerFirst: m.ContainerFirst, Kept: m.Kept(),
 		})
 	}
 	return rec

@@ -96,6 +96,15 @@ func (c *Conn) Context(ctx context.Context) context.Context {
 
 type connKey struct{}
 
+// Process is the process of this host that opened the connection of a request to the API's
+// socket, 0 when it is not known.
+func Process(ctx context.Context) (pid int) {
+	if c, ok := ctx.Value(connKey{}).(*Conn); ok {
+		withCred(c.Conn, func(cred *syscall.Ucred) { pid = int(cred.Pid) })
+	}
+	return pid
+}
+
 // Used implements places.Guest, in milliseconds.
 func (c *Conn) Used() uint32 { return uint32(c.last.Load()) }
 
@@ -157,22 +166,26 @@ func (c *Conn) Close() error {
 }
 
 // Peer is the reader at the other end of a unix socket.
-func Peer(c net.Conn) Reader {
+func Peer(c net.Conn) (who Reader) {
+	withCred(c, func(cred *syscall.Ucred) { who = Reader{UID: cred.Uid, Known: true} })
+	return who
+}
+
+// withCred calls fn with whom the kernel has noted at the other end of a unix socket.
+func withCred(c net.Conn, fn func(*syscall.Ucred)) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
-		return Reader{}
+		return
 	}
 	raw, err := u.SyscallConn()
 	if err != nil {
-		return Reader{}
+		return
 	}
-	var who Reader
 	_ = raw.Control(func(fd uintptr) {
 		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			who = Reader{UID: cred.Uid, Known: true}
+			fn(cred)
 		}
 	})
-	return who
 }
 
 // Visitor finds the readers of a TCP listener: whose is asked for the user of a socket of this

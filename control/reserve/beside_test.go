@@ -21,12 +21,12 @@ func TestC08SpecificAndWildcardSideBySide(t *testing.T) {
 				inHost(t, Config{}, func(_ *netlab.NS, p *Ports) {
 					var holds [2]*Hold
 					for i, a := range order {
-						h, err := p.Take(proto, a, 80, 82)
+						h, err := p.Take(proto, a, 80, 82, Keeper{})
 						if err != nil {
 							t.Fatalf("%v after %v: %v", a, order[0], err)
 						}
 						holds[i] = h
-						if _, err := p.Take(proto, a, 82, 90); !errors.Is(err, ErrTaken) {
+						if _, err := p.Take(proto, a, 82, 90, Keeper{}); !errors.Is(err, ErrTaken) {
 							t.Errorf("%v twice: %v", a, err)
 						}
 					}

@@ -34,7 +34,7 @@ func TestHoldsAreNotCounted(t *testing.T) {
 	}}
 	inHost(t, cfg, func(n *netlab.NS, p *Ports) {
 		start(t, n, "udp4", "198.51.100.1:20001")
-		h, err := p.Take(udp, everywhere, 20002, 20004)
+		h, err := p.Take(udp, everywhere, 20002, 20004, Keeper{})
 		if err != nil {
 			t.Fatal(err)
 		}

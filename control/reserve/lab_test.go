@@ -42,6 +42,12 @@ func TestMain(m *testing.M) {
 }
 
 func program(what string) int {
+	if what == "init" {
+		return beInit()
+	}
+	if n, ok := strings.CutPrefix(what, "family "); ok {
+		return family(n)
+	}
 	network, addr, _ := strings.Cut(what, " ")
 	var closer io.Closer
 	var err error

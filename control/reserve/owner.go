@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/vswitch/vswitch/control/visible"
@@ -19,7 +18,6 @@ func Owner(inode uint32) string {
 	if inode == 0 {
 		return ""
 	}
-	want := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
 	fds, err := filepath.Glob("/proc/[0-9]*/fd")
 	if err != nil {
 		return ""
@@ -28,14 +26,8 @@ func Owner(inode uint32) string {
 		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 	})
 	for _, dir := range fds {
-		list, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, fd := range list {
-			if link, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && link == want {
-				return programOf(filepath.Dir(dir))
-			}
+		if dir = filepath.Dir(dir); has(dir, inode) {
+			return programOf(dir)
 		}
 	}
 	return ""

@@ -45,7 +45,7 @@ func TestNotedPorts(t *testing.T) {
 			proto       uint8
 			first, last uint16
 		}{{tcp, 20010, 20012}, {udp, 20020, 20020}, {tcp, 21000, 21000 + HoldMax}} {
-			if _, err := p.Take(take.proto, everywhere, take.first, take.last); err != nil {
+			if _, err := p.Take(take.proto, everywhere, take.first, take.last, Keeper{}); err != nil {
 				t.Fatal(err)
 			}
 		}

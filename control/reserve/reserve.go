@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -90,9 +88,9 @@ type Hold struct {
 	proto       uint8
 	addr        netip.Addr
 	first, last uint16
-	large       bool            // in ip_local_reserved_ports, not held by sockets
-	sockets     []held          // of a range that is not large
-	keepers     []string        // programs that hold ports on our behalf
+	large       bool   // in ip_local_reserved_ports, not held by sockets
+	sockets     []held // of a range that is not large
+	keeper      Keeper
 	relayed     map[uint16]bool // ports that a socket of this process or of a holder holds already
 	released    bool
 }
@@ -112,10 +110,9 @@ type held struct {
 //	port 8080/tcp is held by nginx (pid 123): stop it or publish another port
 //
 // A port of one address and the same port of all of them are two things, which
-// can both be taken, in any order. Sockets of programs named keepers (comm,
-// proc(5)) are in nobody's way: they hold the port for whom it is taken.
-func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (*Hold, error) {
-	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last, keepers: keepers}
+// can both be taken, in any order.
+func (p *Ports) Take(proto uint8, addr netip.Addr, first, last uint16, keeper Keeper) (*Hold, error) {
+	h := &Hold{ports: p, proto: proto, addr: addr.Unmap(), first: first, last: last, keeper: keeper}
 	switch {
 	case proto != header.ProtoTCP && proto != header.ProtoUDP && proto != header.ProtoSCTP:
 		return nil, fmt.Errorf("protocol %d has no ports to publish: choose tcp, udp or sctp", proto)
@@ -226,7 +223,7 @@ func (h *Hold) check(sockets []host.Socket) error {
 		if !h.conflicts(s) || h.ports.holds.has(s.Inode) || (holdList{h}).has(s.Inode) {
 			continue
 		}
-		if !ours(s.Inode) && !h.byKeeper(s) {
+		if !ours(s.Inode) && !h.keeps(s) {
 			return h.heldBy(s)
 		}
 		if h.relayed == nil {
@@ -239,28 +236,7 @@ func (h *Hold) check(sockets []host.Socket) error {
 
 // ours reports whether this process has the socket: the relay's are in nobody's
 // way, since what goes to a published port is steered to them anyhow.
-func ours(inode uint32) bool {
-	want := fmt.Sprintf("socket:[%d]", inode)
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return false
-	}
-	for _, fd := range fds {
-		if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && target == want {
-			return true
-		}
-	}
-	return false
-}
-
-// byKeeper reports whether a socket belongs to one of the keepers.
-func (h *Hold) byKeeper(s host.Socket) bool {
-	if len(h.keepers) == 0 {
-		return false // without a walk through /proc
-	}
-	name, _, _ := strings.Cut(Owner(s.Inode), " (pid ")
-	return slices.Contains(h.keepers, name)
-}
+func ours(inode uint32) bool { return has("/proc/self", inode) }
 
 func (h *Hold) conflicts(s host.Socket) bool {
 	return h.covers(s) && (s.DualStack || meet(h.addr, s.Addr))
@@ -361,6 +337,6 @@ func (p *Ports) Intruders() ([]host.Socket, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(sockets, func(s host.Socket) bool {
-		return ours(s.Inode) || !slices.ContainsFunc(holds, func(h *Hold) bool { return h.conflicts(s) && !h.byKeeper(s) })
+		return ours(s.Inode) || !slices.ContainsFunc(holds, func(h *Hold) bool { return h.conflicts(s) && !slices.Contains(h.keeper.Known, s.Cookie) })
 	}), nil
 }

@@ -55,7 +55,7 @@ func TestF27TakeRefusesWhatAProgramHolds(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
 					pid, _ := start(t, n, tt.network, tt.addr)
-					h, err := p.Take(tt.proto, tt.at, first, last)
+					h, err := p.Take(tt.proto, tt.at, first, last, Keeper{})
 					if tt.free {
 						if err != nil {
 							t.Fatal(err)
@@ -94,7 +94,7 @@ func TestHoldKeepsProgramsAway(t *testing.T) {
 		for _, addr := range []string{"0.0.0.0", "127.0.0.1", "198.51.100.1", "::", "::1", "2001:db8::1"} {
 			for name, opts := range options {
 				inHost(t, Config{}, func(_ *netlab.NS, p *Ports) {
-					h, err := p.Take(proto, everywhere, 80, 80)
+					h, err := p.Take(proto, everywhere, 80, 80, Keeper{})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -120,7 +120,7 @@ func TestF27TakeAfterTimeWait(t *testing.T) {
 		if out := timeWait(t, p, 8080); out == 0 {
 			t.Fatal("no connection in TIME_WAIT: the test shows nothing")
 		}
-		h, err := p.Take(tcp, everywhere, 8080, 8080)
+		h, err := p.Take(tcp, everywhere, 8080, 8080, Keeper{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,12 +140,12 @@ func TestTakeRefusesAClientsPort(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
 		start(t, n, "tcp4", "127.0.0.1:9000")
 		pid, stop := start(t, n, "dial", "127.0.0.1:9001")
-		_, err := p.Take(tcp, everywhere, 9001, 9001)
+		_, err := p.Take(tcp, everywhere, 9001, 9001, Keeper{})
 		if want := fmt.Sprintf("(pid %d): stop it", pid); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), want) {
 			t.Errorf("while the client lives: %v, want %s", err, want)
 		}
 		stop() // closes first, so the port is in TIME_WAIT, without SO_REUSEADDR
-		_, err = p.Take(tcp, everywhere, 9001, 9001)
+		_, err = p.Take(tcp, everywhere, 9001, 9001, Keeper{})
 		if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "has not ended: try again in a minute") {
 			t.Errorf("after the client has ended: %v", err)
 		}
@@ -157,7 +157,7 @@ func TestF27TakeAllOrNothing(t *testing.T) {
 		_, stop := start(t, n, "tcp4", "127.0.0.1:8010")
 		fds := openFDs(t)
 		for _, last := range []uint16{8010, 8063, 9000} {
-			if _, err := p.Take(tcp, everywhere, 8000, last); !errors.Is(err, ErrTaken) {
+			if _, err := p.Take(tcp, everywhere, 8000, last, Keeper{}); !errors.Is(err, ErrTaken) {
 				t.Errorf("8000-%d: %v", last, err)
 			}
 		}
@@ -165,19 +165,19 @@ func TestF27TakeAllOrNothing(t *testing.T) {
 			t.Errorf("%d descriptors after failures, %d before", got, fds)
 		}
 		stop()
-		if _, err := p.Take(tcp, everywhere, 8000, 8063); err != nil {
+		if _, err := p.Take(tcp, everywhere, 8000, 8063, Keeper{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := openFDs(t) - fds; got > HoldMax {
 			t.Errorf("64 ports take %d descriptors", got)
 		}
 		for _, r := range []Range{{8000, 8000}, {8063, 8063}, {7000, 8000}, {8063, 9000}, {1, 65535}} {
-			_, err := p.Take(tcp, everywhere, r.First, r.Last)
+			_, err := p.Take(tcp, everywhere, r.First, r.Last, Keeper{})
 			if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "published already") {
 				t.Errorf("%d-%d again: %v", r.First, r.Last, err)
 			}
 		}
-		if _, err := p.Take(udp, everywhere, 8000, 8063); err != nil {
+		if _, err := p.Take(udp, everywhere, 8000, 8063, Keeper{}); err != nil {
 			t.Errorf("the same of UDP: %v", err)
 		}
 	})
@@ -200,56 +200,19 @@ func TestTakeRefusesNonsense(t *testing.T) {
 			{tcp, absent, 8000, 9000, "the host has no address 192.0.2.7"},
 		}
 		for _, tt := range tests {
-			if _, err := p.Take(tt.proto, tt.addr, tt.first, tt.last); err == nil || !strings.Contains(err.Error(), tt.text) {
+			if _, err := p.Take(tt.proto, tt.addr, tt.first, tt.last, Keeper{}); err == nil || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("%+v: %v", tt, err)
 			}
 		}
 	})
 }
 
-// Podman holds its containers' ports itself, and asks for them then.
-func TestTakeFromAKeeper(t *testing.T) {
-	for _, proto := range []string{"tcp4", "udp4"} {
-		inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
-			number := tcp
-			if proto == "udp4" {
-				number = udp
-			}
-			_, stop := start(t, n, proto, "0.0.0.0:8080")
-			name, err := os.ReadFile("/proc/self/comm") // it runs this binary too
-			if err != nil {
-				t.Fatal(err)
-			}
-			keeper := strings.TrimSpace(string(name))
-			if _, err := p.Take(number, everywhere, 8080, 8080, "podman"); !errors.Is(err, ErrTaken) {
-				t.Errorf("%s: another program's port: %v", proto, err)
-			}
-			for _, last := range []uint16{8080, 8083, 9000} {
-				h, err := p.Take(number, everywhere, 8080, last, "podman", keeper)
-				if err != nil {
-					t.Fatalf("%s: 8080-%d: %v", proto, last, err)
-				}
-				if got, err := p.Intruders(); err != nil || len(got) != 0 {
-					t.Errorf("%s: 8080-%d: intruders %v, %v", proto, last, got, err)
-				}
-				if _, err := p.Take(number, everywhere, 8080, 8080, keeper); !errors.Is(err, ErrTaken) {
-					t.Errorf("%s: a second time: %v", proto, err)
-				}
-				if err := h.Release(); err != nil {
-					t.Error(err)
-				}
-			}
-			stop()
-		})
-	}
-}
-
 func TestIntruders(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
-		if _, err := p.Take(tcp, everywhere, 10000, 60000); err != nil {
+		if _, err := p.Take(tcp, everywhere, 10000, 60000, Keeper{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Take(tcp, everywhere, 80, 81); err != nil {
+		if _, err := p.Take(tcp, everywhere, 80, 81, Keeper{}); err != nil {
 			t.Fatal(err)
 		}
 		start(t, n, "tcp4", "127.0.0.1:20000")
@@ -265,7 +228,7 @@ func TestIntruders(t *testing.T) {
 // neither an answer nor an error.
 func TestHeldUDPPortQueuesNothing(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
-		h, err := p.Take(udp, everywhere, 8080, 8080)
+		h, err := p.Take(udp, everywhere, 8080, 8080, Keeper{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,7 +253,7 @@ func BenchmarkTake(b *testing.B) {
 		b.Run(fmt.Sprintf("ports=%d", last-9999), func(b *testing.B) {
 			inHost(b, Config{}, func(_ *netlab.NS, p *Ports) {
 				for b.Loop() {
-					h, err := p.Take(tcp, everywhere, 10000, last)
+					h, err := p.Take(tcp, everywhere, 10000, last, Keeper{})
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -314,7 +277,7 @@ func TestTheDaemonsOwnSocketIsNotInTheWay(t *testing.T) {
 			}
 			defer func() { _ = unix.Close(fd) }()
 			for _, r := range []Range{{40000, 40000}, {39999, 40001}, {39000, 41000}} {
-				h, err := p.Take(proto, everywhere, r.First, r.Last)
+				h, err := p.Take(proto, everywhere, r.First, r.Last, Keeper{})
 				if err != nil {
 					t.Errorf("%v: %v", r, err)
 					continue
@@ -342,7 +305,7 @@ func TestKeptSocketsKeepTheirPorts(t *testing.T) {
 			if kept {
 				p.cfg.Kept = []uint32{inodeOf(t, l)}
 			}
-			h, err := p.Take(tcp, everywhere, 9595, 9595)
+			h, err := p.Take(tcp, everywhere, 9595, 9595, Keeper{})
 			if errors.Is(err, ErrTaken) != kept {
 				t.Errorf("kept %v: %v", kept, err)
 			}
@@ -352,7 +315,7 @@ func TestKeptSocketsKeepTheirPorts(t *testing.T) {
 				}
 			}
 			for _, addr := range []string{"198.51.100.1", "::1"} {
-				if _, err := p.Take(tcp, netip.MustParseAddr(addr), 9595, 9595); errors.Is(err, ErrTaken) != kept || !kept && err != nil {
+				if _, err := p.Take(tcp, netip.MustParseAddr(addr), 9595, 9595, Keeper{}); errors.Is(err, ErrTaken) != kept || !kept && err != nil {
 					t.Errorf("at %s, kept %v: %v", addr, kept, err)
 				}
 			}
@@ -371,12 +334,12 @@ func TestTogether(t *testing.T) {
 		defer p.Apart()
 		after, _ := start(t, n, "tcp4", "0.0.0.0:8081")
 		for port, pid := range map[uint16]int{8080: before, 8081: after} {
-			if _, err := p.Take(tcp, everywhere, port, port); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", pid)) {
+			if _, err := p.Take(tcp, everywhere, port, port, Keeper{}); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", pid)) {
 				t.Errorf("port %d: %v, want one that names process %d", port, err, pid)
 			}
 		}
 		stop()
-		if _, err := p.Take(tcp, everywhere, 8080, 8080); err != nil {
+		if _, err := p.Take(tcp, everywhere, 8080, 8080, Keeper{}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -32,7 +32,7 @@ func TestReserved(t *testing.T) {
 		}
 		take := func(proto uint8, first, last uint16) *Hold {
 			t.Helper()
-			h, err := p.Take(proto, everywhere, first, last)
+			h, err := p.Take(proto, everywhere, first, last, Keeper{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -46,7 +46,7 @@ func TestReserved(t *testing.T) {
 		b := take(udp, 10250, 10400)
 		expect("overlapping", "99,10000-10400,30000", []Range{{10000, 10099}, {10200, 10400}})
 		refuse = errors.New("disk full")
-		if _, err := p.Take(tcp, everywhere, 20000, 21000); !errors.Is(err, refuse) {
+		if _, err := p.Take(tcp, everywhere, 20000, 21000, Keeper{}); !errors.Is(err, refuse) {
 			t.Errorf("Take that cannot be stored: %v", err)
 		}
 		refuse = nil
@@ -79,7 +79,7 @@ func TestReservedPortsAreNotHandedOut(t *testing.T) {
 		if err := n.Sysctl("ipv4.ip_local_port_range", "40000 40199"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Take(tcp, everywhere, 40000, 40189); err != nil {
+		if _, err := p.Take(tcp, everywhere, 40000, 40189, Keeper{}); err != nil {
 			t.Fatal(err)
 		}
 		for range 10 {
@@ -112,7 +112,7 @@ func TestFreePort(t *testing.T) {
 			}
 		}
 		start(t, n, "tcp4", "127.0.0.1:40010")
-		if _, err := p.Take(tcp, everywhere, 40015, 40016); err != nil {
+		if _, err := p.Take(tcp, everywhere, 40015, 40016, Keeper{}); err != nil {
 			t.Fatal(err)
 		}
 		tests := []struct {

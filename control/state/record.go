@@ -108,6 +108,8 @@ type Port struct {
 	HostFirst      uint16     `json:"host_first"`
 	HostLast       uint16     `json:"host_last"`
 	ContainerFirst uint16     `json:"first"`
+	// Kept are the cookies of the sockets by which programs keep the ports for it.
+	Kept []uint64 `json:"kept,omitempty"`
 }
 
 // Numbers are those of the data path for what has no record of its own.

@@ -14,7 +14,7 @@ import (
 func testReservations(c contract) {
 	all, one := netip.Addr{}, netip.MustParseAddr("198.51.100.2")
 	take := func(addr netip.Addr, first, last uint16) (edge.Hold, error) {
-		return c.TakePorts(header.ProtoTCP, addr, first, last)
+		return c.TakePorts(header.ProtoTCP, addr, first, last, reserve.Keeper{})
 	}
 	h, err := take(all, 8080, 8082)
 	c.ok("take", err)
@@ -26,7 +26,7 @@ func testReservations(c contract) {
 	c.ok("one address beside all", err)
 	_, err = take(one, 8080, 8080)
 	c.refused("that again", err, reserve.ErrTaken)
-	udp, err := c.TakePorts(header.ProtoUDP, all, 8080, 8080)
+	udp, err := c.TakePorts(header.ProtoUDP, all, 8080, 8080, reserve.Keeper{})
 	c.ok("another protocol", err)
 	busy, err := c.BusyPorts()
 	c.ok("busy ports", err)
@@ -70,7 +70,7 @@ func testLarge(c contract) {
 	var stored []reserve.Range
 	e := begin(c.T, c.Machine, func(list []reserve.Range) error { stored = list; return nil })
 	defer e.Close()
-	h, err := e.TakePorts(header.ProtoTCP, netip.Addr{}, 20000, 20999)
+	h, err := e.TakePorts(header.ProtoTCP, netip.Addr{}, 20000, 20999, reserve.Keeper{})
 	c.ok("take", err)
 	if want := []reserve.Range{{First: 20000, Last: 20999}}; !slices.Equal(stored, want) {
 		c.Errorf("stored %v, want %v", stored, want)
@@ -91,7 +91,7 @@ func testLarge(c contract) {
 	}
 	refuse := begin(c.T, c.Machine, func([]reserve.Range) error { return errFull })
 	defer refuse.Close()
-	_, err = refuse.TakePorts(header.ProtoTCP, netip.Addr{}, 20000, 20999)
+	_, err = refuse.TakePorts(header.ProtoTCP, netip.Addr{}, 20000, 20999, reserve.Keeper{})
 	c.refused("take what cannot be stored", err, errFull)
 }
 

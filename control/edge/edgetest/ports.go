@@ -28,6 +28,7 @@ type hold struct {
 	proto       uint8
 	addr        netip.Addr
 	first, last uint16
+	kept        []uint64
 	released    bool
 }
 
@@ -43,7 +44,7 @@ func (k *Kernel) Bind(proto uint8, addr netip.Addr, port uint16, owner string) (
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.lastIno++
-	p := program{host.Socket{Proto: proto, Addr: addr, Port: port, Inode: uint32(k.lastIno), DualStack: addr == netip.IPv6Unspecified()}, owner}
+	p := program{host.Socket{Proto: proto, Addr: addr, Port: port, Inode: uint32(k.lastIno), Cookie: uint64(k.lastIno), DualStack: addr == netip.IPv6Unspecified()}, owner}
 	k.programs = append(k.programs, p)
 	return func() {
 		k.mu.Lock()
@@ -71,7 +72,7 @@ func portName(proto uint8, port uint16) string {
 }
 
 // TakePorts implements edge.Reservations.
-func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (edge.Hold, error) {
+func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keeper reserve.Keeper) (edge.Hold, error) {
 	unlock, err := e.enter("TakePorts")
 	if err != nil {
 		return nil, err
@@ -89,14 +90,14 @@ func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepe
 		if s.Proto != proto || s.Port < first || s.Port > last || !s.DualStack && !meet(addr, s.Addr) {
 			continue
 		}
-		if !slices.ContainsFunc(keepers, func(name string) bool { return len(s.owner) > len(name) && s.owner[:len(name)+1] == name+" " }) {
+		if !slices.Contains(keeper.Known, s.Cookie) {
 			return nil, &takenError{fmt.Sprintf("port %s is held by %s: stop it or publish another port", portName(proto, s.Port), s.owner)}
 		}
 	}
 	if addr.IsValid() && !addr.IsUnspecified() && !addr.IsLoopback() && !e.k.hasAddr(addr) {
 		return nil, fmt.Errorf("address %s is not one of the host", addr)
 	}
-	h := &hold{e: e, proto: proto, addr: addr, first: first, last: last}
+	h := &hold{e: e, proto: proto, addr: addr, first: first, last: last, kept: keeper.Known}
 	if int(last)-int(first) >= reserve.HoldMax && proto != header.ProtoSCTP {
 		if err := e.put(append(e.largeLocked(), reserve.Range{First: first, Last: last})); err != nil {
 			return nil, err
@@ -163,6 +164,9 @@ func (h *hold) Release() error {
 	e.k.unreserve([]reserve.Range{{First: h.first, Last: h.last}})
 	return e.put(e.largeLocked())
 }
+
+// Kept implements edge.Hold.
+func (h *hold) Kept() []uint64 { return h.kept }
 
 // FreePort implements edge.Reservations.
 func (e *Edge) FreePort(proto uint8, addr netip.Addr, n int) (uint16, error) {

@@ -264,8 +264,8 @@ func (e *Edge) LocalPorts() (low, high uint16) {
 }
 
 // TakePorts implements edge.Reservations.
-func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepers ...string) (edge.Hold, error) {
-	h, err := e.ports.Take(proto, addr, first, last, keepers...)
+func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keeper reserve.Keeper) (edge.Hold, error) {
+	h, err := e.ports.Take(proto, addr, first, last, keeper)
 	if err != nil {
 		return nil, err
 	}
