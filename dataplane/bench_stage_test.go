@@ -104,7 +104,7 @@ func (l *stageLab) turn(id frame.PortID, f []byte, timed int) time.Duration {
 	w.batch.Begin(frame.Unlimited)
 	_ = p.Receive(&w.batch, w.arena) // it has frames
 	w.now = w.sw.now()
-	w.received(id, w.sw.ports[id].Load())
+	w.received(id, w.sw.ports[id].Load(), 0)
 	s := w.sw.snapshot.Load()
 	w.tags.reset()
 	w.spare.reset()

@@ -10,6 +10,7 @@ const (
 	NotDropped DropReason = iota
 
 	DropInvalidOffload // the virtio header cannot be true of the frame
+	DropNewcomer       // it may begin a flow, and too many of those wait for its container
 
 	DropNotReady  // the port is in no snapshot yet, or no longer
 	DropMalformed // lengths or header fields contradict each other
@@ -81,6 +82,7 @@ const (
 var dropNames = [NumDropReasons]string{
 	NotDropped:           "not-dropped",
 	DropInvalidOffload:   "receive-invalid-offload",
+	DropNewcomer:         "receive-newcomer",
 	DropNotReady:         "parse-not-ready",
 	DropMalformed:        "parse-malformed",
 	DropTagged:           "vlan-tagged",

@@ -163,3 +163,11 @@ func Dear(s *Switch, id frame.PortID) (was uint8) {
 	was, p.dear = p.dear, dearMost
 	return was
 }
+
+// NewcomerMemory is how many chunks the workers keep of newcomers.
+func NewcomerMemory(s *Switch) (n int) {
+	for _, w := range s.workers {
+		n += newcomerChunks - w.newcomers.mem.left
+	}
+	return n
+}

@@ -137,8 +137,12 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 	if s.spoofs(r.in, c, reply) {
 		return DropMartian
 	}
+	proves := c.Kind == conntrack.KindPublish && !reply && !c.Assured()
 	if !c.Track(t, ref, l, r.f.Data(), w.now) {
 		return DropBadReset
+	}
+	if proves && c.Assured() {
+		w.newcomers.guests.note(&l.Tuple.Src)
 	}
 	r.to, r.kind, r.tracked, r.heard = c.Towards(reply), c.Kind, true, c.Heard()
 	r.asked = reply && c.Kind == conntrack.KindMasquerade && !c.Assured()

@@ -116,6 +116,13 @@ func (s *scheduler) wake(id frame.PortID) bool {
 	return true
 }
 
+// wait hears that something waits for a port, which may have nothing of its own.
+func (s *scheduler) wait(id frame.PortID) {
+	if s.ports[id].state < portQueued {
+		s.enqueue(id, portQueued)
+	}
+}
+
 // queued takes the port from the queue whose turn it is, or frame.NoPort when none has
 // one: the queue is empty, or its first still owes. The port is in no queue until done.
 func (s *scheduler) queued(now int64) frame.PortID {

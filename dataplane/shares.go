@@ -23,11 +23,12 @@ const (
 	SharedDeferred                // bytes of fragments whose first one has not come
 	SharedTime                    // us of the workers in the last second
 	SharedQuestions               // to the kernel for next hops, in the last three seconds
+	SharedNewcomers               // bytes of packets that may begin a flow and wait for their container's turn
 
 	NumShared
 )
 
-var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions"}
+var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "newcomer-bytes"}
 
 // String is the word for a shared table.
 func (s Shared) String() string { return sharedNames[s] }
@@ -50,6 +51,7 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 	room[SharedWaiting], room[SharedHops] = waitingChunks*chunkSize, waitingHops
 	room[SharedFragments], room[SharedDeferred] = fragContexts, deferredChunks*chunkSize
 	room[SharedTime], room[SharedQuestions] = len(s.workers)*int(time.Second/time.Microsecond), asksRoom
+	room[SharedNewcomers] = len(s.workers) * newcomerChunks * chunkSize
 	sn := s.snapshot.Load()
 	at := make(map[frame.PortID]int)
 	for id := range frame.PortID(MaxPorts) {
@@ -87,6 +89,7 @@ func (s *Switch) uses(id frame.PortID) (of [NumShared]share.Use) {
 	if e := s.ports[id].Load(); e != nil {
 		of[SharedTime] = share.Use{Held: int(e.busy.Load()), Gave: e.yielded.Load()}
 		of[SharedQuestions] = share.Use{Held: int(s.waiting.asks.of[id].Load()), Refused: e.unasked.Load()}
+		of[SharedNewcomers] = share.Use{Held: int(e.newcomers.held.Load()) * chunkSize, Refused: e.newcomers.refused.Load()}
 	}
 	return of
 }

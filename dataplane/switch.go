@@ -69,23 +69,24 @@ type Switch struct {
 
 // portEntry is a port and what the workers count on it.
 type portEntry struct {
-	port     port.Port
-	tally    *flowmap.Tally // nil: the kernel's programs do not look at it
-	owner    *worker
-	gone     atomic.Bool                 // control was told
-	told     [numEventKinds]atomic.Int64 // when an event was last told, ns
-	sources  sources
-	counters []portCounters
-	storms   []credit      // one for each worker
-	births   []credit      // flows begun, one for each worker
-	deaf     bool          // epoll does not name it; of its worker
-	debt     atomic.Int64  // ns of work outside of its turns that its worker lets it pay for
-	unasked  atomic.Uint64 // next hops that the kernel was not asked for
-	errors   errorsOwed
-	busy     atomic.Int64  // us of the workers' time in the last second
-	clocked  uint64        // of counters' cost when that was noted; of Tick
-	yielded  atomic.Uint64 // turns of lower effort
-	last     dropRing
+	port      port.Port
+	tally     *flowmap.Tally // nil: the kernel's programs do not look at it
+	owner     *worker
+	gone      atomic.Bool                 // control was told
+	told      [numEventKinds]atomic.Int64 // when an event was last told, ns
+	sources   sources
+	counters  []portCounters
+	storms    []credit      // one for each worker
+	births    []credit      // flows begun, one for each worker
+	deaf      bool          // epoll does not name it; of its worker
+	debt      atomic.Int64  // ns of work outside of its turns that its worker lets it pay for
+	unasked   atomic.Uint64 // next hops that the kernel was not asked for
+	newcomers newcomerUse
+	errors    errorsOwed
+	busy      atomic.Int64  // us of the workers' time in the last second
+	clocked   uint64        // of counters' cost when that was noted; of Tick
+	yielded   atomic.Uint64 // turns of lower effort
+	last      dropRing
 }
 
 // New returns a stopped switch with an empty snapshot.

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/vswitch/vswitch/dataplane/conntrack"
@@ -63,6 +64,13 @@ func (w *worker) turnPort(id frame.PortID, limit int64) (n int, cost int64, more
 	defer w.seq.Add(1)
 	w.arena.Reset()
 	e := w.sw.ports[id].Load()
+	if w.newcomers.due(id, e != nil && e.owner == w) {
+		w.left = limit
+		w.batch.Begin(limit)
+		n = w.admit(id, e)
+		w.heard = limit - w.left // the container has not sent them
+		return n, w.pay(e, limit), true
+	}
 	if e == nil || e.owner != w { // the ID may be another worker's port by now
 		w.flooding.abandon(id)
 		return 0, 0, false
@@ -74,24 +82,26 @@ func (w *worker) turnPort(id frame.PortID, limit int64) (n int, cost int64, more
 		return n, w.pay(e, limit), true
 	}
 	err := e.port.Receive(&w.batch, w.arena)
-	n = w.batch.N
-	w.left -= w.batch.Refused()
-	if n > 0 {
+	if n = w.batch.N; n > 0 {
 		w.now = w.sw.now()
-		w.received(id, e)
+		w.received(id, e, 0)
+		others, failed := w.sift(id, e)
+		n, err = n+others, cmp.Or(err, failed)
 		w.turn()
 	}
+	w.left -= w.batch.Refused()
 	e.port.Release()
 	if err != nil && errors.Is(err, port.ErrGone) {
 		w.reportGone(id, e)
 	}
-	return n, w.pay(e, limit), w.batch.More() || w.flooding.ports[id].first >= 0
+	more = w.batch.More() || w.flooding.ports[id].first >= 0
+	return n, w.pay(e, limit), w.newcomers.after(id, more) || more
 }
 
 // pay counts what a turn has cost.
 func (w *worker) pay(e *portEntry, limit int64) int64 {
 	cost := limit - w.left
-	if frame.Observed && cost > 0 {
+	if frame.Observed && cost > 0 && e != nil {
 		e.counters[w.id].cost.Add(uint64(cost))
 	}
 	return cost
@@ -106,10 +116,10 @@ func (w *worker) checkPort(id frame.PortID) {
 	}
 }
 
-// received marks, counts and mirrors what came in.
-func (w *worker) received(id frame.PortID, e *portEntry) {
+// received marks, counts and mirrors what came in, from a frame of the batch on.
+func (w *worker) received(id frame.PortID, e *portEntry, from int) {
 	bytes := 0
-	for i := range w.batch.Frames[:w.batch.N] {
+	for i := from; i < w.batch.N; i++ {
 		f := &w.batch.Frames[i]
 		f.In = id
 		bytes += f.Len()
@@ -119,11 +129,13 @@ func (w *worker) received(id frame.PortID, e *portEntry) {
 		return
 	}
 	c := &e.counters[w.id]
-	c.rx.Add(uint64(w.batch.N))
+	c.rx.Add(uint64(w.batch.N - from))
 	c.rxBytes.Add(uint64(bytes))
-	w.load.took(w.batch.N)
-	w.watch()
-	w.mirrorRx(id)
+	w.load.took(w.batch.N - from)
+	if from == 0 {
+		w.watch()
+		w.mirrorRx(id)
+	}
 }
 
 // turn carries the batch through the stages, in the order of the picture in

@@ -27,35 +27,36 @@ type worker struct {
 	portCount int // guarded by Switch.mu
 	poller    *port.Poller
 
-	now      int64 // of this turn
-	left     int64 // ns of cost that this turn has left, negative: it cost more than it should
-	heard    int64 // ns of cost of what this turn sent of flows whose other side speaks, too
-	lists    *listTable
-	ruled    RuleID // of the row that was found last, for explain
-	rng      *rand.Rand
-	batch    frame.Batch
-	arena    *port.Arena
-	tx       *port.Tx
-	live     []*frame.Frame // of the batch, compacted as stages drop
-	bridge   []bridged
-	routes   []routed
-	quotes   [frame.BatchSize]header.Layers // packets quoted by ICMP errors
-	learns   []learnt
-	lies     []*frame.Frame // that learn drops
-	ans      answers
-	tags     tagger
-	spare    spares
-	flooding flooding
-	out      sendLists
-	reply    replier
-	accounts bridgedFlows
-	mirror   mirror
-	offers   flowCounter
-	sched    scheduler
-	passes   int           // since the last glance
-	spent    int64         // ns of cost since the last glance
-	spin     time.Duration // how long polling has been worth it lately
-	load     workerLoad    // its counters may be read by anybody
+	now       int64 // of this turn
+	left      int64 // ns of cost that this turn has left, negative: it cost more than it should
+	heard     int64 // ns of cost of what this turn sent of flows whose other side speaks, too
+	lists     *listTable
+	ruled     RuleID // of the row that was found last, for explain
+	rng       *rand.Rand
+	batch     frame.Batch
+	arena     *port.Arena
+	tx        *port.Tx
+	live      []*frame.Frame // of the batch, compacted as stages drop
+	bridge    []bridged
+	routes    []routed
+	quotes    [frame.BatchSize]header.Layers // packets quoted by ICMP errors
+	learns    []learnt
+	lies      []*frame.Frame // that learn drops
+	ans       answers
+	tags      tagger
+	spare     spares
+	flooding  flooding
+	newcomers newcomers
+	out       sendLists
+	reply     replier
+	accounts  bridgedFlows
+	mirror    mirror
+	offers    flowCounter
+	sched     scheduler
+	passes    int           // since the last glance
+	spent     int64         // ns of cost since the last glance
+	spin      time.Duration // how long polling has been worth it lately
+	load      workerLoad    // its counters may be read by anybody
 }
 
 func newWorker(s *Switch, id int) (*worker, error) {
@@ -83,6 +84,7 @@ func newWorker(s *Switch, id int) (*worker, error) {
 	w.accounts.keys = s.keys
 	w.sched.init()
 	w.flooding.init()
+	w.newcomers.init()
 	return w, nil
 }
 
@@ -154,7 +156,7 @@ func (w *worker) adapt(gap time.Duration) {
 func (w *worker) step() int {
 	n := w.turnWaiting()
 	for id := range w.sw.ports {
-		if e := w.sw.ports[id].Load(); e != nil && e.owner == w {
+		if e := w.sw.ports[id].Load(); e != nil && e.owner == w || w.newcomers.wait(frame.PortID(id)) {
 			got, _, _ := w.turnPort(frame.PortID(id), turnLimit)
 			n += got
 		}

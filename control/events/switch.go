@@ -119,4 +119,5 @@ var sharedWords = map[string]string{
 	dataplane.SharedDeferred.String():  "fragments that wait for their first",
 	dataplane.SharedTime.String():      "the switch's time",
 	dataplane.SharedQuestions.String(): "questions for next hops",
+	dataplane.SharedNewcomers.String(): "new connections that wait",
 }

@@ -14,6 +14,7 @@ type remedy struct{ means, fix string }
 // remedies has a row for every drop reason.
 var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropInvalidOffload: {"the offload facts beside the frame cannot be true of it", "look at what sends at {interface}: vswitch capture {container}"},
+	dataplane.DropNewcomer:       {"refused: share of new connections that wait used up: more begin at published ports of a container than it gets turns for", "vswitch top --shares says which container; vswitch capture {interface} shows who begins them"},
 
 	dataplane.DropNotReady:  {"{interface} is just being added or removed", "nothing, if it stays at a few frames"},
 	dataplane.DropMalformed: {"lengths or header fields of the packet contradict each other", "find what builds such packets: vswitch capture {container}"},

@@ -87,6 +87,12 @@ func (b *Batch) Take(n int, vnet []byte) bool {
 	return true
 }
 
+// Again lets frames be taken after some were given back: whether there are more is not known.
+func (b *Batch) Again() { b.more = false }
+
+// Return gives back what a frame was taken for, which then is not in the batch.
+func (b *Batch) Return(f *Frame) { b.left += TakeCost(f.Len()) + f.Offload.SendCost(f.Len()) }
+
 // Leave notes that there is a frame for which there is no room.
 func (b *Batch) Leave() { b.more = true }
 

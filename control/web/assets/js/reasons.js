@@ -168,6 +168,10 @@ export const reasons = {
   "means": "the virtio header of a frame cannot be true of it, or it is a TCP super-frame of more than 136 segments",
   "do": "Look at what sends there: a kernel's own header is always right, and makes so many segments for a path MTU below 552 only."
  },
+ "receive-newcomer": {
+  "means": "It came by an uplink to a published port and may begin a flow, and as many wait for a turn of its container as may",
+  "do": "A flood, or more clients at once than the machine can serve: vswitch top --shares names the container"
+ },
  "route-internal-network": {
   "means": "The network was made with --internal",
   "do": "Use another network for what needs a way out"
