@@ -11,6 +11,7 @@ import (
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/control/underlay"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 )
@@ -20,6 +21,8 @@ type Config struct {
 	// Edge is the host's side. New owns it, also after an error.
 	Edge     edge.Edge
 	StateDir string // what must survive a restart; the caller holds it
+	// State is StateDir's, being opened; nil: New begins with it. Who began closes it.
+	State *state.Opening
 	// Uplinks are the interfaces through which containers go out. Empty or
 	// ["auto"]: those that hold a default route, followed as routes change.
 	Uplinks []string

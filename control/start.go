@@ -53,12 +53,12 @@ func New(cfg Config) (_ *Controller, err error) {
 	}()
 	// Before anything is made: a wrong --uplink or a lack of rights changes nothing.
 	if err := c.underlay.Check(); err != nil {
-		if cfg.Strict || !state.Attached(cfg.StateDir) {
+		if cfg.Strict || !cfg.State.Attached(cfg.StateDir) {
 			return nil, err
 		}
 		c.log.Warn("an uplink is waited for, as containers are attached", "err", err)
 	}
-	store, contents, err := state.Open(cfg.StateDir)
+	store, contents, err := cfg.State.Open(cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}

@@ -155,6 +155,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			break
 		}
 	}
+	// A state that there is takes as long to read as what is left of the daemon before.
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, state.FileName)); err == nil {
+		cfg.State = state.Begin(cfg.StateDir)
+		cleanup = append(cleanup, cfg.State.Close)
+	}
 	page, unlisten, err := listenPage(&cfg)
 	if err != nil {
 		if !cfg.without("the page is not served", err) {
@@ -263,7 +268,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 // without reports whether a start goes on without something: containers on record need a
 // daemon, and there is no other configuration to try.
 func (cfg *Config) without(what string, err error) bool {
-	if cfg.Strict || !state.Attached(cfg.StateDir) {
+	if cfg.Strict || !cfg.State.Attached(cfg.StateDir) {
 		return false
 	}
 	cfg.Log.Error(what+": restart the daemon when that is put right", "err", err)

@@ -120,8 +120,10 @@ func (l *loaded) contents(path string) (c Contents, err error) {
 // lacks something.
 func Attached(dir string) bool {
 	c, err := Peek(dir)
-	return err == nil && (len(c.Containers) > 0 || c.Damage != nil)
+	return err == nil && c.attached()
 }
+
+func (c *Contents) attached() bool { return len(c.Containers) > 0 || c.Damage != nil }
 
 // Peek reads the state in dir and changes nothing, nor does it bring an older file
 // up to date. The error wraps os.ErrNotExist when there is none.
