@@ -44,8 +44,9 @@ func (c *Controller) restore(s state.Contents) error {
 		known[n.Rec.TAP] = true
 	}
 	count := 0
-	for _, rec := range s.Containers {
-		ct, err := r.container(rec)
+	all, failed := r.containers(s.Containers)
+	for i, rec := range s.Containers {
+		ct, err := all[i], failed[i]
 		if errors.Is(err, errNoNetwork) || err != nil && r.searched && r.alive(rec) {
 			// Its record and its interfaces are for the start that has what it needs again.
 			c.log.Error("container not restored", "container", rec.Name, "reason", err)
@@ -144,6 +145,14 @@ func (r *restoring) overlapsForeign(rec state.Network, p netip.Prefix) (string, 
 		return "", false
 	}
 	return route, bad
+}
+
+// containers takes them over, several at once. Of each the directory is told in the end.
+func (r *restoring) containers(list []state.Container) ([]*inventory.Container, []error) {
+	all, errs := make([]*inventory.Container, len(list)), make([]error, len(list))
+	defer r.c.inv.Together(&r.c.mu)()
+	plan.SideBySide(len(list), func(i int) { all[i], errs[i] = r.container(list[i]) })
+	return all, errs
 }
 
 // container takes a container over whose cables are the ones it had. The

@@ -220,19 +220,20 @@ func closeMaps(m io.Closer) error {
 // The descriptors of d stay the caller's, who may close them. It is an error when the ID
 // is out of range or in use, and when the port cannot be opened or the poller takes no more.
 func (s *Switch) AddPort(id frame.PortID, d port.Descriptor) error {
+	if int(id) >= MaxPorts {
+		return fmt.Errorf("switch: port %d: IDs end at %d", id, MaxPorts-1)
+	}
+	p, err := port.Open(d) // without the lock: others are added meanwhile
+	if err != nil {
+		return fmt.Errorf("switch: port %d: %w", id, err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		return errors.New("switch: closed")
-	case int(id) >= MaxPorts:
-		return fmt.Errorf("switch: port %d: IDs end at %d", id, MaxPorts-1)
+		return errors.Join(errors.New("switch: closed"), p.Close())
 	case s.ports[id].Load() != nil:
-		return fmt.Errorf("switch: port %d: in use: remove it first", id)
-	}
-	p, err := port.Open(d)
-	if err != nil {
-		return fmt.Errorf("switch: port %d: %w", id, err)
+		return errors.Join(fmt.Errorf("switch: port %d: in use: remove it first", id), p.Close())
 	}
 	w := s.workers[0]
 	for _, o := range s.workers[1:] {

@@ -92,6 +92,15 @@ func (e *edit) dropPort(id frame.PortID, of *Container) {
 // of others is a piece of one container with them.
 func (l *Live) PutContainer(ct Container) { l.change(func(e *edit) { e.putPiece(ct.ID, &ct) }) }
 
+// PutContainers enters several at once.
+func (l *Live) PutContainers(list []Container) {
+	l.change(func(e *edit) {
+		for i := range list {
+			e.putPiece(list[i].ID, &list[i])
+		}
+	})
+}
+
 // DropContainer forgets a container, or a piece of one.
 func (l *Live) DropContainer(id string) { l.change(func(e *edit) { e.putPiece(id, nil) }) }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/directory"
@@ -25,6 +26,7 @@ type Inventory struct {
 	Uplinks    Uplinks
 
 	names *directory.Live
+	late  map[*Container]bool // see Together; nil: the directory is told at once
 }
 
 // New makes an empty inventory, whose entries names will have.
@@ -176,11 +178,36 @@ func (v *Inventory) Enter(ct *Container) {
 }
 
 // Changed tells the directory of a change of a container.
-func (v *Inventory) Changed(ct *Container) { v.names.PutContainer(ct.listing()) }
+func (v *Inventory) Changed(ct *Container) {
+	if v.late != nil {
+		v.late[ct] = true
+		return
+	}
+	v.names.PutContainer(ct.listing())
+}
+
+// Together puts off what the directory is told of containers until the end, which is one change
+// of it. mu is the lock of the inventory.
+func (v *Inventory) Together(mu sync.Locker) (end func()) {
+	mu.Lock()
+	defer mu.Unlock()
+	v.late = make(map[*Container]bool)
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		list := make([]directory.Container, 0, len(v.late))
+		for ct := range v.late {
+			list = append(list, ct.listing())
+		}
+		v.late = nil
+		v.names.PutContainers(list)
+	}
+}
 
 // Forget is the end of a container.
 func (v *Inventory) Forget(ct *Container) {
 	delete(v.Containers, ct.Rec.Name)
+	delete(v.late, ct)
 	v.names.DropContainer(ct.Rec.ID)
 }
 
