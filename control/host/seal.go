@@ -23,10 +23,14 @@ const sealName = "vswitch_seal"
 type FilterSeal struct {
 	h    *Host
 	prog int
+	id   uint32 // 0: not known
 }
 
 // FilterSeal is the seal with a program, a descriptor that is borrowed.
-func (h *Host) FilterSeal(prog int) FilterSeal { return FilterSeal{h, prog} }
+func (h *Host) FilterSeal(prog int) FilterSeal { return FilterSeal{h, prog, 0} }
+
+// Numbered is the same seal, with the kernel's number of the program. Renew leaves it where it is.
+func (s FilterSeal) Numbered(id uint32) FilterSeal { s.id = id; return s }
 
 // Attach seals an interface that is not.
 func (s FilterSeal) Attach(index int) error {
@@ -46,6 +50,9 @@ func (s FilterSeal) Renew(index int) (ok bool, err error) {
 	old, err := s.find(index)
 	if err != nil || len(old) == 0 {
 		return false, err
+	}
+	if old[0].prog == s.id && s.id != 0 {
+		return true, nil
 	}
 	return true, s.h.route.replaceFilter(old[0], s.prog)
 }

@@ -69,13 +69,17 @@ func (k *Kernel) WatchBinds(cgroup string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := k.spec.Variables[programsVarNetnsCookie].Set(cookie); err != nil {
+	spec, err := k.object()
+	if err != nil {
 		return err
 	}
-	if b.sockets, err = newMap(k.spec, programsMapVswBoundSockets); err != nil {
+	if err := spec.Variables[programsVarNetnsCookie].Set(cookie); err != nil {
 		return err
 	}
-	if b.takers, err = newMap(k.spec, programsMapVswTakers); err != nil {
+	if b.sockets, err = newMap(spec, programsMapVswBoundSockets); err != nil {
+		return err
+	}
+	if b.takers, err = newMap(spec, programsMapVswTakers); err != nil {
 		return err
 	}
 	own := map[string]**ebpf.Map{
@@ -90,7 +94,7 @@ func (k *Kernel) WatchBinds(cgroup string) (err error) {
 		{programsProgVswBound4, ebpf.AttachCGroupInet4PostBind},
 		{programsProgVswBound6, ebpf.AttachCGroupInet6PostBind},
 	} {
-		p, err := newProgram(k.spec, h.program, own)
+		p, err := newProgram(spec, h.program, own)
 		if err != nil {
 			return err
 		}

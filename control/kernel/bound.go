@@ -139,5 +139,8 @@ func (k *Kernel) mapBound() error {
 	}
 	k.memory = append(k.memory, mem)
 	k.bound = (*boundPorts)(unsafe.Pointer(unsafe.SliceData(mem)))
+	if k.adopted { // nobody has noted what began meanwhile; the rest is compared with the lists
+		atomic.StoreUint32(&k.bound.listed, 0)
+	}
 	return nil
 }

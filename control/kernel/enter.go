@@ -19,15 +19,23 @@ func newEnter(s *ebpf.CollectionSpec, filter *ebpf.Program) (e *enter, err error
 	if e.jumps, err = newMap(s, programsMapVswJumps); err != nil {
 		return nil, err
 	}
-	if err = e.jumps.Put(uint32(0), uint32(filter.FD())); err != nil {
+	if err = e.fill(filter); err != nil {
 		e.close()
-		return nil, fmt.Errorf("map %s: %w", programsMapVswJumps, err)
+		return nil, err
 	}
 	if e.program, err = newProgram(s, programsProgVswEnter, map[string]**ebpf.Map{programsMapVswJumps: &e.jumps}); err != nil {
 		e.close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// fill says where to jump.
+func (e *enter) fill(filter *ebpf.Program) error {
+	if err := e.jumps.Put(uint32(0), uint32(filter.FD())); err != nil {
+		return fmt.Errorf("map %s: %w", programsMapVswJumps, err)
+	}
+	return nil
 }
 
 func (e *enter) close() {

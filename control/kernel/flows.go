@@ -43,8 +43,12 @@ type flows struct {
 	owner map[uint32]uint32 // ifindex by number
 }
 
-func newFlows(s *ebpf.CollectionSpec, before left) (*flows, error) {
-	f := &flows{used: make(map[uint32]uint32), owner: make(map[uint32]uint32)}
+func newFlows() *flows {
+	return &flows{used: make(map[uint32]uint32), owner: make(map[uint32]uint32)}
+}
+
+func loadFlows(s *ebpf.CollectionSpec, before left) (*flows, error) {
+	f := newFlows()
 	if err := f.open(s, before); err != nil {
 		f.close()
 		return nil, err
@@ -60,10 +64,15 @@ func (f *flows) open(s *ebpf.CollectionSpec, before left) (err error) {
 			return err
 		}
 	}
-	if f.wait, err = newWaiter(); err != nil {
+	if f.clock, err = newProgram(s, programsProgVswClock); err != nil {
 		return err
 	}
-	if f.clock, err = newProgram(s, programsProgVswClock); err != nil {
+	return f.begin()
+}
+
+// begin makes what each process has of its own. The maps are there.
+func (f *flows) begin() (err error) {
+	if f.wait, err = newWaiter(); err != nil {
 		return err
 	}
 	if f.rows, err = mapMemory[flowmap.Entry](f, f.entries); err != nil {

@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"sync"
 
@@ -20,7 +19,15 @@ import (
 // Kernel is the set of loaded programs and maps of one switch. All methods are
 // safe for concurrent use.
 type Kernel struct {
-	spec                 *ebpf.CollectionSpec
+	holder   Holder // nil: the programs are loaded by each process
+	edition  string
+	stamp    stamp // of the programs
+	maxPeers int   // see Config.MaxFlows
+	adopted  bool  // the programs of a process before
+
+	specMu sync.Mutex           // guards what follows; see object
+	spec   *ebpf.CollectionSpec // nil: nobody has asked for it
+
 	planes               *planes
 	opened, publish      flowmap.ClaimPlane
 	memory               [][]byte
@@ -70,6 +77,9 @@ type Config struct {
 	// first that is a seal of Owner are used on, as far as they are of this layout. See SetOwner.
 	Left  []uint32
 	Owner string
+	// Holder, if not nil, has the programs of a process before, which are used on if they are of
+	// this edition and owner. It gets those that are loaded.
+	Holder Holder
 }
 
 // Open loads maps and programs. The flow table is left out where the kernel cannot
@@ -78,21 +88,42 @@ type Config struct {
 func Open(cfg Config) (*Kernel, error) {
 	// Before Linux 5.11 maps count as locked memory. A failure shows below.
 	_ = rlimit.RemoveMemlock()
-	k := &Kernel{slots: make(map[header.Addr]int)}
-	err := k.load(cfg, !cfg.NoFlowTable)
+	k, err := begin(cfg, !cfg.NoFlowTable)
 	if err != nil && !cfg.NoFlowTable && !forbidden(err) {
-		_ = k.Close()
-		k = &Kernel{slots: make(map[header.Addr]int), flowTableError: err}
-		err = k.load(cfg, false)
+		why := err
+		if k, err = begin(cfg, false); err == nil {
+			k.flowTableError = why
+		}
 	}
 	if err != nil {
-		_ = k.Close()
 		if forbidden(err) {
 			return nil, errNotPermitted
 		}
 		return nil, fmt.Errorf("bpf: %w", err)
 	}
 	return k, nil
+}
+
+// begin goes on with the programs that were kept, or loads them.
+func begin(cfg Config, withFlows bool) (*Kernel, error) {
+	with := func(open func(*Kernel) error) (*Kernel, error) {
+		k := &Kernel{slots: make(map[header.Addr]int), holder: cfg.Holder, edition: cfg.edition(withFlows), maxPeers: cfg.MaxFlows}
+		err := open(k)
+		if err == nil {
+			err = k.begin()
+		}
+		if err != nil {
+			_ = k.Close()
+			return nil, err
+		}
+		return k, nil
+	}
+	if cfg.Holder != nil {
+		if k, err := with(func(k *Kernel) error { return k.adopt(cfg, withFlows) }); err == nil {
+			return k, nil
+		}
+	}
+	return with(func(k *Kernel) error { return k.load(cfg, withFlows) })
 }
 
 // Allowed is an error that is os.ErrPermission where Open would return one.
@@ -116,8 +147,8 @@ func forbidden(err error) bool {
 }
 
 func (k *Kernel) load(cfg Config, withFlows bool) (err error) {
-	stamp := rand.Uint64()
-	if k.spec, err = spec([2]uint32{uint32(stamp), uint32(stamp >> 32)}); err != nil {
+	k.stamp = newStamp()
+	if k.spec, err = spec(k.stamp); err != nil {
 		return err
 	}
 	before, err := openLeft(k.spec, cfg.Left, cfg.Owner)
@@ -126,7 +157,7 @@ func (k *Kernel) load(cfg Config, withFlows bool) (err error) {
 	}
 	defer before.close()
 	if withFlows {
-		if k.flows, err = newFlows(k.spec, before); err != nil {
+		if k.flows, err = loadFlows(k.spec, before); err != nil {
 			return err
 		}
 		if k.living, err = openLiving(k.spec); err != nil {
@@ -163,17 +194,35 @@ func (k *Kernel) load(cfg Config, withFlows bool) (err error) {
 			return err
 		}
 	}
+	k.enter, err = newEnter(k.spec, k.filter)
+	return err
+}
+
+// begin maps what the process shares with its programs into memory.
+func (k *Kernel) begin() (err error) {
 	if k.opened, err = k.mapWords(k.planes.opened); err != nil {
 		return err
 	}
 	if k.publish, err = k.mapWords(k.planes.published); err != nil {
 		return err
 	}
-	if err = k.mapBound(); err != nil {
-		return err
+	return k.mapBound()
+}
+
+// object is what the programs are loaded from.
+func (k *Kernel) object() (_ *ebpf.CollectionSpec, err error) {
+	k.specMu.Lock()
+	defer k.specMu.Unlock()
+	if k.spec != nil {
+		return k.spec, nil
 	}
-	k.enter, err = newEnter(k.spec, k.filter)
-	return err
+	s, err := spec(k.stamp)
+	if err != nil {
+		return nil, err
+	}
+	roomFor(s, k.maxPeers)
+	k.spec = s
+	return s, nil
 }
 
 // variant is the name of a program that does with or without a flow table.
@@ -186,13 +235,17 @@ func (k *Kernel) variant(name string) string {
 
 // program loads a program with the maps that there are, and one that only it has.
 func (k *Kernel) program(name string, own ...map[string]**ebpf.Map) (*ebpf.Program, error) {
+	s, err := k.object()
+	if err != nil {
+		return nil, err
+	}
 	if k.flows != nil {
 		own = append(own, k.flows.all())
 	}
 	if k.planes != nil {
 		own = append(own, k.planes.all())
 	}
-	return newProgram(k.spec, name, own...)
+	return newProgram(s, name, own...)
 }
 
 func (k *Kernel) mapWords(m *ebpf.Map) ([]uint64, error) {
@@ -241,6 +294,9 @@ func (k *Kernel) FlowTableError() error { return k.flowTableError }
 // SealFD is the tc program (direct action) that keeps every packet from the host's
 // stack, for where Seal is not supported. It is borrowed until Close.
 func (k *Kernel) SealFD() int { return k.seal.FD() }
+
+// SealID is the kernel's number of it.
+func (k *Kernel) SealID() uint32 { return uint32(id(k.seal)) }
 
 // FilterFD is the socket filter (SO_ATTACH_BPF) that accepts what is ours and
 // every later fragment of a packet to an address with a slot. Frames must start

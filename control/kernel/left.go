@@ -226,7 +226,7 @@ func (k *Kernel) Settle() error {
 	subnets := slices.Collect(maps.Keys(k.leftSubnets))
 	k.leftSlots, k.leftSubnets = nil, nil
 	k.mu.Unlock()
-	var errs []error
+	errs := []error{k.refilled()}
 	for _, a := range addrs {
 		errs = append(errs, k.DropSlot(a.NetIP()))
 	}

@@ -156,7 +156,7 @@ func TestGoesOnWithoutStations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f, err := newFlows(k.spec, before); err != nil || !f.goesOn {
+	if f, err := loadFlows(k.spec, before); err != nil || !f.goesOn {
 		t.Errorf("goes on %v, %v", f != nil && f.goesOn, err)
 	} else {
 		f.close()

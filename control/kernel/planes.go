@@ -23,11 +23,15 @@ type planes struct {
 	bound             *ebpf.Map // array of one: sockets of each UDP port
 }
 
-// newPlanes has room for so many flows, 0 is the default.
-func newPlanes(s *ebpf.CollectionSpec, flows int, before left) (p *planes, err error) {
+func roomFor(s *ebpf.CollectionSpec, flows int) {
 	if flows > 0 {
 		s.Maps[programsMapVswPeers].MaxEntries = uint32(flows)
 	}
+}
+
+// newPlanes has room for so many flows, 0 is the default.
+func newPlanes(s *ebpf.CollectionSpec, flows int, before left) (p *planes, err error) {
+	roomFor(s, flows)
 	p = &planes{}
 	peers := before[programsMapVswPeers]
 	for name, m := range p.all() {

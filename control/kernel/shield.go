@@ -18,8 +18,12 @@ const shieldName = programsProgVswShield
 var ownerSpec = ebpf.MapSpec{Name: "vsw_owner", Type: ebpf.Array, KeySize: 4, ValueSize: 64, MaxEntries: 1}
 
 // SetOwner says whose shields ShieldUplink attaches, and whose maps the
-// seals lead to; without, they are nobody's. It comes before all of them, once.
+// seals lead to; without, they are nobody's. It is Config.Owner, if there is one. It comes before all of them, once.
 func (k *Kernel) SetOwner(owner string) error {
+	if k.adopted {
+		k.owner = owner
+		return nil
+	}
 	err := func() error {
 		if uint32(len(owner)) > ownerSpec.ValueSize {
 			return fmt.Errorf("longer than %d bytes", ownerSpec.ValueSize)
@@ -32,7 +36,10 @@ func (k *Kernel) SetOwner(owner string) error {
 		if err := m.Put(uint32(0), ownerValue(owner)); err != nil {
 			return err
 		}
-		return errors.Join(k.shield.BindMap(m), k.mark(m))
+		if err := errors.Join(k.shield.BindMap(m), k.mark(m)); err != nil {
+			return err
+		}
+		return k.keep()
 	}()
 	if err != nil {
 		return fmt.Errorf("owner %s of the shields: %w", owner, err)

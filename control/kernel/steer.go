@@ -93,19 +93,68 @@ func (k *Kernel) newSteering(fds [sockCount]int) (_ *Steering, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.sockets, err = newMap(k.spec, programsMapVswRelay); err != nil {
-		return nil, err
+	if k.adopted {
+		s.adopt(k)
+	}
+	if s.sockets == nil {
+		spec, err := k.object()
+		if err != nil {
+			return nil, err
+		}
+		if s.sockets, err = newMap(spec, programsMapVswRelay); err != nil {
+			return nil, err
+		}
 	}
 	for i, fd := range fds {
 		if fd < 0 {
-			continue
+			err = s.sockets.Delete(uint32(i))
+			if errors.Is(err, ebpf.ErrKeyNotExist) || errors.Is(err, unix.EINVAL) { // there was none
+				err = nil
+			}
+		} else {
+			err = s.sockets.Put(uint32(i), uint64(fd))
 		}
-		if err = s.sockets.Put(uint32(i), uint64(fd)); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("socket %d: %w", fd, err)
 		}
 	}
-	s.program, err = k.program(programsProgVswSteer, map[string]**ebpf.Map{programsMapVswRelay: &s.sockets})
+	if s.program == nil {
+		s.program, err = k.program(programsProgVswSteer, map[string]**ebpf.Map{programsMapVswRelay: &s.sockets})
+		if err == nil {
+			err = k.keepProgram(heldSteer, s.program)
+		}
+	}
 	return s, err
+}
+
+// heldSteer is the name of the program with the holder.
+const heldSteer = "steer"
+
+// adopt goes on with the program that was kept with the others, and its map.
+func (s *Steering) adopt(k *Kernel) {
+	p, stamp := k.takeProgram(heldSteer)
+	if p == nil || stamp != k.stamp {
+		p.Close() // a nil program is allowed
+		return
+	}
+	info, err := p.Info()
+	if err != nil {
+		p.Close()
+		return
+	}
+	ids, _ := info.MapIDs()
+	for _, id := range ids {
+		if err == nil {
+			err = adoptMap(id, map[string]**ebpf.Map{programsMapVswRelay: &s.sockets})
+		}
+	}
+	if err != nil || s.sockets == nil {
+		s.sockets.Close() // a nil map is allowed
+		s.sockets = nil
+		p.Close()
+		return
+	}
+	s.program = p
 }
 
 // Close gives the published ports back to the host.

@@ -56,7 +56,7 @@ type sealKind interface {
 // A filter takes the ingress of the cable away from others. TCX leaves it to them, but
 // holds up all work on links for 15 ms.
 func sealKinds(k *kernel.Kernel, h *host.Host, noTCX bool) ([]sealKind, error) {
-	kinds := []sealKind{h.FilterSeal(k.SealFD())}
+	kinds := []sealKind{h.FilterSeal(k.SealFD()).Numbered(k.SealID())}
 	tcx, err := k.Seal()
 	if err == nil && !noTCX {
 		kinds = append(kinds, tcx)

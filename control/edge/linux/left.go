@@ -14,7 +14,7 @@ func (e *Edge) load(identity string) error {
 	if err != nil {
 		return err
 	}
-	e.Kernel, err = kernel.Open(kernel.Config{NoFlowTable: e.cfg.NoFlowTable, MaxFlows: e.cfg.MaxFlows, Left: left, Owner: identity})
+	e.Kernel, err = kernel.Open(kernel.Config{NoFlowTable: e.cfg.NoFlowTable, MaxFlows: e.cfg.MaxFlows, Left: left, Owner: identity, Holder: e.cfg.Holder})
 	if err != nil {
 		return err
 	}

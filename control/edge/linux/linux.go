@@ -90,7 +90,9 @@ func Open(cfg Config) (_ *Edge, err error) {
 	e.sockets = port.NewPool(spareSockets, 0)
 	e.closePool = sync.OnceValue(e.sockets.Close)
 	e.Host.ReadAhead()
-	kernel.ReadAhead()
+	if cfg.Holder.Left(kernel.HeldPrograms) == 0 {
+		kernel.ReadAhead()
+	}
 	return e, nil
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // TestSocketsGoOver: what one process reads from the next one reads from, by the same socket,
-// which takes in nothing while nobody reads.
+// which takes in nothing while nobody reads, and with the same programs.
 func TestSocketsGoOver(t *testing.T) {
 	for name, cfg := range map[string]Config{"newest": {}, "without a flow table": {NoFlowTable: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -84,6 +84,7 @@ func TestSocketsGoOver(t *testing.T) {
 			must(err)
 			must(ns.Close())
 			s, p, was := open(e)
+			seal := e.(*Edge).SealID()
 			for _, n := range []int{400, 401, 402} {
 				if !heard(p, n) {
 					t.Fatalf("a frame of %d bytes is not heard", n)
@@ -98,6 +99,9 @@ func TestSocketsGoOver(t *testing.T) {
 			s, p, now := open(e)
 			if was != now {
 				t.Error("the socket is another one")
+			}
+			if now := e.(*Edge).SealID(); now != seal {
+				t.Errorf("the seal is program %d, and was %d", now, seal)
 			}
 			for _, n := range []int{600, 601, 602} {
 				if !heard(p, n) {
