@@ -142,6 +142,40 @@ func TestGuestsComeBesideStrangers(t *testing.T) {
 	}
 }
 
+// What a container answers is carried before it gets more to answer, however few frames come at once.
+func TestAnswersComeBeforeNewcomers(t *testing.T) {
+	l := flooded(t)
+	most, at := 0, 0
+	var answers [][]byte
+	l.Memory("c1").SetSink(func(b []byte, _ frame.Offload) {
+		answers = append(answers, Bytes(From("c1", fmt.Sprintf("%d.%d.%d.%d:%d", b[26], b[27], b[28], b[29], int(b[34])<<8|int(b[35])),
+			Packet{Src: Stations["c1"] + ":80", Proto: header.ProtoTCP, Flags: SYN | ACK, Ack: 1})))
+	})
+	l.Memory("up").SetSink(func([]byte, frame.Offload) {})
+	l.Memory("host1").SetSink(func([]byte, frame.Offload) {})
+	busy := l2(MAC("host1"), MAC("c3"), "x")
+	for range 500 {
+		for _, c := range []string{"c2", "c3", "c4"} {
+			for l.Memory(c).Waiting() < 128 {
+				l.Memory(c).Inject(busy, frame.Offload{})
+			}
+		}
+		for range 20 {
+			l.Memory("up").Inject(newcomer(at, 8080), frame.Offload{})
+			at++
+		}
+		dataplane.Pass(l.Switch, true)
+		for _, f := range answers {
+			l.Memory("c1").Inject(f, frame.Offload{})
+		}
+		answers = answers[:0]
+		most = max(most, l.Memory("c1").Waiting())
+	}
+	if most > 100 {
+		t.Errorf("%d answers waited at once", most)
+	}
+}
+
 // Datagrams of one sender stay in their order, put off or not.
 func TestNewcomersKeepTheirOrder(t *testing.T) {
 	l := flooded(t)
