@@ -97,7 +97,7 @@ func describe(k dataplane.EventKind, e *api.Event) string {
 		return who + " begins more flows, or begins them faster, than its quota allows"
 	case dataplane.EventShare:
 		if e.Shared == dataplane.SharedTime.String() {
-			return who + " has reached its share of the switch's time: nobody answers what it sends, and others come first"
+			return who + " has reached its share of the switch's time: most of what it sends begins flows, has no answer yet or is dear to its receiver, and others come first"
 		}
 		return who + " has reached its share of " + sharedWords[e.Shared] + ": what it has gives way to new ones, or they are refused"
 	case dataplane.EventFDBFull:
