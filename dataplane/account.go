@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/conntrack"
@@ -60,12 +61,21 @@ func (w *worker) account(*Snapshot) {
 }
 
 // bridgedFlows is what one worker knows of the flows it bridges: a cache of fixed
-// size, sets of four in which the one that was idle longest gives way. mu is
-// taken once a batch by the worker, and by readers for a part of the table.
+// size, sets of four in which the port that began most of all flows gives way, with the one of its
+// that was idle longest. mu is taken once a batch by the worker, and by readers for a part of the
+// table.
 type bridgedFlows struct {
-	mu   sync.Mutex
-	keys conntrack.Keys
-	sets [accountSets]bridgedSet
+	mu    sync.Mutex
+	keys  conntrack.Keys
+	sets  [accountSets]bridgedSet
+	held  [MaxPorts]bridgedUse // of who began them
+	spare bridgedFlow          // in place of one that there is no room for
+}
+
+// bridgedUse is what a port has of the cache. One writer at a time, under mu.
+type bridgedUse struct {
+	held          atomic.Int32
+	gave, refused atomic.Uint64
 }
 
 type bridgedSet struct {
@@ -115,15 +125,45 @@ func (a *bridgedFlows) find(w *worker, b *bridged) (*bridgedFlow, int) {
 func (a *bridgedFlows) enter(sw *Switch, t header.Tuple, ports [2]frame.PortID, created int64, hash uint32) *bridgedFlow {
 	set, victim := &a.sets[hash%accountSets], 0
 	for i := range set.flows {
-		if set.flows[i].seen < set.flows[victim].seen {
+		if a.before(&set.flows[i], &set.flows[victim]) {
 			victim = i
 		}
 	}
-	e := &set.flows[victim]
-	sw.bridgedEnded(e)
-	set.tags[victim] = hash
+	e, who := &set.flows[victim], &a.held[ports[0]]
+	if e.created != 0 && who.held.Load() > a.held[e.ports[0]].held.Load() {
+		who.refused.Add(1)
+		e = &a.spare // it has more than anybody here
+	} else {
+		a.end(sw, e, true)
+		who.held.Add(1)
+		set.tags[victim] = hash
+	}
 	*e = bridgedFlow{tuple: t, ports: ports, created: created}
 	return e
+}
+
+// before reports whether a flow gives way before another.
+func (a *bridgedFlows) before(x, y *bridgedFlow) bool {
+	if x.created == 0 || y.created == 0 {
+		return y.created != 0
+	}
+	if m, n := a.held[x.ports[0]].held.Load(), a.held[y.ports[0]].held.Load(); m != n {
+		return m > n
+	}
+	return x.seen < y.seen
+}
+
+// end forgets a flow, to another's good or not.
+func (a *bridgedFlows) end(sw *Switch, e *bridgedFlow, gives bool) {
+	if e.created != 0 {
+		who := &a.held[e.ports[0]]
+		who.held.Add(-1)
+		if gives {
+			who.gave.Add(1)
+		}
+	}
+	sw.bridgedEnded(e)
+	*e = bridgedFlow{}
 }
 
 // carried adds what the kernel's flow table carried of a bridged flow until a time. One that is
@@ -175,8 +215,7 @@ func (a *bridgedFlows) sweep(now int64, sw *Switch) {
 		a.each(part, func(e *bridgedFlow) {
 			idle := now - e.seen
 			if idle >= accountIdle || idle >= accountClosed && e.flags&(header.TCPFIN|header.TCPRST) != 0 {
-				sw.bridgedEnded(e)
-				*e = bridgedFlow{}
+				a.end(sw, e, false)
 				return
 			}
 			e.meter.Note(now, e.created, e.bytes[0]+e.bytes[1])

@@ -1,6 +1,7 @@
 package dataplane_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -227,4 +228,24 @@ func forgetSent(l *Lab) {
 	for name := range Stations {
 		l.Got(name)
 	}
+}
+
+// A container that begins flows in masses pushes out its own records: another's flow is known all the while.
+func TestBridgedFlowsHaveShares(t *testing.T) {
+	l := New(t)
+	l.Send("c3", udpBetween("c3", "c2", "10.1.0.13:5000", "10.1.0.12:80"))
+	for i := range 20_000 {
+		l.Send("c1", udpBetween("c1", "c2", fmt.Sprintf("10.1.0.11:%d", 1000+i), "10.1.0.12:80"))
+		if i%1000 == 0 {
+			l.Advance(100 * time.Millisecond)
+			l.Got("c2")
+		}
+	}
+	l.Send("c2", udpBetween("c2", "c3", "10.1.0.12:80", "10.1.0.13:5000"))
+	for _, f := range l.Switch.Flows() {
+		if f.Port == l.Port("c3") && f.Packets == [2]uint64{1, 1} {
+			return
+		}
+	}
+	t.Error("the other container's flow has gone")
 }

@@ -23,12 +23,13 @@ const (
 	SharedDeferred                // bytes of fragments whose first one has not come
 	SharedTime                    // us of the workers in the last second
 	SharedQuestions               // to the kernel for next hops, in the last three seconds
+	SharedBridged                 // flows that are bridged, of which accounts know
 	SharedNewcomers               // bytes of packets that may begin a flow and wait for their container's turn
 
 	NumShared
 )
 
-var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "newcomer-bytes"}
+var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "bridged-flows", "newcomer-bytes"}
 
 // String is the word for a shared table.
 func (s Shared) String() string { return sharedNames[s] }
@@ -51,6 +52,7 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 	room[SharedWaiting], room[SharedHops] = waitingChunks*chunkSize, waitingHops
 	room[SharedFragments], room[SharedDeferred] = fragContexts, deferredChunks*chunkSize
 	room[SharedTime], room[SharedQuestions] = len(s.workers)*int(time.Second/time.Microsecond), asksRoom
+	room[SharedBridged] = len(s.workers) * accountSets * accountWays
 	room[SharedNewcomers] = len(s.workers) * newcomerChunks * chunkSize
 	sn := s.snapshot.Load()
 	at := make(map[frame.PortID]int)
@@ -86,6 +88,10 @@ func (s *Switch) uses(id frame.PortID) (of [NumShared]share.Use) {
 	of[SharedRows] = s.flows.use(id)
 	of[SharedWaiting], of[SharedHops] = s.waiting.shares.Use(int(id)), s.waiting.owners.Use(int(id))
 	of[SharedFragments], of[SharedDeferred] = s.frags.owners.Use(int(id)), s.frags.shares.Use(int(id))
+	for _, w := range s.workers {
+		u := &w.accounts.held[id]
+		of[SharedBridged].Add(share.Use{Held: int(u.held.Load()), Gave: u.gave.Load(), Refused: u.refused.Load()})
+	}
 	if e := s.ports[id].Load(); e != nil {
 		of[SharedTime] = share.Use{Held: int(e.busy.Load()), Gave: e.yielded.Load()}
 		of[SharedQuestions] = share.Use{Held: int(s.waiting.asks.of[id].Load()), Refused: e.unasked.Load()}

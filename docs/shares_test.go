@@ -72,6 +72,7 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 		{"flows that the kernel", "dataplane/flowmap", "MaxEntries", number, "%s directions"},
 		{"a worker's time", data, "turnLimit/1000", number, "at most %s us"},
 		{"a worker's time", data, "1+lowerRest", func(n int64) string { return map[int64]string{4: "a quarter"}[n] }, "%s together"},
+		{"flows inside", data, "accountSets*accountWays", number, "%s a worker"},
 		{"packets by an uplink", data, "newcomerChunks*chunkSize", mebibytes, "%s a worker"},
 		{"a super-frame", "dataplane/frame", "maxTCPSegments", number, "%s segments of TCP"},
 		{"a super-frame", "dataplane/frame", "maxUDPSegments", number, "%s of UDP"},
