@@ -92,7 +92,7 @@ func (c *Controller) Attach(ctx context.Context, in api.Attach) (api.Container, 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.log.Info("attached", "container", name, "mode", p.Rec.Mode, "addresses", addrTexts(ct), "took", time.Since(start).Round(10*time.Microsecond))
+	c.log.Info("attached", "container", c.events.Name(ct), "mode", p.Rec.Mode, "addresses", addrTexts(ct), "took", time.Since(start).Round(10*time.Microsecond))
 	c.events.Attached(ct)
 	return ct.View(), nil
 }

@@ -270,6 +270,7 @@ func (h *change) relabel(labels map[string]string) {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
 	h.ct.Rec.Labels = labels
+	h.c.inv.Changed(h.ct) // they say which container it is of
 }
 
 // store puts on disk what the container will be.

@@ -33,7 +33,7 @@ func (c *Controller) Connect(_ context.Context, name string, in api.Connect) (ap
 			return err
 		}
 		e := h.endpoints[0]
-		c.log.Info("connected", "container", ct.Rec.Name, "network", e.Network.Called(), "addresses", e.Addrs)
+		c.log.Info("connected", "container", c.events.Name(ct), "network", e.Network.Called(), "addresses", e.Addrs)
 		c.events.Moved(api.EventConnect, e)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -116,7 +116,7 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 		if err := newChange(c, ct).withdraw(ns, []*inventory.Endpoint{e}, nil); err != nil {
 			return err
 		}
-		c.log.Info("disconnected", "container", ct.Rec.Name, "network", n.Called())
+		c.log.Info("disconnected", "container", c.events.Name(ct), "network", n.Called())
 		c.events.Moved(api.EventDisconnect, e)
 		return nil
 	})
@@ -146,7 +146,7 @@ func (c *Controller) Publish(_ context.Context, name string, rules []string) ([]
 		if err := h.apply(); err != nil {
 			return err
 		}
-		c.log.Info("published", "container", ct.Rec.Name, "ports", rules)
+		c.log.Info("published", "container", c.events.Name(ct), "ports", rules)
 		c.events.Ports(api.EventPublish, ct, h.mappings)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -182,7 +182,7 @@ func (c *Controller) Unpublish(_ context.Context, name string, rules []string) e
 		if err := newChange(c, ct).withdraw(nil, nil, gone); err != nil {
 			return err
 		}
-		c.log.Info("unpublished", "container", ct.Rec.Name, "ports", rules)
+		c.log.Info("unpublished", "container", c.events.Name(ct), "ports", rules)
 		c.events.Ports(api.EventUnpublish, ct, gone)
 		return nil
 	})

@@ -42,10 +42,10 @@ func (c *Controller) releaseHeld(ct *inventory.Container, why string) error {
 	if !ok {
 		return nil
 	}
-	name := ct.Rec.Name
+	end := c.events.Ending(ct)
 	err := newChange(c, ct).withdrawAll()
-	c.log.Info("released", "container", name, "reason", why)
-	c.events.Detached(ct.Called(), why)
+	c.log.Info("released", "container", end.Name, "reason", why)
+	end.Tell(why)
 	return err
 }
 
@@ -87,7 +87,7 @@ func (c *Controller) linkGone(ct *inventory.Container) {
 		if !ok {
 			return nil
 		}
-		name := ct.Rec.Name
+		end := c.events.Ending(ct)
 		var lost []*inventory.Endpoint
 		for _, e := range ct.Endpoints {
 			if l, err := c.edge.Link(e.Veth); err != nil || l.Index != e.Index {
@@ -105,12 +105,12 @@ func (c *Controller) linkGone(ct *inventory.Container) {
 				level, why = slog.LevelInfo, "process ended"
 			}
 			err := newChange(c, ct).withdrawAll()
-			c.log.Log(c.ctx, level, "released", "container", name, "reason", why)
-			c.events.Detached(ct.Called(), why)
+			c.log.Log(c.ctx, level, "released", "container", end.Name, "reason", why)
+			end.Tell(why)
 			return err
 		}
 		for _, e := range lost {
-			c.log.Warn("endpoint released", "container", name, "network", e.Network.Rec.Name, "reason", "interface "+e.Ifname+" has vanished")
+			c.log.Warn("endpoint released", "container", end.Name, "network", e.Network.Called(), "reason", "interface "+e.Ifname+" has vanished")
 			c.events.Moved(api.EventDisconnect, e)
 		}
 		h := newChange(c, ct)

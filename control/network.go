@@ -31,7 +31,7 @@ func (c *Controller) CreateNetwork(_ context.Context, in api.NetworkCreate) (api
 	}
 	n := h.n
 	c.log.Info("network created", "network", rec.Name, "subnets", model.SubnetTexts(n.Rec), "interface", n.Rec.TAP)
-	c.events.Emit(api.Event{Type: api.EventNetworkCreate, Network: rec.Name, Interface: n.Rec.TAP, Addresses: model.SubnetTexts(n.Rec), Message: "network " + rec.Name + " created"})
+	c.events.NetworkCreated(n, model.SubnetTexts(n.Rec))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n.View(), nil
@@ -72,8 +72,8 @@ func (c *Controller) removeNetwork(name string) error {
 	if !gone {
 		return err
 	}
-	c.log.Info("network removed", "network", name)
-	c.events.Emit(api.Event{Type: api.EventNetworkRemove, Network: n.Called(), Interface: n.Rec.TAP, Message: "network " + n.Called() + " removed"})
+	c.log.Info("network removed", "network", n.Called())
+	c.events.NetworkRemoved(n)
 	return err
 }
 

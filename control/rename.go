@@ -56,7 +56,7 @@ func (c *Controller) UpdateContainer(_ context.Context, name string, in api.Cont
 	c.mu.Lock()
 	old := ct.Rec.Name
 	c.mu.Unlock()
-	to := cmp.Or(in.Name, old)
+	to, was := cmp.Or(in.Name, old), c.events.Name(ct)
 	keys := []string{ofContainer(old), ofContainer(to)}
 	slices.Sort(keys) // one order for all: two renames cannot wait for each other
 	for _, key := range slices.Compact(keys) {
@@ -77,8 +77,8 @@ func (c *Controller) UpdateContainer(_ context.Context, name string, in api.Cont
 	if err := h.apply(); err != nil {
 		return out, containerErr(old, err)
 	}
-	if to != old {
-		c.log.Info("renamed", "container", to, "was", old)
+	if now := c.events.Renamed(ct, was); now != was {
+		c.log.Info("renamed", "container", now, "was", was)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

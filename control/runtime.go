@@ -48,9 +48,11 @@ func (c *Controller) releaseOf(in api.Release, gone func(*inventory.Endpoint) bo
 			list = append(list, e)
 		}
 	}
+	end, why := c.events.Ending(ct), "released by "+in.Runtime
 	if len(list) == len(ct.Endpoints) && (in.Ifname == "" || len(list) > 0) {
 		err := newChange(c, ct).withdrawAll()
-		c.log.Info("released", "container", name, "reason", "released by "+in.Runtime)
+		c.log.Info("released", "container", end.Name, "reason", why)
+		end.Tell(why)
 		return err
 	}
 	if len(list) == 0 {
@@ -69,7 +71,8 @@ func (c *Controller) releaseOf(in api.Release, gone func(*inventory.Endpoint) bo
 		return containerErr(name, err)
 	}
 	for _, e := range list {
-		c.log.Info("disconnected", "container", name, "network", e.Network.Rec.Name, "interface", e.Ifname, "reason", "released by "+in.Runtime)
+		c.log.Info("disconnected", "container", end.Name, "network", e.Network.Called(), "interface", e.Ifname, "reason", why)
+		c.events.Moved(api.EventDisconnect, e)
 	}
 	return nil
 }

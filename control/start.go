@@ -44,7 +44,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.shaping = &shaper{c: c, kicked: make(chan struct{}, 1)}
 	c.builder.kick = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.events = events.New(c.ctx, c.started)
+	c.events = events.New(c.ctx, c.started, &c.dir)
 	c.underlay = newUnderlay(c)
 	defer func() {
 		if err != nil {

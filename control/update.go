@@ -25,7 +25,7 @@ func (c *Controller) UpdateNetwork(_ context.Context, name string, in api.Networ
 	}
 	defer c.names.lock(ofNetwork(n.Rec.Name))()
 	c.mu.Lock()
-	same, was := c.inv.Networks[n.Rec.Name] == n && n.Ready, n.Rec
+	same, was, called := c.inv.Networks[n.Rec.Name] == n && n.Ready, n.Rec, n.Called()
 	c.mu.Unlock()
 	if !same { // removed while we waited
 		return api.Network{}, model.NotFoundf("network %s does not exist: see vswitch network ls", name)
@@ -39,7 +39,7 @@ func (c *Controller) UpdateNetwork(_ context.Context, name string, in api.Networ
 		return api.Network{}, err
 	}
 	c.log.Info("network updated", "network", n.Called())
-	c.events.Emit(api.Event{Type: api.EventNetworkUpdate, Network: n.Called(), Message: "network " + n.Called() + " changed"})
+	c.events.NetworkUpdated(n, called)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n.View(), nil

@@ -101,18 +101,22 @@ func newEvents(c *cli) *cobra.Command {
 		follow bool
 	)
 	cmd := &cobra.Command{
-		Use:   "events",
+		Use:   "events [NAME]",
 		Short: "Show what happens: containers come and go, ports, spoofing, limits",
 		Long: `Show what happens, one line for each event, until Ctrl-C: containers, networks and
 published ports that come and go, uplinks, spoofed and moved MAC addresses, loops,
 storms, full tables and limits. With --since earlier ones come first, as far as the
 daemon still has them (the last 1024).`,
 		Example: `  vswitch events
+  vswitch events project:shop
   vswitch events --since 10m --follow=false
   vswitch events --format json`,
-		Args: args(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: args("[NAME]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			q := api.EventQuery{Once: !follow}
+			if len(args) == 1 {
+				q.Container = args[0]
+			}
 			if !follow && since == "" {
 				since = "0"
 			}
@@ -133,6 +137,7 @@ daemon still has them (the last 1024).`,
 			}))
 		},
 	}
+	cmd.ValidArgsFunction = c.completeContainers
 	cmd.Flags().StringVar(&since, "since", "", "print earlier events first: of the last 10m, since a time (RFC 3339), or after an event's number")
 	cmd.Flags().BoolVar(&follow, "follow", true, "go on until Ctrl-C; false: print what there is")
 	c.addFormat(cmd)

@@ -11,6 +11,7 @@ type Event struct {
 	// Message is one line for people.
 	Message   string   `json:"message"`
 	Container string   `json:"container,omitempty"`
+	Was       string   `json:"was,omitempty"` // what it was called before
 	Network   string   `json:"network,omitempty"`
 	Interface string   `json:"interface,omitempty"` // in the host's namespace
 	Addresses []string `json:"addresses,omitempty"`
@@ -27,6 +28,7 @@ type Event struct {
 const (
 	EventAttach        = "attach"
 	EventDetach        = "detach"
+	EventRename        = "rename" // of a container: Was has the name before
 	EventConnect       = "connect"
 	EventDisconnect    = "disconnect"
 	EventPublish       = "publish"
@@ -64,6 +66,8 @@ const (
 
 // EventQuery says which events to send.
 type EventQuery struct {
+	// Container is a word as in ContainerFilter.Select: only events of what it means. "": all.
+	Container string
 	// Since is the last one that the reader knows: later ones come first, as far as the
 	// daemon still has them (the last 1024). Missing: only what happens from now on.
 	Since *uint64

@@ -58,6 +58,9 @@ func (c *Client) Events(ctx context.Context, q api.EventQuery, fn func(api.Event
 	case !q.SinceTime.IsZero():
 		v.Set("since", q.SinceTime.Format(time.RFC3339Nano))
 	}
+	if q.Container != "" {
+		v.Set("name", q.Container)
+	}
 	if q.Once {
 		v.Set("follow", "false")
 	}

@@ -103,6 +103,11 @@ func (ct *Container) nameless() int {
 	return 0
 }
 
+// Nameless reports whether the container is called as its runtime's ID begins, for want of a name.
+func (ct *Container) Nameless() bool {
+	return !slices.ContainsFunc(ct.pieces(), func(p *Container) bool { return p.Called != "" || p.nameless() == 0 })
+}
+
 // KeyOfRuntime begins the key that is the runtime's own ID of a container, where a piece has
 // an ID of its own.
 const KeyOfRuntime = "id:"

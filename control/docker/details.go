@@ -11,7 +11,7 @@ import (
 	"github.com/vswitch/vswitch/control/api"
 )
 
-// dockerContainer is what is read here of dockerd's GET /containers/ID/json.
+// dockerContainer has what we read of dockerd's GET /containers/ID/json.
 type dockerContainer struct {
 	ID, Name string
 	Config   struct{ Labels map[string]string }
@@ -54,8 +54,8 @@ func (n *Names) container(ctx context.Context, id string) (ct dockerContainer, e
 // interfaces, in bytes.
 const maxLabels = 16 << 10
 
-// labels are what its user says of a container, without what is ours to say: an image could
-// claim to be a piece of another container. Too many are none but those of Compose.
+// labels are what its user says of a container, without words of ours: an image could
+// claim to be a piece of another container. Of too many only the words of Compose stay.
 func (ct *dockerContainer) labels() map[string]string {
 	list, size := make(map[string]string), 0
 	for key, value := range ct.Config.Labels {

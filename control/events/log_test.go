@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/directory"
 )
 
 // A container that makes a lot of events leaves others theirs, the switch's own too, and who
 // reads late hears how many are missing.
 func TestEventsOfOthersStay(t *testing.T) {
-	l := New(t.Context(), time.UnixMicro(1))
+	l := New(t.Context(), time.UnixMicro(1), new(directory.Live))
 	l.Emit(api.Event{Type: api.EventNetworkCreate, Network: "n"})
 	l.Emit(api.Event{Type: api.EventAttach, Container: "vic"})
 	for range 10 * kept {

@@ -43,7 +43,7 @@ func (l *Log) Switch(e dataplane.Event, names *directory.Directory) (level slog.
 	if e.Kind.OfHabit() {
 		level = slog.LevelInfo
 	}
-	l.Emit(out)
+	l.add(told{out, names.Behind(e.Port)})
 	return level, args
 }
 

@@ -3,53 +3,119 @@ package events
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 )
 
-// Attached tells of a container that was attached, or given more.
-func (l *Log) Attached(ct *inventory.Container) {
-	e := api.Event{Type: api.EventAttach, Container: ct.Called()}
-	for _, ep := range ct.Endpoints {
-		e.Addresses = append(e.Addresses, inventory.Texts(ep.Prefixes())...)
-		e.Network, e.Interface, e.MAC = cmp.Or(e.Network, ep.Network.Called()), cmp.Or(e.Interface, ep.Veth), cmp.Or(e.MAC, ep.MAC.String())
-	}
-	e.Ports = inventory.PortTexts(ct.Mappings)
-	e.Message = "container " + ct.Called() + " attached"
-	if len(e.Addresses) > 0 {
-		e.Message += " with " + strings.Join(e.Addresses, ", ")
-	}
-	l.Emit(e)
+// about adds an event of a container: fill gets its name, as soon as it has one.
+func (l *Log) about(ct *inventory.Container, fill func(whole *directory.Container) api.Event) {
+	last := l.whole(ct)
+	l.later(ct.Rec.ID, nameless(last), func() told {
+		if now := l.names.Now().ByID(ct.Rec.ID); now != nil {
+			last = now
+		}
+		e := fill(last)
+		e.Container = last.Name
+		return told{e, last}
+	})
 }
 
-// Detached tells of a container that is no more, and why.
-func (l *Log) Detached(name, why string) {
-	msg := "container " + name + " detached"
-	if why != "detach" {
-		msg += ": " + why
+// Attached tells of a container that was attached, or given more.
+func (l *Log) Attached(ct *inventory.Container) {
+	var e api.Event
+	for _, ep := range ct.Endpoints {
+		e.Addresses = append(e.Addresses, inventory.Texts(ep.Prefixes())...)
+		e.Interface, e.MAC = cmp.Or(e.Interface, ep.Veth), cmp.Or(e.MAC, ep.MAC.String())
 	}
-	l.Emit(api.Event{Type: api.EventDetach, Container: name, Message: msg})
+	e.Ports = inventory.PortTexts(ct.Mappings)
+	id, eps := ct.Rec.ID, ct.Endpoints
+	l.about(ct, func(whole *directory.Container) api.Event {
+		for _, ep := range eps {
+			e.Network = cmp.Or(e.Network, ep.Network.Called())
+		}
+		e.Type, e.Message = api.EventAttach, "container "+whole.Name+" attached"
+		if i := slices.IndexFunc(whole.Pieces, func(p *directory.Container) bool { return p.ID == id }); i >= 0 && whole.ID != id {
+			e.Type, e.Message = api.EventConnect, "container "+whole.Name+" joined network "+e.Network
+		}
+		if len(e.Addresses) > 0 {
+			e.Message += " with " + strings.Join(e.Addresses, ", ")
+		}
+		return e
+	})
+}
+
+// Ending is a container, or a piece of one, that is about to go.
+type Ending struct {
+	*directory.Container // all of it, as it was
+	log                  *Log
+	id                   string
+}
+
+// Ending remembers names before their bearer goes.
+func (l *Log) Ending(ct *inventory.Container) Ending {
+	return Ending{l.whole(ct), l, ct.Rec.ID}
+}
+
+// Tell tells of the end, and why. A piece that goes while others stay leaves its network.
+func (e Ending) Tell(why string) {
+	e.log.named(e.id)
+	var piece *directory.Container
+	stays := false
+	for _, p := range e.Pieces {
+		if p.ID == e.id {
+			piece = p
+		} else {
+			stays = stays || e.log.names.Now().ByID(p.ID) != nil
+		}
+	}
+	out := api.Event{Type: api.EventDetach, Container: e.Name, Message: "container " + e.Name + " detached"}
+	if stays && piece != nil && len(piece.Endpoints) > 0 {
+		ep := piece.Endpoints[0]
+		out.Type, out.Message = api.EventDisconnect, "container "+e.Name+" left network "+ep.Network
+		out.Network, out.Interface, out.MAC, out.Addresses = ep.Network, ep.Veth, ep.MAC.String(), inventory.Texts(ep.Addrs)
+	}
+	if why != "detach" {
+		out.Message += ": " + why
+	}
+	e.log.add(told{out, e.Container})
 }
 
 // Moved tells of an endpoint that came or left: kind is api.EventConnect or
 // api.EventDisconnect.
 func (l *Log) Moved(kind string, e *inventory.Endpoint) {
 	verb := map[string]string{api.EventConnect: "joined", api.EventDisconnect: "left"}[kind]
-	l.Emit(api.Event{
-		Type: kind, Container: e.Container.Called(), Network: e.Network.Called(), Interface: e.Veth, MAC: e.MAC.String(),
-		Addresses: inventory.Texts(e.Prefixes()), Message: "container " + e.Container.Called() + " " + verb + " network " + e.Network.Called(),
+	addrs := inventory.Texts(e.Prefixes())
+	l.about(e.Container, func(whole *directory.Container) api.Event {
+		return api.Event{
+			Type: kind, Network: e.Network.Called(), Interface: e.Veth, MAC: e.MAC.String(),
+			Addresses: addrs, Message: "container " + whole.Name + " " + verb + " network " + e.Network.Called(),
+		}
 	})
+}
+
+// Renamed tells that a container has another name than it had, if it has. What waited for its
+// first one is told by it. It returns the name.
+func (l *Log) Renamed(ct *inventory.Container, was string) (name string) {
+	now := l.whole(ct)
+	if nameless(now) || l.named(ct.Rec.ID) || now.Name == was {
+		return now.Name
+	}
+	l.add(told{api.Event{Type: api.EventRename, Container: now.Name, Was: was, Message: "container " + was + " is called " + now.Name + " now"}, now})
+	return now.Name
 }
 
 // OnTheWayIn tells of a program of others that sees what goes into a container.
 func (l *Log) OnTheWayIn(e *inventory.Endpoint, program string) {
-	name := e.Container.Called()
-	l.Emit(api.Event{
-		Type: api.EventCableProgram, Container: name, Network: e.Network.Called(), Interface: e.Veth,
-		Message: program + " sees what goes to container " + name + ": its flows take the way through it",
+	l.about(e.Container, func(whole *directory.Container) api.Event {
+		return api.Event{
+			Type: api.EventCableProgram, Network: e.Network.Called(), Interface: e.Veth,
+			Message: program + " sees what goes to container " + whole.Name + ": its flows take the way through it",
+		}
 	})
 }
 
@@ -65,10 +131,46 @@ func (l *Log) OnTheWayOut(uplink, program string) {
 // api.EventUnpublish.
 func (l *Log) Ports(kind string, ct *inventory.Container, list []*inventory.Mapping) {
 	ports := inventory.PortTexts(list)
-	l.Emit(api.Event{
-		Type: kind, Container: ct.Called(), Ports: ports,
-		Message: "container " + ct.Called() + ": " + strings.Join(ports, ", ") + " " + kind + "ed",
+	l.about(ct, func(whole *directory.Container) api.Event {
+		return api.Event{Type: kind, Ports: ports, Message: "container " + whole.Name + ": " + strings.Join(ports, ", ") + " " + kind + "ed"}
 	})
+}
+
+// network adds an event of a network: fill gets its name, as soon as it has one.
+func (l *Log) network(n *inventory.Network, fill func(name string) api.Event) {
+	l.later(n.Rec.ID, namelessNetwork(n), func() told {
+		e := fill(n.Called())
+		e.Network = n.Called()
+		return told{Event: e}
+	})
+}
+
+// NetworkCreated tells of a network that was made, with these subnets.
+func (l *Log) NetworkCreated(n *inventory.Network, subnets []string) {
+	device := n.Rec.TAP
+	l.network(n, func(name string) api.Event {
+		return api.Event{Type: api.EventNetworkCreate, Interface: device, Addresses: subnets, Message: "network " + name + " created"}
+	})
+}
+
+// NetworkUpdated tells of one that was changed. A name from its runtime is no change of it where
+// nobody has heard of another.
+func (l *Log) NetworkUpdated(n *inventory.Network, was string) {
+	now := n.Called()
+	if !namelessNetwork(n) && l.named(n.Rec.ID) && now != was {
+		return
+	}
+	e := api.Event{Type: api.EventNetworkUpdate, Message: "network " + now + " changed"}
+	if now != was {
+		e.Was, e.Message = was, "network "+was+" is called "+now+" now"
+	}
+	l.network(n, func(string) api.Event { return e })
+}
+
+// NetworkRemoved tells of one that is no more.
+func (l *Log) NetworkRemoved(n *inventory.Network) {
+	l.named(n.Rec.ID)
+	l.Emit(api.Event{Type: api.EventNetworkRemove, Network: n.Called(), Interface: n.Rec.TAP, Message: "network " + n.Called() + " removed"})
 }
 
 // Pressure tells that flows were refused or gave way (RFC 6888 REQ-11 c).

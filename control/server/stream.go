@@ -94,12 +94,13 @@ func known(v url.Values, keys ...string) error {
 }
 
 func eventQuery(v url.Values) (q api.EventQuery, err error) {
-	if err := known(v, "since", "follow"); err != nil {
+	if err := known(v, "since", "follow", "name"); err != nil {
 		return q, err
 	}
 	if q.Once, err = once(v); err != nil {
 		return q, err
 	}
+	q.Container = v.Get("name")
 	since := v.Get("since")
 	if since == "" {
 		return q, nil
