@@ -64,6 +64,7 @@ namespace.`,
 	cmd.Flags().StringVar(&netns, "netns", "", "path of the network namespace")
 	cmd.Flags().IntVar(&pid, "pid", 0, "a process in the network namespace")
 	ep.add(cmd, "a network's name or name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF (repeatable; default the default network)")
+	completeFlag(cmd, "network", c.networks)
 	c.addFormat(cmd)
 	return cmd
 }
@@ -86,6 +87,6 @@ func newDetach(c *cli) *cobra.Command {
 				return nil
 			})
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers),
 	}
 }

@@ -58,7 +58,7 @@ What comes later joins the capture: a container that is restarted, and with
 			}
 			return c.runCapture(cmd, cfg, sink, limit, duration)
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.targets, noMore),
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&out.file, "write", "w", "", `write pcapng to this file, "-" is the standard output`)

@@ -55,6 +55,7 @@ The exit code is 1 when something does not work; a warning alone is none.`,
 // printChecks shows what is wrong below all that is well.
 func printChecks(w io.Writer, list []doctor.Check) error {
 	t := newTable(w, "CHECK", "STATUS", "FOUND")
+	t.colours = map[string]string{"FAIL": red, "WARN": yellow, "OK": green}
 	for _, k := range list {
 		t.row(k.Name, strings.ToUpper(string(k.Status)), k.Message)
 	}

@@ -50,7 +50,7 @@ prints each as it ends, as JSON, one a line.`,
 			}
 			return c.printOr(listed(list), func() error { return printFlows(c.stdout, list) })
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	cmd.Flags().BoolVar(&top, "top", false, "show them live, those with the highest rate first; q ends")
 	cmd.Flags().BoolVar(&log, "log", false, "print each flow as it ends, as JSON, one a line, until Ctrl-C")
@@ -126,18 +126,17 @@ daemon still has them (the last 1024).`,
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			return captureEnd(c.client(cmd).Events(ctx, q, func(e api.Event) error {
-				if c.format == formatJSON {
-					return printLine(c.stdout, e)
-				}
-				kind := e.Type
-				if e.Lost > 0 {
-					kind = fmt.Sprintf("%s %d", e.Type, e.Lost)
-				}
-				return sayf(c.stdout, "%s  %-15s %s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), kind, e.Message)
+				return c.printEachOr(e, func() error {
+					kind := e.Type
+					if e.Lost > 0 {
+						kind = fmt.Sprintf("%s %d", e.Type, e.Lost)
+					}
+					return sayf(c.stdout, "%s  %-15s %s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), kind, e.Message)
+				})
 			}))
 		},
 	}
-	cmd.ValidArgsFunction = c.completeContainers
+	cmd.ValidArgsFunction = complete(c.containers, noMore)
 	cmd.Flags().StringVar(&since, "since", "", "print earlier events first: of the last 10m, since a time (RFC 3339), or after an event's number")
 	cmd.Flags().BoolVar(&follow, "follow", true, "go on until Ctrl-C; false: print what there is")
 	c.addFormat(cmd)

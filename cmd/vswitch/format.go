@@ -82,11 +82,20 @@ func listed[T any](s []T) []T {
 // table collects rows and aligns them when it is flushed. Empty cells print as
 // "-", so that a row always has as many fields as the header.
 type table struct {
-	tw *tabwriter.Writer
+	w    io.Writer
+	text *bytes.Buffer // until the header can be painted, nil: it is not
+	tw   *tabwriter.Writer
+
+	colours map[string]string // of words that are a cell
 }
 
 func newTable(w io.Writer, header ...string) *table {
-	t := &table{tw: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	t := &table{w: w}
+	if len(header) > 0 && coloured(w) {
+		t.text = new(bytes.Buffer)
+		w = t.text
+	}
+	t.tw = tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	if len(header) > 0 {
 		t.row(header...)
 	}
@@ -100,7 +109,13 @@ func (t *table) row(cells ...string) {
 	fmt.Fprintln(t.tw, strings.Join(cells, "\t"))
 }
 
-func (t *table) flush() error { return t.tw.Flush() }
+func (t *table) flush() error {
+	err := t.tw.Flush()
+	if err == nil && t.text != nil {
+		_, err = t.w.Write(paint(t.text.Bytes(), t.colours))
+	}
+	return err
+}
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }
 

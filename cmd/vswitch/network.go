@@ -83,6 +83,7 @@ func newNetworkCreate(c *cli) *cobra.Command {
 }
 
 func newNetworkLs(c *cli) *cobra.Command {
+	var list listFlags
 	cmd := &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
@@ -90,13 +91,25 @@ func newNetworkLs(c *cli) *cobra.Command {
 		Args:    args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ns, err := c.client(cmd).Networks(cmd.Context())
+			if err == nil {
+				ns, err = list.networks(cmd, ns)
+			}
 			if err != nil {
 				return err
+			}
+			if list.quiet {
+				names := make([]string, len(ns))
+				for i := range ns {
+					names[i] = ns[i].Name
+				}
+				return printNames(c.stdout, names)
 			}
 			return c.printOr(listed(ns), func() error { return printNetworks(c.stdout, ns) })
 		},
 	}
+	list.add(cmd, "name", "id", "label")
 	c.addFormat(cmd)
+	c.addWatch(cmd)
 	return cmd
 }
 
@@ -140,7 +153,7 @@ func newNetworkInspect(c *cli) *cobra.Command {
 			}
 			return c.printOr(n, func() error { return printNetwork(c.stdout, n) })
 		},
-		ValidArgsFunction: c.completeNetworks,
+		ValidArgsFunction: complete(c.networks, noMore),
 	}
 	c.addFormat(cmd)
 	return cmd
@@ -187,7 +200,7 @@ func newNetworkRm(c *cli) *cobra.Command {
 			cl := c.client(cmd)
 			return each(args, func(name string) error { return cl.RemoveNetwork(cmd.Context(), name) })
 		},
-		ValidArgsFunction: c.completeNetworks,
+		ValidArgsFunction: complete(c.networks),
 	}
 }
 
@@ -232,7 +245,7 @@ func newNetworkConnect(c *cli) *cobra.Command {
 			}
 			return c.printOr(ct, func() error { return printEndpoints(c.stdout, ct) })
 		},
-		ValidArgsFunction: c.completeNetworks,
+		ValidArgsFunction: complete(c.networks, c.containers, noMore),
 	}
 	cmd.Flags().StringVar(&in.IP, "ip", "", "address in the network (default the next free one)")
 	cmd.Flags().StringVar(&in.IP6, "ip6", "", "IPv6 address in the network (default the next free one)")
@@ -253,6 +266,6 @@ func newNetworkDisconnect(c *cli) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.client(cmd).Disconnect(cmd.Context(), args[1], args[0])
 		},
-		ValidArgsFunction: c.completeNetworks,
+		ValidArgsFunction: complete(c.networks, c.containers, noMore),
 	}
 }

@@ -53,7 +53,7 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 			}
 			return c.printOr(n, func() error { return printNetwork(c.stdout, n) })
 		},
-		ValidArgsFunction: c.completeNetworks,
+		ValidArgsFunction: complete(c.networks, noMore),
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&icc, "icc", true, "its containers reach each other; with --icc=false only the gateway and the world")

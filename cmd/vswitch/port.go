@@ -33,7 +33,7 @@ func newPortAdd(c *cli) *cobra.Command {
 				return printPorts(c.stdout, args[:1], [][]api.PortMapping{added})
 			})
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	c.addFormat(cmd)
 	return cmd
@@ -48,7 +48,7 @@ func newPortRm(c *cli) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.client(cmd).Unpublish(cmd.Context(), args[0], args[1:])
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 }
 
@@ -81,9 +81,10 @@ func newPortLs(c *cli) *cobra.Command {
 			}
 			return c.printOr(byName, func() error { return printPorts(c.stdout, names, ports) })
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	c.addFormat(cmd)
+	c.addWatch(cmd)
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"text/template"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,8 +26,9 @@ type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	runDir string // --run-dir
-	format string // --format
+	runDir string             // --run-dir
+	format string             // --format
+	layout *template.Template // that --format gives, nil: none
 }
 
 // client returns a client of the daemon: at --run-dir when it was given, else
@@ -66,10 +68,12 @@ func newRoot(c *cli) *cobra.Command {
 		Long: `A switch for containers that lives in one process: it joins network namespaces,
 the host and the outside world, translates addresses and publishes ports, in the
 place of the kernel's bridge, iptables and docker-proxy.`,
+		Version:           versionString(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	root.SetVersionTemplate("vswitch {{.Version}}\n")
 	group(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
@@ -83,7 +87,7 @@ place of the kernel's bridge, iptables and docker-proxy.`,
 
 	root.AddCommand(
 		newDaemon(c), newDown(c),
-		newRun(c), newAttach(c), newDetach(c),
+		newRun(c), newAttach(c), newDetach(c), newExec(c),
 		newPs(c), newInspect(c),
 		newNetwork(c), newPort(c),
 		newFDB(c), newNAT(c), newStats(c), newCapture(c), newExtcap(c),
@@ -204,61 +208,47 @@ func group(cmd *cobra.Command) *cobra.Command {
 
 // addFormat gives cmd the flag --format.
 func (c *cli) addFormat(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&c.format, "format", formatTable, `"table" for people, "json" for programs`)
+	cmd.Flags().StringVar(&c.format, "format", formatTable, `"table" for people, "json" for programs, or a template such as '{{.name}}'`)
 	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(
 		[]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if c.format != formatTable && c.format != formatJSON {
-			return usagef(cmd, `--format %q: must be "table" or "json"`, c.format)
+		switch {
+		case c.format == formatTable, c.format == formatJSON:
+		case strings.Contains(c.format, "{{"):
+			var err error
+			if c.layout, err = parseFormat(c.format); err != nil {
+				return usagef(cmd, "--format %q: %w", c.format, err)
+			}
+		default:
+			return usagef(cmd, `--format %q: must be "table", "json" or a template such as '{{.name}}'`, c.format)
 		}
 		return nil
 	}
 }
 
-// printOr prints v as JSON when that was asked for, else calls human.
+// printOr prints v as JSON or by a template when that was asked for, else calls human.
 func (c *cli) printOr(v any, human func() error) error {
-	if c.format == formatJSON {
+	switch {
+	case c.layout != nil:
+		return printTemplate(c.stdout, c.layout, v)
+	case c.format == formatJSON:
 		return printJSON(c.stdout, v)
 	}
 	return human()
+}
+
+// printEachOr is printOr for one of many that come one by one: a line each.
+func (c *cli) printEachOr(v any, human func() error) error {
+	if c.layout == nil && c.format == formatJSON {
+		return printLine(c.stdout, v)
+	}
+	return c.printOr(v, human)
 }
 
 // untilSignal returns a context that ends when the user or the system asks the
 // process to end.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-}
-
-// completeContainers offers the attached containers' names as first argument.
-func (c *cli) completeContainers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	cs, err := c.client(cmd).Containers(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	names := make([]string, len(cs))
-	for i := range cs {
-		names[i] = cs[i].Name
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeNetworks offers the networks' names as first argument.
-func (c *cli) completeNetworks(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ns, err := c.client(cmd).Networks(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	names := make([]string, len(ns))
-	for i := range ns {
-		names[i] = ns[i].Name
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // each calls fn for every name and goes on after an error, unless nobody

@@ -48,7 +48,7 @@ cannot be executed, 127 when it is not found.`,
 			if req.Name = name; name == "" {
 				req.Name = randomName()
 			}
-			path, err := lookCommand(argv[0])
+			path, err := lookCommand("run", argv[0])
 			if err != nil {
 				return err
 			}
@@ -65,6 +65,7 @@ cannot be executed, 127 when it is not found.`,
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVar(&name, "name", "", "name of the container (default a random one)")
 	ep.add(cmd, "bridge, host, none, container:NAME, a network's name or name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF (repeatable)")
+	completeFlag(cmd, "network", c.runNetworks)
 	return cmd
 }
 
@@ -116,7 +117,7 @@ func (m mode) flag() string {
 }
 
 // lookCommand finds the command before anything is made for it.
-func lookCommand(name string) (string, error) {
+func lookCommand(command, name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if errors.Is(err, exec.ErrDot) {
 		err = nil // "./x" by PATH=.: the user's own choice
@@ -132,7 +133,7 @@ func lookCommand(name string) (string, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		code = exitNotExecutable
 	}
-	return "", &exitError{code: code, err: fmt.Errorf("run: %s: %w", name, err)}
+	return "", &exitError{code: code, err: fmt.Errorf("%s: %s: %w", command, name, err)}
 }
 
 // runContainer starts p in the namespace that m asks for, registers it with the

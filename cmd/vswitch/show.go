@@ -16,6 +16,7 @@ import (
 
 func newPs(c *cli) *cobra.Command {
 	var filter api.ContainerFilter
+	var list listFlags
 	cmd := &cobra.Command{
 		Use:     "ps [NAME]",
 		Aliases: []string{"ls"},
@@ -30,20 +31,36 @@ word that no container has is that of a service, or else of a project.`,
 			if len(args) == 1 {
 				filter.Select = args[0]
 			}
-			if r, all := filter.Runtime, api.Runtimes; r != "" && !slices.Contains(all, r) {
-				return usagef(cmd, "--runtime %q: must be %s or %s", r, strings.Join(all[:len(all)-1], ", "), all[len(all)-1])
+			if filter.Runtime != "" {
+				if err := knownRuntime(cmd, "--runtime ", filter.Runtime); err != nil {
+					return err
+				}
 			}
 			cs, err := c.client(cmd).ContainersOf(cmd.Context(), filter)
+			if err == nil {
+				cs, err = list.containers(cmd, c, cs)
+			}
 			if err != nil {
 				return err
 			}
+			if list.quiet {
+				names := make([]string, len(cs))
+				for i := range cs {
+					names[i] = cs[i].Name
+				}
+				return printNames(c.stdout, names)
+			}
 			return c.printOr(listed(cs), func() error { return printContainers(c.stdout, cs, time.Now()) })
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	cmd.Flags().StringVar(&filter.Runtime, "runtime", "", "only what this runtime attached: "+strings.Join(api.Runtimes, ", "))
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only containers in this network")
+	completeFlag(cmd, "network", c.networks)
+	cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions(api.Runtimes, cobra.ShellCompDirectiveNoFileComp))
+	list.add(cmd, "name", "id", "label", "network", "runtime")
 	c.addFormat(cmd)
+	c.addWatch(cmd)
 	return cmd
 }
 
@@ -83,7 +100,7 @@ func newInspect(c *cli) *cobra.Command {
 			}
 			return c.printOr(ct, func() error { return printContainer(c.stdout, ct) })
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	c.addFormat(cmd)
 	return cmd
@@ -193,7 +210,9 @@ func newFDB(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&network, "network", "", "only this network")
+	completeFlag(cmd, "network", c.networks)
 	c.addFormat(cmd)
+	c.addWatch(cmd)
 	return cmd
 }
 
@@ -235,7 +254,9 @@ func newNAT(c *cli) *cobra.Command {
 	}
 	ls.Flags().StringVar(&container, "container", "", "only connections of this container")
 	ls.Flags().IntVar(&limit, "limit", 0, "so many at most, the oldest (default all)")
+	completeFlag(ls, "container", c.containers)
 	c.addFormat(ls)
+	c.addWatch(ls)
 
 	var flushOf string
 	flush := &cobra.Command{
@@ -254,6 +275,7 @@ func newNAT(c *cli) *cobra.Command {
 	}
 	flush.Flags().StringVar(&flushOf, "container", "", "only connections of this container")
 	flush.Flags().StringVar(&flushProto, "proto", "", "only this protocol: tcp, udp, icmp or sctp")
+	completeFlag(flush, "container", c.containers)
 	c.addFormat(flush)
 	cmd.AddCommand(ls, flush)
 	return cmd
@@ -289,9 +311,10 @@ func newStats(c *cli) *cobra.Command {
 			st.Ports = listed(st.Ports)
 			return c.printOr(st, func() error { return printStats(c.stdout, st, q.Container == "") })
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	c.addFormat(cmd)
+	c.addWatch(cmd)
 	return cmd
 }
 

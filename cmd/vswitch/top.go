@@ -39,7 +39,7 @@ printed once.`,
 			}
 			return c.watch(cmd.Context(), every, v.draw)
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	cmd.Flags().DurationVar(&every, "interval", time.Second, "time between two looks")
 	cmd.Flags().BoolVar(&shares, "shares", false, "what each container has of the tables that all share, gave and was refused")

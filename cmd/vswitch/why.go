@@ -61,7 +61,7 @@ a ping. The exit code is 1 when the packet would not arrive.
 			}
 			return nil
 		},
-		ValidArgsFunction: c.completeContainers,
+		ValidArgsFunction: complete(c.senders, c.receivers, noMore),
 	}
 	cmd.Flags().BoolVar(&last, "last-drops", false, "explain the last frames that were dropped, of all ports or of a container's")
 	c.addFormat(cmd)
@@ -98,7 +98,11 @@ func printWhy(w io.Writer, why api.Why) error {
 	case api.VerdictNotSent:
 		line = "not sent"
 	}
-	if err := sayf(w, "%s\n", line); err != nil {
+	colour := green
+	if why.Verdict == api.VerdictDropped || why.Verdict == api.VerdictNotSent {
+		colour = red
+	}
+	if err := sayf(w, painted(w, colour, "%s")+"\n", line); err != nil {
 		return err
 	}
 	if why.Rule != "" {

@@ -70,8 +70,7 @@ func New(socket string) *Client {
 	tr := &http.Transport{
 		MaxIdleConnsPerHost: 64,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
+			return dial(ctx, socket)
 		},
 	}
 	return &Client{socket: socket, http: &http.Client{Transport: tr}}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
 )
@@ -158,8 +159,11 @@ func FriendlyName(words ...string) string {
 }
 
 // ShortID is what people read of a container's identifier: twelve digits of a
-// long hexadecimal one, all of another.
+// long hexadecimal one, also behind a namespace as nerdctl has it, all of another.
 func ShortID(id string) string {
+	if at := strings.LastIndexByte(id, '-') + 1; at > 0 && len(id)-at >= 32 {
+		return id[:at] + ShortID(id[at:])
+	}
 	if len(id) < 32 {
 		return id
 	}

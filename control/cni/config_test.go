@@ -37,6 +37,7 @@ func TestContainerName(t *testing.T) {
 	for _, tc := range []struct{ env, id, want string }{
 		{"", "cnitool-0a3a77", "cnitool-0a3a77"},
 		{"", strings.Repeat("0123456789abcdef", 4), "0123456789ab"},
+		{"", "default-" + strings.Repeat("0123456789abcdef", 4), "default-0123456789ab"},
 		{"K8S_POD_NAME=web-0;K8S_POD_NAMESPACE=shop", "x", "web-0.shop"},
 		{"K8S_POD_NAME=v1", "x", "v1"},
 		{"K8S_POD_NAME=v1;K8S_POD_NAMESPACE=v1", "x", "v1"},
