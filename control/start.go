@@ -101,7 +101,9 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.builder.done = make(chan struct{})
 	go c.builder.run(c.install)
 	c.readers = readers.New(readers.BoundsFor(cfg.ReaderMemory), c.readerReached)
-	led := func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) { return c.relayTab.Load().Resolve(proto, local) }
+	led := func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
+		return c.relayTab.Load().Resolve(proto, local)
+	}
 	watching := observe.Config{
 		Switch: c.sw, Directory: &c.dir, Log: c.log, RingBytes: cfg.CaptureRing, RingOf: cfg.CaptureRingOf,
 		Relay: c.relayed, Led: led, Readers: c.readers,

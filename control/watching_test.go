@@ -148,7 +148,9 @@ func TestFlowsNameBothSides(t *testing.T) {
 	serve(t, db, ":5432", "db")
 	serve(t, r.world.Outside, ":9000", "outside")
 	serve(t, r.world.Host, ":7000", "host")
-	log := follow(t, func(ctx context.Context, fn func(api.Flow) error) error { return r.FlowLog(ctx, "web", fn) })
+	log := follow(t, func(ctx context.Context, fn func(api.Flow) error) error {
+		return r.FlowLog(ctx, api.FlowQuery{Container: "web", Begins: true}, fn)
+	})
 
 	hold := func(ns *netlab.NS, at string) {
 		t.Helper()
@@ -201,7 +203,11 @@ func TestFlowsNameBothSides(t *testing.T) {
 	if _, err := r.FlushNAT(ctx, api.NATFlush{}); err != nil {
 		t.Fatal(err)
 	}
-	f := next(t, log, "end of the hairpin flow", func(f api.Flow) bool { return f.Kind == "hairpin" })
+	f := next(t, log, "begin of the hairpin flow", func(f api.Flow) bool { return f.Kind == "hairpin" })
+	if f.Container != "web" || f.Peer != "db" || f.Event != api.FlowBegins || f.Verdict != api.FlowPasses || f.End != nil {
+		t.Errorf("logged %+v", f)
+	}
+	f = next(t, log, "end of the hairpin flow", func(f api.Flow) bool { return f.Kind == "hairpin" && f.Event == api.FlowEnds })
 	if f.Container != "web" || f.Peer != "db" || f.Direction != api.FlowIn || f.End == nil || f.End.Before(f.Start) || time.Since(f.Start) > time.Minute {
 		t.Errorf("logged %+v", f)
 	}

@@ -15,7 +15,7 @@ const (
 	accountSets   = 1024
 	accountWays   = 4
 	accountIdle   = int64(60 * time.Second)
-	accountClosed = int64(5 * time.Second) // after FIN or RST
+	accountClosed = int64(5 * time.Second) // after both FINs, or a RST
 	accountChunk  = 4                      // sets that a reader looks at under one lock, which a worker may wait for
 	accountParts  = accountSets / accountChunk
 )
@@ -55,7 +55,7 @@ func (w *worker) account(*Snapshot) {
 		b.heard = e.packets[dir^1] != 0
 		e.packets[dir]++
 		e.bytes[dir] += uint64(b.f.Len())
-		e.flags |= l.TCPFlags
+		e.flags[dir] |= l.TCPFlags
 		e.seen = w.now
 	}
 }
@@ -86,7 +86,7 @@ type bridgedSet struct {
 type bridgedFlow struct {
 	tuple          header.Tuple    // of the side that was heard first
 	ports          [2]frame.PortID // of that side, of the other
-	flags          uint8           // of TCP, all that were seen
+	flags          [2]uint8        // of TCP, all that were seen of each side
 	created, seen  int64           // ns, created 0: free
 	packets, bytes [2]uint64       // of that side, of the other
 	meter          conntrack.Meter
@@ -130,7 +130,8 @@ func (a *bridgedFlows) enter(sw *Switch, t header.Tuple, ports [2]frame.PortID, 
 		}
 	}
 	e, who := &set.flows[victim], &a.held[ports[0]]
-	if e.created != 0 && who.held.Load() > a.held[e.ports[0]].held.Load() {
+	spare := e.created != 0 && who.held.Load() > a.held[e.ports[0]].held.Load()
+	if spare {
 		who.refused.Add(1)
 		e = &a.spare // it has more than anybody here
 	} else {
@@ -138,7 +139,10 @@ func (a *bridgedFlows) enter(sw *Switch, t header.Tuple, ports [2]frame.PortID, 
 		who.held.Add(1)
 		set.tags[victim] = hash
 	}
-	*e = bridgedFlow{tuple: t, ports: ports, created: created}
+	*e = bridgedFlow{tuple: t, ports: ports, created: created, seen: created}
+	if !spare {
+		sw.bridgedBegun(e)
+	}
 	return e
 }
 
@@ -214,7 +218,7 @@ func (a *bridgedFlows) sweep(now int64, sw *Switch) {
 	for part := range accountParts {
 		a.each(part, func(e *bridgedFlow) {
 			idle := now - e.seen
-			if idle >= accountIdle || idle >= accountClosed && e.flags&(header.TCPFIN|header.TCPRST) != 0 {
+			if idle >= accountIdle || idle >= accountClosed && e.closed() {
 				a.end(sw, e, false)
 				return
 			}

@@ -102,7 +102,9 @@ func TestBridgedTCPStates(t *testing.T) {
 		{"c1", "c2", a, b, SYN, "init"},
 		{"c2", "c1", b, a, SYN | ACK, "established"},
 		{"c1", "c2", a, b, ACK, "established"},
-		{"c2", "c1", b, a, FIN | ACK, "closing"},
+		{"c2", "c1", b, a, FIN | ACK, "server-fin"},
+		{"c1", "c2", a, b, ACK, "server-fin"},
+		{"c1", "c2", a, b, FIN | ACK, "closing"},
 	} {
 		if got := send(step.from, step.to, step.src, step.dst, step.flags); got != step.want {
 			t.Errorf("step %d: %s, want %s", i, got, step.want)
@@ -118,7 +120,7 @@ func TestBridgedTCPStates(t *testing.T) {
 func TestBridgedFlowsGiveWay(t *testing.T) {
 	l := New(t)
 	l.Memory("c2").SetSink(func([]byte, frame.Offload) {})
-	l.Switch.RecordFlows(true)
+	l.Switch.RecordFlows(true, true)
 	busy := udpBetween("c1", "c2", "10.1.0.11:9", "10.1.0.12:9")
 	const flows = 9000
 	for i := range flows {
@@ -170,7 +172,7 @@ func TestFlowsThatEndAreLogged(t *testing.T) {
 	if list := end(); len(list) != 0 {
 		t.Errorf("logged while nobody reads: %+v", list)
 	}
-	l.Switch.RecordFlows(true)
+	l.Switch.RecordFlows(true, true)
 	l.Send("c1", out)
 	l.Advance(5 * time.Second)
 	l.Send("c1", out)
@@ -201,7 +203,7 @@ func TestFlowsThatEndAreLogged(t *testing.T) {
 	if len(list) != 8192 || len(list)+int(lost) != 10000 {
 		t.Errorf("%d flows and %d lost, want 8192 of 10000", len(list), lost)
 	}
-	l.Switch.RecordFlows(false)
+	l.Switch.RecordFlows(false, false)
 	l.Send("c1", out)
 	if list := end(); len(list) != 0 {
 		t.Errorf("logged when switched off: %+v", list)

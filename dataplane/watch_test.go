@@ -47,7 +47,7 @@ func TestWatchedWhileItRuns(t *testing.T) {
 	seen := func() bool { return len(l.Switch.Flows()) > 0 && len(l.Switch.LastDrops(nil)) > 0 }
 	// A busy machine begins to send late.
 	for i, end := 0, time.Now().Add(20*time.Second); i < 40 || !seen() && time.Now().Before(end); i++ {
-		l.Switch.RecordFlows(i%4 < 2)
+		l.Switch.RecordFlows(i%4 < 2, i%4 == 0)
 		l.Switch.Flows()
 		l.Switch.EndedFlows(nil)
 		l.Switch.LastDrops(nil)

@@ -12,60 +12,82 @@ import (
 
 func newFlows(c *cli) *cobra.Command {
 	var (
-		top, log bool
-		limit    int
+		top, follow, group bool
+		q                  api.FlowQuery
 	)
 	cmd := &cobra.Command{
 		Use:   "flows [NAME]",
 		Short: "Show the connections of all containers or of one, with their rates",
 		Long: `Show the connections of all containers, or of one as it sees them, those with the
 highest rate first: routed ones as long as they are tracked, those between
-containers for a minute after their last packet. --top shows them live; --log
-prints each as it ends, as JSON, one a line.`,
+containers for a minute after their last packet; closed ones are gone at once.
+--follow prints each as it begins and as it ends, and packets that are refused,
+until Ctrl-C, with --format json an object a line; --top shows them live; --group
+adds up those of each pair.`,
 		Example: `  vswitch flows
   vswitch flows web --top
-  vswitch flows --log >> flows.json`,
+  vswitch flows web --follow --port 443
+  vswitch flows --group --peer host
+  vswitch flows --follow --format json >> flows.json`,
 		Args: args("[NAME]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q := api.FlowQuery{Limit: limit}
 			if len(args) == 1 {
 				q.Container = args[0]
 			}
-			cl := c.client(cmd)
 			switch {
-			case limit < 0:
-				return usagef(cmd, "--limit %d: must be a number of flows", limit)
-			case top && log:
-				return usagef(cmd, "--top and --log: choose one")
+			case q.Limit < 0:
+				return usagef(cmd, "--limit %d: must be a number of flows", q.Limit)
+			case cmd.Flags().Changed("port") && (q.Port < 1 || q.Port > 65535):
+				return usagef(cmd, "--port %d: must be from 1 to 65535", q.Port)
+			case top && follow, top && group, follow && group:
+				return usagef(cmd, "--top, --follow and --group: choose one")
+			case q.Limit > 0 && (follow || group):
+				return usagef(cmd, "--limit: leave it out with --follow and --group, which take all")
 			case top:
 				return c.topFlows(cmd, q)
-			case log:
-				ctx, stop := untilSignal(cmd.Context())
-				defer stop()
-				return captureEnd(cl.FlowLog(ctx, q.Container, func(f api.Flow) error { return printLine(c.stdout, f) }))
+			case follow:
+				return c.followFlows(cmd, q)
 			}
-			list, err := cl.Flows(cmd.Context(), q)
+			list, err := c.client(cmd).Flows(cmd.Context(), q)
 			if err != nil {
 				return err
+			}
+			if group {
+				groups := groupFlows(list)
+				return c.printOr(listed(groups), func() error { return printGroups(c.stdout, groups) })
 			}
 			return c.printOr(listed(list), func() error { return printFlows(c.stdout, list) })
 		},
 		ValidArgsFunction: complete(c.containers, noMore),
 	}
 	cmd.Flags().BoolVar(&top, "top", false, "show them live, those with the highest rate first; q ends")
-	cmd.Flags().BoolVar(&log, "log", false, "print each flow as it ends, as JSON, one a line, until Ctrl-C")
-	cmd.Flags().IntVar(&limit, "limit", 0, "so many at most (default all)")
+	cmd.Flags().BoolVar(&follow, "follow", false, "print each as it begins and ends, until Ctrl-C")
+	cmd.Flags().BoolVar(&group, "group", false, "add up the flows of each pair")
+	cmd.Flags().IntVar(&q.Limit, "limit", 0, "so many at most (default all)")
+	cmd.Flags().StringVar(&q.State, "state", "", "only in this state, as the table has it")
+	cmd.Flags().IntVar(&q.Port, "port", 0, "only with this port, at whichever end")
+	cmd.Flags().StringVar(&q.Peer, "peer", "", "only with this other side: a container, host, an address or a prefix")
+	cmd.Flags().StringVar(&q.Proto, "proto", "", "only of this protocol: tcp, udp, icmp, icmpv6, sctp or a number")
+	cmd.Flags().StringVar(&q.Direction, "direction", "", "out: only those that the container began; in: the others")
 	c.addFormat(cmd)
 	return cmd
 }
 
 func printFlows(w io.Writer, list []api.Flow) error {
-	t := newTable(w, "CONTAINER", "ADDRESS", "DIR", "PEER", "PEER ADDRESS", "PROTO", "STATE", "KIND", "PACKETS", "BYTES", "RATE", "AGE", "IDLE")
+	t := newTable(w, "CONTAINER", "ADDRESS", "DIR", "PEER", "PEER ADDRESS", "PROTO", "STATE", "KIND", "PACKETS", "BYTES", "RATE", "AGE", "IDLE", "BY")
 	for _, f := range list {
 		t.row(f.Container, f.Address, f.Direction, f.Peer, f.PeerAddress, f.Proto, f.State, f.Kind,
-			count(f.SentPackets+f.ReceivedPackets), size(float64(f.SentBytes+f.ReceivedBytes)), rate(f.Rate), seconds(f.Age), seconds(f.Idle))
+			count(f.SentPackets+f.ReceivedPackets), size(float64(f.SentBytes+f.ReceivedBytes)), rate(f.Rate), seconds(f.Age), seconds(f.Idle), carrier(&f))
 	}
 	return t.flush()
+}
+
+// carrier is who moves the packets, and for how long the kernel has.
+func carrier(f *api.Flow) string {
+	if f.CarriedSince == nil {
+		return f.Carrier
+	}
+	return f.Carrier + " " + seconds(max(0, time.Since(*f.CarriedSince).Seconds()))
 }
 
 // rate prints bytes a second as bits, as links are measured.

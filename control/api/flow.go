@@ -30,6 +30,14 @@ type Flow struct {
 	Age             float64   `json:"age"`  // seconds since the first packet
 	Idle            float64   `json:"idle"` // seconds since the last one
 	Start           time.Time `json:"start"`
+	// Carrier is who moves its packets now, in a list: one of the Carrier constants;
+	// CarriedSince is since when, if that is the kernel.
+	Carrier      string     `json:"carrier,omitempty"`
+	CarriedSince *time.Time `json:"carried_since,omitempty"`
+	// Event is set in the flow log, one of the FlowEvent constants, and Verdict with it: passed, or
+	// the reason for which a frame was dropped.
+	Event   string `json:"event,omitempty"`
+	Verdict string `json:"verdict,omitempty"`
 	// End is set in the flow log: when the last packet came.
 	End *time.Time `json:"end,omitempty"`
 	// Lost is set in the flow log alone, in a line without a flow: so many are
@@ -43,15 +51,39 @@ const (
 	FlowIn  = "in"
 )
 
+// Carriers of a Flow.
+const (
+	CarrierSwitch = "switch" // the daemon
+	CarrierKernel = "kernel" // its flow table, in one direction at least
+)
+
+// Events of a Flow in the flow log.
+const (
+	FlowBegins  = "begin"
+	FlowEnds    = "end"
+	FlowRefused = "refused" // its packet was dropped
+)
+
+// FlowPasses is the Verdict of a flow whose packets pass.
+const FlowPasses = "passed"
+
 // NATQuery selects translated connections.
 type NATQuery struct {
 	Container string // only its
 	Limit     int    // how many at most, the oldest if up to 16,384; 0: all
 }
 
-// FlowQuery selects flows.
+// FlowQuery selects flows. What is empty selects all.
 type FlowQuery struct {
 	Container string // only those that it has a part in, seen from it
-	// Limit is how many at most, those with the highest rate if up to 16,384; 0: all.
+	State     string // as in Flow
+	Proto     string // as in Flow, or a number
+	Peer      string // of the other side: a container, "host", an address or a prefix
+	Port      int    // of either end, or of the host's address between them
+	Direction string // FlowOut or FlowIn
+	// Limit is how many at most, those with the highest rate if up to 16,384; 0: all. It is
+	// for a list only.
 	Limit int
+	// Begins is for the flow log only: also flows that begin, and packets that are refused.
+	Begins bool
 }

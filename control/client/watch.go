@@ -18,7 +18,8 @@ import (
 
 // Flows lists the flows that q selects, those with the highest rate first.
 func (c *Client) Flows(ctx context.Context, q api.FlowQuery) (out []api.Flow, err error) {
-	err = c.call(ctx, http.MethodGet, "/v1/flows"+selection(q.Container, q.Limit), nil, &out)
+	q.Begins = false
+	err = c.call(ctx, http.MethodGet, "/v1/flows"+flowSelection(q), nil, &out)
 	// The daemon sorts some thousands and no more.
 	slices.SortStableFunc(out, func(a, b api.Flow) int {
 		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.SentBytes+b.ReceivedBytes, a.SentBytes+a.ReceivedBytes), cmp.Compare(a.Age, b.Age))
@@ -38,14 +39,30 @@ func selection(container string, limit int) string {
 	return query(v)
 }
 
-// FlowLog calls fn for each flow that ends, of one container or of all, until
-// ctx ends, which is no error, or fn returns one.
-func (c *Client) FlowLog(ctx context.Context, container string, fn func(api.Flow) error) error {
+// flowSelection is the query of flows.
+func flowSelection(q api.FlowQuery) string {
 	v := url.Values{}
-	if container != "" {
-		v.Set("name", container)
+	for key, word := range map[string]string{"name": q.Container, "state": q.State, "proto": q.Proto, "peer": q.Peer, "direction": q.Direction} {
+		if word != "" {
+			v.Set(key, word)
+		}
 	}
-	return stream(ctx, c, "/v1/flows/log"+query(v), fn)
+	for key, n := range map[string]int{"port": q.Port, "limit": q.Limit} {
+		if n > 0 {
+			v.Set(key, strconv.Itoa(n))
+		}
+	}
+	if q.Begins {
+		v.Set("begins", "true")
+	}
+	return query(v)
+}
+
+// FlowLog calls fn for each flow that q selects as it ends, and with q.Begins as it begins, until
+// ctx ends, which is no error, or fn returns one.
+func (c *Client) FlowLog(ctx context.Context, q api.FlowQuery, fn func(api.Flow) error) error {
+	q.Limit = 0
+	return stream(ctx, c, "/v1/flows/log"+flowSelection(q), fn)
 }
 
 // Events calls fn for each event that q selects until ctx ends, which is no

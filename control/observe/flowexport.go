@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/ipfix"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -25,7 +26,7 @@ func (o *Observer) startFlowOutputs(cfg Config) error {
 		if err != nil {
 			return err
 		}
-		s := o.readFlows(nil)
+		s := o.readFlows(flowFilter{})
 		o.work.Go(func() { defer f.close(); o.writeFlows(s, f) })
 	}
 	if cfg.IPFIX == "" {
@@ -37,7 +38,7 @@ func (o *Observer) startFlowOutputs(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	x := &flowExport{o: o, out: e, to: cfg.IPFIX, sent: make(map[flowKey][2]counted), at: o.readFlows(nil)}
+	x := &flowExport{o: o, out: e, to: cfg.IPFIX, sent: make(map[flowKey][2]counted), at: o.readFlows(flowFilter{})}
 	o.work.Go(func() { defer e.Close(); x.run() })
 	return nil
 }
@@ -136,7 +137,7 @@ func (x *flowExport) run() {
 		var records []ipfix.Record
 		for i := range list {
 			e := &list[i]
-			if e.view.Lost > 0 {
+			if e.view.Event != api.FlowEnds {
 				continue
 			}
 			reason := ipfix.IdleTimeout

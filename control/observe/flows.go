@@ -22,11 +22,11 @@ const pageSize = 256
 // piece, a list would be memory that each reader takes anew.
 const sortedRows = 4096
 
-// Flows lists the flows of all containers, or of one as it sees them, those with the highest
-// rate first. Of more than sortedRows, with no limit below or one over
+// Flows lists the flows that q selects, those of a container as it sees them, the highest
+// rate first. What both ends have closed is not among them. Of more than sortedRows, with no limit below or one over
 // server.MaxSorted, the order is that of the table.
 func (o *Observer) Flows(_ context.Context, q api.FlowQuery) (server.Rows[api.Flow], error) {
-	only, err := o.only(q.Container)
+	f, err := o.flowFilter(q)
 	if err != nil {
 		return nil, err
 	}
@@ -36,11 +36,21 @@ func (o *Observer) Flows(_ context.Context, q api.FlowQuery) (server.Rows[api.Fl
 			return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Bytes[0]+b.Bytes[1], a.Bytes[0]+a.Bytes[1]), cmp.Compare(a.Age, b.Age))
 		},
 		wanted: func(names *directory.Directory, i *conntrack.Info) bool {
-			s := sidesOf(names, i)
-			return only.has(s.near) || only.has(s.far)
+			if i.Closed || f.all() {
+				return !i.Closed // what is closed is remembered for late packets only
+			}
+			_, ok := f.seen(viewFlow(names, i, time.Now()))
+			return ok
 		},
 		view: func(names *directory.Directory, i *conntrack.Info) api.Flow {
-			return only.seen(viewFlow(names, i, time.Now()))
+			now := time.Now()
+			v, _ := f.seen(viewFlow(names, i, now))
+			v.Carrier = api.CarrierSwitch
+			if i.Carried > 0 {
+				since := now.Add(-i.Carried).UTC()
+				v.Carrier, v.CarriedSince = api.CarrierKernel, &since
+			}
+			return v
 		},
 	}
 	return l.rows(o.dir.Now, o.flowPages), nil

@@ -25,7 +25,8 @@ type Switch interface {
 	ReadConns(page []conntrack.Info, place uint32) (n int, next uint32)
 	ReadBridged(page []conntrack.Info, place uint32) (n int, next uint32)
 	FlushConns(which conntrack.Selector) int
-	RecordFlows(on bool)
+	RecordFlows(ended, begun bool)
+	BegunFlows(into []conntrack.Info) (list []conntrack.Info, lost uint64)
 	EndedFlows(into []conntrack.Info) (list []conntrack.Info, lost uint64)
 	LastDrops(ports []frame.PortID) []dataplane.DropInfo
 	dataplane.CaptureDoor

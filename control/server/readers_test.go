@@ -31,7 +31,7 @@ func (e *endless) Events(context.Context, api.EventQuery) (Stream[api.Event], er
 	e.open.Add(1)
 	return stillness[api.Event]{&e.open}, nil
 }
-func (e *endless) FlowLog(context.Context, string) (Stream[api.Flow], error) {
+func (e *endless) FlowLog(context.Context, api.FlowQuery) (Stream[api.Flow], error) {
 	e.open.Add(1)
 	return stillness[api.Flow]{&e.open}, nil
 }

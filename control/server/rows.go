@@ -34,7 +34,7 @@ const answerBytes = 32 << 10
 func table[T any](s *server, open func(context.Context, *http.Request) (Rows[T], error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, who := r.Context(), readers.From(r.Context())
-		_, limit, err := selection(r)
+		limit, err := limitOf(r.URL.Query())
 		if err != nil {
 			s.refuse(w, err)
 			return

@@ -53,7 +53,7 @@ type Backend interface {
 	Stats(context.Context, api.StatsQuery) (api.Stats, error)
 	// Flows lists the flows there are; FlowLog reads those that end.
 	Flows(context.Context, api.FlowQuery) (Rows[api.Flow], error)
-	FlowLog(ctx context.Context, container string) (Stream[api.Flow], error)
+	FlowLog(context.Context, api.FlowQuery) (Stream[api.Flow], error)
 	Events(context.Context, api.EventQuery) (Stream[api.Event], error)
 	Why(context.Context, api.WhyQuery) (api.Why, error)
 	LastDrops(ctx context.Context, container string) ([]api.Drop, error)

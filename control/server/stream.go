@@ -129,11 +129,33 @@ func once(v url.Values) (bool, error) {
 
 // flows answers GET /v1/flows?name=web&limit=20.
 func (s *server) flows(ctx context.Context, r *http.Request) (Rows[api.Flow], error) {
-	name, limit, err := selection(r)
+	q, err := flowQuery(r.URL.Query(), "limit")
 	if err != nil {
 		return nil, err
 	}
-	return s.Backend.Flows(ctx, api.FlowQuery{Container: name, Limit: limit})
+	return s.Backend.Flows(ctx, q)
+}
+
+// flowQuery reads which flows are wanted.
+func flowQuery(v url.Values, more string) (q api.FlowQuery, err error) {
+	if err := known(v, "name", "state", "proto", "peer", "port", "direction", more); err != nil {
+		return q, err
+	}
+	q = api.FlowQuery{Container: v.Get("name"), State: v.Get("state"), Proto: v.Get("proto"), Peer: v.Get("peer"), Direction: v.Get("direction")}
+	if text := v.Get("port"); text != "" {
+		if q.Port, err = strconv.Atoi(text); err != nil || q.Port < 1 || q.Port > 65535 {
+			return q, fmt.Errorf("%w: port %q: must be a number from 1 to 65535", api.ErrInvalid, text)
+		}
+	}
+	switch begins := v.Get("begins"); begins {
+	case "", "false":
+	case "true":
+		q.Begins = true
+	default:
+		return q, fmt.Errorf("%w: begins %q: use true or false", api.ErrInvalid, begins)
+	}
+	q.Limit, err = limitOf(v)
+	return q, err
 }
 
 // nat answers GET /v1/nat?name=web&limit=10.
@@ -151,23 +173,30 @@ func selection(r *http.Request) (name string, limit int, err error) {
 	if err := known(v, "name", "limit"); err != nil {
 		return "", 0, err
 	}
-	if text := v.Get("limit"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 31)
-		if err != nil {
-			return "", 0, fmt.Errorf("%w: limit %q is no number", api.ErrInvalid, text)
-		}
-		limit = int(n)
-	}
-	return v.Get("name"), limit, nil
+	limit, err = limitOf(v)
+	return v.Get("name"), limit, err
 }
 
-// flowLog answers GET /v1/flows/log?name=web.
+// limitOf reads how many rows are wanted.
+func limitOf(v url.Values) (int, error) {
+	text := v.Get("limit")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("%w: limit %q is no number", api.ErrInvalid, text)
+	}
+	return int(n), nil
+}
+
+// flowLog answers GET /v1/flows/log?name=web&begins=true.
 func (s *server) flowLog(w http.ResponseWriter, r *http.Request) {
 	lines(s, w, r, func() (Stream[api.Flow], error) {
-		v := r.URL.Query()
-		if err := known(v, "name"); err != nil {
+		q, err := flowQuery(r.URL.Query(), "begins")
+		if err != nil {
 			return nil, err
 		}
-		return s.Backend.FlowLog(r.Context(), v.Get("name"))
+		return s.Backend.FlowLog(r.Context(), q)
 	})
 }

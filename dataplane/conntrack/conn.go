@@ -199,8 +199,21 @@ func (c *Conn) become(t *Table, r Ref, st connState) {
 	}
 	if st.closed() {
 		t.endRows(c)
+	} else if was&told != 0 {
+		c.again(t.Ended.now())
+		t.Begun.begun(c)
 	}
 	c.noteState(t)
+}
+
+// again makes a new flow of one whose end was told: both count from where they begin.
+func (c *Conn) again(now int64) {
+	c.created.Store(now)
+	for d := range c.packets {
+		c.packets[d].Store(0)
+		c.bytes[d].Store(0)
+	}
+	c.meter.rate.Store(0)
 }
 
 // expires is when the flow ends if it stays idle, in ns.

@@ -49,9 +49,9 @@ type Table struct {
 	full atomic.Uint64 // flows that found no room
 	gone atomic.Uint64 // flows that made room
 	nat  *masquerade
-	// Ended hears of every flow that is removed.
-	Ended Ended
-	below *connsBelow // of a dry run, otherwise nil
+	// Ended hears of every flow that its ends have closed, or that is removed before; Begun of every new one.
+	Ended, Begun Log
+	below        *connsBelow // of a dry run, otherwise nil
 
 	mu      sync.Mutex // guards what follows, taken under shard locks and locks
 	free    uint32     // conns linked by Next
@@ -209,6 +209,7 @@ func (t *Table) Insert(r Ref) Insertion {
 	t.mu.Lock()
 	t.enterLocked(uint32(r >> 1))
 	t.mu.Unlock()
+	t.Begun.begun(c)
 	return Inserted
 }
 
@@ -260,11 +261,14 @@ func (t *Table) remove(r Ref, still func(*Conn) bool, inNeed bool) bool {
 	b.index.drop(h1, r|1)
 	t.endRows(c)
 	claimed := c.claims()
-	was := connState(c.state.Swap(uint32(stateFree)) &^ stateFlags)
+	raw := c.state.Swap(uint32(stateFree))
+	was := connState(raw &^ stateFlags)
 	if !was.closed() {
 		t.charge(c, false)
 	}
-	t.Ended.tracked(c, was)
+	if raw&told == 0 {
+		t.Ended.tracked(c, was)
+	}
 	t.length[connProto(c.Orig.Proto)].Add(-1)
 	if claimed {
 		t.peers.drop(c.peer()) // before another flow may have the port

@@ -21,6 +21,8 @@ type Info struct {
 	Created        int64 // of the switch's clock, ns: with Orig it names the flow
 	Closed         bool  // its ends have given it up
 	Lent           bool  // others have its outside port for other peers
+	// Carried is for how long the kernel has carried it, in a direction at least; 0: the switch does.
+	Carried time.Duration
 }
 
 func (c *Conn) info(now int64, t *Limits) Info {
@@ -59,12 +61,19 @@ func MergeParts(parts []Info) []Info {
 // merge adds what another worker counted of the same flow; turned says that it
 // saw the other side first.
 func (i *Info) merge(o *Info, turned int) {
+	seen := o.State
 	if turned == 1 && o.Age > i.Age { // the elder knows who began
 		i.Orig, i.Reply, i.Port, i.Other, i.Created = o.Orig, o.Reply, o.Port, o.Other, o.Created
+		i.State = turnedState(i.State)
 		i.Packets[0], i.Packets[1] = i.Packets[1], i.Packets[0]
 		i.Bytes[0], i.Bytes[1] = i.Bytes[1], i.Bytes[0]
 		turned = 0
 	}
+	if turned == 1 {
+		seen = turnedState(seen)
+	}
+	i.State, i.Closed = mergeStates(i.State, seen)
+	i.Carried = max(i.Carried, o.Carried)
 	for d := range 2 {
 		i.Packets[d] += o.Packets[d^turned]
 		i.Bytes[d] += o.Bytes[d^turned]
@@ -82,17 +91,49 @@ func (i *Info) merge(o *Info, turned int) {
 }
 
 // StateSeen is the word for a flow of which only the headers were looked at: its
-// protocol, the flags of TCP that were seen, and whether both sides have spoken.
-func StateSeen(proto, flags uint8, both bool) string {
+// protocol, the flags of TCP that were seen of each side, and whether both have spoken.
+// closed says that its ends have given it up.
+func StateSeen(proto uint8, flags [2]uint8, both bool) (state string, closed bool) {
+	st := stateInit
 	switch {
 	case proto != header.ProtoTCP && both:
-		return stateNames[stateUDP]
+		st = stateUDP
 	case proto != header.ProtoTCP:
-		return stateNames[stateUDPOnce]
-	case flags&(header.TCPFIN|header.TCPRST) != 0:
-		return stateNames[stateClosing]
+		st = stateUDPOnce
+	case (flags[0]|flags[1])&header.TCPRST != 0, flags[0]&flags[1]&header.TCPFIN != 0:
+		return stateNames[stateClosing], true
+	case flags[0]&header.TCPFIN != 0:
+		st = stateClientFin
+	case flags[1]&header.TCPFIN != 0:
+		st = stateServerFin
 	case both:
-		return stateNames[stateEstablished]
+		st = stateEstablished
 	}
-	return stateNames[stateInit]
+	return stateNames[st], false
 }
+
+// mergeStates is the state of a flow of which two have seen a part each, from the same side.
+func mergeStates(a, b string) (state string, closed bool) {
+	fin := [2]string{stateNames[stateClientFin], stateNames[stateServerFin]}
+	switch closing := stateNames[stateClosing]; {
+	case a == closing, b == closing, a == fin[0] && b == fin[1], a == fin[1] && b == fin[0]:
+		return closing, true
+	case b == fin[0], b == fin[1]:
+		return b, false
+	}
+	return a, false
+}
+
+// turnedState is the state as the other side sees it.
+func turnedState(state string) string {
+	switch state {
+	case stateNames[stateClientFin]:
+		return stateNames[stateServerFin]
+	case stateNames[stateServerFin]:
+		return stateNames[stateClientFin]
+	}
+	return state
+}
+
+// States are the words for the states of flows.
+func States() []string { return stateNames[stateFree+1:] }

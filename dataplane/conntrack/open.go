@@ -62,7 +62,7 @@ func (t *Table) open(memory []byte, keys Keys, clock func() int64, cfg Config) e
 		return fmt.Errorf("conntrack: %d bytes of memory: want %d, aligned to 8", len(memory), MemorySize(cfg.Max))
 	}
 	t.keys, t.max, t.rows, t.nat = keys, cfg.Max, cfg.Rows, newMasquerade(cfg.Ports, cfg.Opened, cfg.PortKey)
-	t.peers.maps, t.peers.now, t.Ended.now = cfg.Peers, clock, clock
+	t.peers.maps, t.peers.now, t.Ended.now, t.Begun.now = cfg.Peers, clock, clock, clock
 	t.shares = newShares(t)
 	t.conns = unsafe.Slice((*Conn)(unsafe.Pointer(&memory[0])), cfg.Max+1)
 	t.header = (*memoryHeader)(unsafe.Pointer(&memory[0]))

@@ -80,7 +80,10 @@ const unitShift = 20
 // peered is the bit of Conn.state of a stranger's flow whose peer is claimed.
 const peered = uint32(1) << 30
 
-const stateFlags = assured | peered
+// told is the bit of Conn.state of a closed flow whose end was told: it is there for late packets only.
+const told = uint32(1) << 29
+
+const stateFlags = assured | peered | told
 
 const assuredAfter = uint32(2 * time.Second >> unitShift)
 

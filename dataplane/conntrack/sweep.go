@@ -29,6 +29,10 @@ func (t *Table) Sweep(now int64, limits *Limits) {
 		case c.state.Load() == uint32(stateFree):
 		case dead(c):
 			t.Remove(Ref(i)<<1, dead)
+		case c.st().closed():
+			if c.state.Load()&told == 0 {
+				t.tellClosed(i, now)
+			}
 		default:
 			c.meter.Note(now, c.created.Load(), c.bytes[0].Load()+c.bytes[1].Load())
 		}

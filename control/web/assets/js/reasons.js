@@ -172,6 +172,10 @@ export const reasons = {
   "means": "It came by an uplink to a published port and may begin a flow, and as many wait for a turn of its container as may",
   "do": "A flood, or more clients at once than the machine can serve: vswitch top --shares names the container"
  },
+ "route-broadcast": {
+  "means": "To the broadcast address of a link other than the sender's: no router forwards it (RFC 2644), and nobody is told",
+  "do": "Send to one address; what has to broadcast there runs with --network host"
+ },
  "route-internal-network": {
   "means": "The network was made with --internal",
   "do": "Use another network for what needs a way out"
