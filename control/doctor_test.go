@@ -1,6 +1,7 @@
 package control
 
 import (
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,17 +36,30 @@ func (r *rig) examine(withDaemon bool) (list []doctor.Check) {
 }
 
 // wantCheck finds the one check with a status whose message has some words.
-func wantCheck(t *testing.T, list []doctor.Check, name string, status doctor.Status, words string) {
+func wantCheck(t *testing.T, list []doctor.Check, name string, status doctor.Status, words string) (found doctor.Check) {
 	t.Helper()
 	for _, c := range list {
 		if c.Name == name && c.Status == status && strings.Contains(c.Message, words) {
 			if (c.Status == doctor.Fail || c.Status == doctor.Warn) && c.Fix == "" {
 				t.Errorf("%s: %s: no way out", c.Name, c.Message)
 			}
-			return
+			return c
 		}
 	}
 	t.Errorf("no check %s with status %s and %q in %+v", name, status, words, list)
+	return found
+}
+
+// carryOut runs the command of a way out as it is printed.
+func (r *rig) carryOut(fix string) {
+	r.t.Helper()
+	command := regexp.MustCompile(`\bip (link|addr) [^;,]*`).FindString(fix)
+	if command == "" {
+		r.t.Errorf("no command in %q", fix)
+		return
+	}
+	words := strings.Fields(strings.ReplaceAll(command, "INTERFACE", "eth0"))
+	r.run(words[0], words[1:]...)
 }
 
 // run carries out a command in the host.
@@ -113,6 +127,8 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 	ip := func(args string) func() { return func() { t.Helper(); r.run("ip", strings.Fields(args)...) } }
 	tc := func(args string) func() { return func() { t.Helper(); r.run("tc", strings.Fields(args)...) } }
 	var undo func()
+	var found doctor.Check
+	byFix := func() { t.Helper(); r.carryOut(found.Fix) } // by what doctor prints
 	for _, c := range []struct {
 		name   string
 		breaks func()
@@ -127,9 +143,9 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}},
-		{name: "MTU of the host's end", breaks: ip("link set " + veth + " mtu 1400"), check: "mtu", status: doctor.Warn, words: "has MTU 1400", mends: ip("link set " + veth + " mtu 1500")},
-		{name: "gateway address", breaks: ip("addr del " + br.Gateway + "/24 dev " + br.Interface), check: "network", status: doctor.Fail, words: "lost the gateway", mends: ip("addr add " + br.Gateway + "/24 dev " + br.Interface)},
-		{name: "TAP down", breaks: ip("link set " + br.Interface + " down"), check: "network", status: doctor.Fail, words: "is down", mends: ip("link set " + br.Interface + " up")},
+		{name: "MTU of the host's end", breaks: ip("link set " + veth + " mtu 1400"), check: "mtu", status: doctor.Warn, words: "has MTU 1400", mends: byFix},
+		{name: "gateway address", breaks: ip("addr del " + br.Gateway + "/24 dev " + br.Interface), check: "network", status: doctor.Fail, words: "lost the gateway", mends: byFix},
+		{name: "TAP down", breaks: ip("link set " + br.Interface + " down"), check: "network", status: doctor.Fail, words: "is down", mends: byFix},
 		{name: "uplink's MTU", breaks: ip("link set eth0 mtu 1400"), check: "mtu", status: doctor.Warn, words: "uplink eth0 1400", mends: ip("link set eth0 mtu 1500")},
 		{
 			name: "a program's filter", breaks: func() {
@@ -173,7 +189,31 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 				}
 				r.run("ip", "link", "add", "vsleft0", "type", "veth", "peer", "name", "vsleft1")
 				r.run("ip", "link", "set", "vsleft0", "alias", strings.TrimSpace(string(alias)))
-			}, check: "leftovers", status: doctor.Warn, words: "vsleft0 was made by this daemon", mends: ip("link del vsleft0"),
+			}, check: "leftovers", status: doctor.Warn, words: "vsleft0 was made by this daemon", mends: byFix,
+		},
+		{
+			name: "policy routing", breaks: func() {
+				ip("rule add fwmark 7 lookup 77")()
+				ip("route add default via 198.51.100.9 dev eth0 table 77")()
+			}, check: "routing", status: doctor.Warn, words: "fwmark 0x7 lookup 77", mends: ip("rule del fwmark 7"),
+		},
+		{
+			name: "a VPN", breaks: func() {
+				ip("tuntap add vpn0 mode tun")()
+				ip("link set vpn0 up")()
+				ip("route add 0.0.0.0/1 dev vpn0")()
+			}, check: "routing", status: doctor.Warn, words: "0.0.0.0/1 leads by vpn0", mends: ip("link del vpn0"),
+		},
+		{name: "MTU of the path", breaks: ip("route replace default via 198.51.100.9 dev eth0 mtu 1300"), check: "mtu", status: doctor.Warn, words: "has MTU 1300", mends: ip("route replace default via 198.51.100.9 dev eth0")},
+		{
+			name: "an address that is awaited", breaks: func() {
+				ip("addr add 198.51.100.77/24 dev eth0")()
+				eventually(t, "it can be published at", func() bool {
+					_, err := r.Publish(t.Context(), "web", []string{"198.51.100.77:8088:80"})
+					return err == nil
+				})
+				ip("addr del 198.51.100.77/24 dev eth0")()
+			}, check: "addresses", status: doctor.Warn, words: "8088/tcp of web waits for 198.51.100.77", mends: byFix,
 		},
 		{name: "no seal", breaks: func() { t.Helper(); r.unseal(veth) }, check: "container", status: doctor.Fail, words: "lost its seal"},
 		{name: "no default route", breaks: noError(func() error { return h.SetDown("eth0") }), check: "uplink", status: doctor.Fail, words: "no uplink"},
@@ -187,7 +227,7 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 			}
 		}
 		t.Log(c.name)
-		wantCheck(t, list, c.check, c.status, c.words)
+		found = wantCheck(t, list, c.check, c.status, c.words)
 		if c.mends == nil {
 			continue
 		}
@@ -226,6 +266,12 @@ func TestDoctorAfterKill(t *testing.T) {
 	_, ct := r.attach("web", api.Attach{Publish: []string{"20000-20100:20000-20100"}})
 	r.kill()
 	list = r.examine(false)
+	wantCheck(t, list, "daemon", doctor.Fail, "1 interfaces of containers are left: what goes on is connections that the kernel carries")
+	for _, c := range list {
+		if strings.Contains(c.Fix, "--all") || strings.Contains(c.Fix, "link del") {
+			t.Errorf("%s: removes what containers need: %s", c.Name, c.Fix)
+		}
+	}
 	wantCheck(t, list, "leftovers", doctor.Warn, ct.Endpoints[0].HostInterface)
 	wantCheck(t, list, "reserved", doctor.Warn, "20000-20100")
 	r.start()

@@ -2,9 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -91,5 +99,141 @@ func TestFixesMend(t *testing.T) {
 		if !eventually(arrives) {
 			t.Errorf("why %s %s after %q: %+v", tc.from, to, why.Fix, ask(to))
 		}
+	}
+}
+
+// A daemon that has died is FAIL, and exit code 1: doctor says how to start it, and that mends.
+func TestDoctorStartsADeadDaemon(t *testing.T) {
+	r := newRig(t)
+	web := labtest.New(t, "web")
+	r.must("attach", "web", "--netns", web.Path(), "-p", "8080:80")
+	state := []string{"doctor", "--state-dir", filepath.Join(r.dir, "state")}
+	examine := func() (out string, code int) {
+		t.Helper()
+		cmd := r.command(state...)
+		var b lockedBuffer
+		cmd.Stdout, cmd.Stderr = &b, &b
+		if err := r.world.Host.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+		return b.String(), cmd.ProcessState.ExitCode()
+	}
+	if out, code := examine(); code != 0 {
+		t.Fatalf("a sound daemon: %d: %s", code, out)
+	}
+	r.daemon.Process.Kill()
+	r.daemon.Wait()
+	out, code := examine()
+	if code != exitFailure || !strings.Contains(out, "cut off are new connections") || strings.Contains(out, "--all") {
+		t.Errorf("a dead daemon: %d: %s", code, out)
+	}
+	start := regexp.MustCompile(`fix: sudo vswitch (daemon [^;]*);`).FindStringSubmatch(out)
+	if start == nil {
+		t.Fatalf("no command that starts it in %s", out)
+	}
+	r.startAs(r.command(append(strings.Fields(start[1]), "--uplink", "eth0")...))
+	if out, code := examine(); code != 0 {
+		t.Errorf("started again: %d: %s", code, out)
+	}
+}
+
+// The way out for a router inside a container lets it send from other addresses.
+func TestFixOfTheGuardMends(t *testing.T) {
+	r := newRig(t)
+	ns := labtest.New(t, "router")
+	r.must("attach", "router", "--netns", ns.Path())
+	drops := func() []api.Drop {
+		t.Helper()
+		// Sealed or not, what it sends comes to the switch from its device.
+		if err := ns.AddAddr("eth0", "172.17.0.2/32"); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ns.DialFrom("udp", "172.17.0.2:5000", "10.88.0.1:53", time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		var list []api.Drop
+		sent := func() bool {
+			c.Write([]byte("x"))
+			list = decode[[]api.Drop](r, "why", "--last-drops", "router")
+			return slices.ContainsFunc(list, func(d api.Drop) bool { return d.Reason == "guard-spoofed-ip" })
+		}
+		for range 10 {
+			if sent() {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		return slices.DeleteFunc(list, func(d api.Drop) bool { return d.Reason != "guard-spoofed-ip" })
+	}
+	list := drops()
+	if len(list) == 0 {
+		t.Fatal("nothing is dropped")
+	}
+	commands := commandOf.FindAllString(strings.ReplaceAll(list[0].Fix, "PATH", ns.Path()), -1)
+	var done []string
+	for _, c := range commands {
+		if words := strings.Fields(c)[1:]; words[0] == "detach" || words[0] == "attach" {
+			r.must(words...)
+			done = append(done, words[0])
+		}
+	}
+	if strings.Join(done, " ") != "detach attach" {
+		t.Errorf("did %v of %q", done, list[0].Fix)
+	}
+	if list := drops(); len(list) > 0 {
+		t.Errorf("still dropped: %+v", list)
+	}
+}
+
+// Every command that a message names is there, with the flags that it names.
+func TestMessagesNameCommands(t *testing.T) {
+	root := newRoot(&cli{})
+	named := 0
+	texts := regexp.MustCompile("\\bvswitch ((?:[a-z]+ )?[a-z]+[^;,:`)]*)")
+	for _, dir := range []string{"../../control", "."} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				lit, ok := n.(*ast.BasicLit)
+				if !ok || lit.Kind != token.STRING {
+					return true
+				}
+				text, err := strconv.Unquote(lit.Value)
+				if err != nil {
+					return true
+				}
+				for _, m := range texts.FindAllStringSubmatch(text, -1) {
+					cmd, rest, err := root.Find(strings.Fields(m[1]))
+					if err != nil || cmd == root {
+						continue // prose: "vswitch daemon at PATH" is none, "the switch" no command
+					}
+					named++
+					for _, w := range rest {
+						name, flag := strings.CutPrefix(strings.TrimRight(w, ".\"'"), "--")
+						name, _, _ = strings.Cut(name, "=")
+						if flag && name != "" && name != "help" && !strings.Contains(name, "%") && cmd.Flags().Lookup(name) == nil && root.PersistentFlags().Lookup(name) == nil {
+							t.Errorf("%s: %q: %s has no flag --%s", path, text, cmd.CommandPath(), name)
+						}
+					}
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if named < 60 {
+		t.Errorf("%d commands found", named)
 	}
 }

@@ -30,6 +30,7 @@ func (x *exam) daemon() {
 		x.add(Fail, "daemon", "run as root: sudo vswitch doctor; if that fails as well, restart the daemon: attached containers stay", "%v", x.DaemonErr)
 	case len(x.running()) > 0:
 		x.add(Warn, "daemon", "name its directory: vswitch doctor --run-dir DIR", "a daemon runs here, but nobody answers at this socket: only what does not need one is checked")
+	case x.dead():
 	default:
 		x.add(Warn, "daemon", "sudo vswitch daemon", "no daemon answers: only what does not need one is checked")
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/reserve"
@@ -120,6 +121,7 @@ func (x *exam) mtu() {
 			}
 		}
 	}
+	x.pathMTU()
 	x.fine(before, "mtu", "networks and uplinks fit")
 }
 
@@ -131,7 +133,11 @@ func (x *exam) containers() {
 	before := len(x.list)
 	for _, c := range x.Daemon.Containers {
 		if err := x.Daemon.Broken[c.Name]; err != nil {
-			x.add(Fail, "container", "vswitch detach "+c.Name+", then attach it again", "%s: %v", c.Name, err)
+			fix := "vswitch detach " + c.Name + ", then attach it again"
+			if c.Runtime == "docker" || c.Runtime == "podman" {
+				fix = c.Runtime + " restart " + c.Name
+			}
+			x.add(Fail, "container", fix, "%s: %v", c.Name, err)
 		}
 	}
 	x.fine(before, "container", "%d, each sealed and wired", len(x.Daemon.Containers))
@@ -160,12 +166,27 @@ func (x *exam) ports() {
 				if owner == "" {
 					continue
 				}
-				x.add(Fail, "ports", fmt.Sprintf("stop it, or vswitch port rm %s %d", c.Name, m.Port),
+				x.add(Fail, "ports", "stop it, or vswitch port rm "+c.Name+" "+specOf(&m),
 					"port %d/%s is published to %s and held by %s: the host's own connections reach that", s.Port, m.Proto, c.Name, owner)
 			}
 		}
 	}
 	x.fine(before, "ports", "%d mappings, none held by another program", count)
+}
+
+// specOf is a published port as it is written.
+func specOf(m *api.PortMapping) string {
+	spec := fmt.Sprintf("%d:%d/%s", m.HostPort, m.Port, m.Proto)
+	if m.HostPortEnd > m.HostPort {
+		spec = fmt.Sprintf("%d-%d:%d-%d/%s", m.HostPort, m.HostPortEnd, m.Port, m.PortEnd, m.Proto)
+	}
+	switch ip, err := netip.ParseAddr(m.HostIP); {
+	case err != nil:
+		return spec
+	case ip.Is6():
+		return "[" + m.HostIP + "]:" + spec
+	}
+	return m.HostIP + ":" + spec
 }
 
 // socketsOf are the inodes of a process's sockets.
@@ -289,10 +310,10 @@ func (x *exam) leftovers() {
 		case running[id]:
 			x.add(Note, "leftovers", "", "%s belongs to a daemon that runs and was not asked (state %s)", l.Name, id)
 		case x.Daemon == nil:
-			x.add(Warn, "leftovers", "start the daemon again with its --state-dir, or vswitch down --all",
+			x.add(Warn, "leftovers", x.startAgain(),
 				"%s belongs to a daemon that does not run here (state %s)", l.Name, id)
 		case id == own:
-			x.add(Warn, "leftovers", "restart the daemon, which removes it, or ip link del "+l.Name, "%s was made by this daemon, which does not know it", l.Name)
+			x.add(Warn, "leftovers", unknown(&l), "%s was made by this daemon, which does not know it", l.Name)
 		default:
 			x.add(Note, "leftovers", "", "%s belongs to another daemon (state %s)", l.Name, id)
 		}

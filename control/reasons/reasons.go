@@ -27,13 +27,13 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropNoIPv6:        {"network {network} has no IPv6", "make one with it: vswitch network create --ipv6 NAME, then vswitch network connect NAME {container}"},
 	dataplane.DropSpoofedMAC:    {"the source MAC address belongs to another port", "find whose it is: vswitch fdb --network {network}"},
 	dataplane.DropNotFromHost:   {"the host routes somebody else's packets to {network}, past the published ports", "publish the port instead: vswitch port add {peer} {port}:{port}"},
-	dataplane.DropSpoofedIP:     {"{source} was not handed out to {container}", "use the address that vswitch inspect {container} shows; a router or virtual machine inside needs --guard off: vswitch attach --guard off"},
+	dataplane.DropSpoofedIP:     {"{source} was not handed out to {container}", "use the address that vswitch inspect {container} shows; a router or virtual machine inside needs --guard off: vswitch detach {container}, then vswitch attach {container} --netns PATH --guard off"},
 	dataplane.DropForgedSource:  {"{source} is an address of a container or of the host, and the packet came in by an uplink", "somebody beyond the uplink lies, or its network has the same addresses: look for the sender's MAC address with vswitch events"},
-	dataplane.DropSpoofedARP:    {"{container} speaks in ARP for an address that is not its own", "find the program that does; a router or virtual machine inside needs --guard off: vswitch attach --guard off"},
-	dataplane.DropSpoofedND:     {"{container} speaks in neighbour discovery for an address that is not its own", "find the program that does; a router or virtual machine inside needs --guard off: vswitch attach --guard off"},
-	dataplane.DropRouterMessage: {"{container} acts as an IPv6 router", "if it may: vswitch attach --guard off"},
-	dataplane.DropDHCPServer:    {"{container} acts as a DHCP server", "if it may: vswitch attach --guard off"},
-	dataplane.DropUnreadable:    {"the headers hide what the packet is, so that the guard cannot judge it", "if it is meant: vswitch attach --guard off"},
+	dataplane.DropSpoofedARP:    {"{container} speaks in ARP for an address that is not its own", "find the program that does; a router or virtual machine inside needs --guard off: vswitch detach {container}, then vswitch attach {container} --netns PATH --guard off"},
+	dataplane.DropSpoofedND:     {"{container} speaks in neighbour discovery for an address that is not its own", "find the program that does; a router or virtual machine inside needs --guard off: vswitch detach {container}, then vswitch attach {container} --netns PATH --guard off"},
+	dataplane.DropRouterMessage: {"{container} acts as an IPv6 router", "if it may: vswitch detach {container}, then vswitch attach {container} --netns PATH --guard off"},
+	dataplane.DropDHCPServer:    {"{container} acts as a DHCP server", "if it may: vswitch detach {container}, then vswitch attach {container} --netns PATH --guard off"},
+	dataplane.DropUnreadable:    {"the headers hide what the packet is, so that the guard cannot judge it", "if it is meant: vswitch detach {container}, then vswitch attach {container} --netns PATH --guard off"},
 
 	dataplane.DropFlapping: {"the station moves between ports too often and was frozen on one for a minute", "look for a loop or a MAC address that two stations use: vswitch events --since 1h"},
 
@@ -64,7 +64,7 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropBroadcast:  {"{destination} is the broadcast address of another network, and broadcasts are not forwarded", "send to one of its addresses; what has to broadcast there runs in the host's network: vswitch run --network host"},
 	dataplane.DropIsolated:   {"{destination} is in another network, and networks are kept apart", "connect {container} to it: vswitch network connect {peer-network} {container}"},
 	dataplane.DropInternal:   {"network {network} has no way out: it is internal or isolated", "connect {container} to one that has: vswitch network connect bridge {container}"},
-	dataplane.DropTooBig:     {"the packet is larger than the next link's MTU and must not be cut; the sender was told", "lower the network's MTU: vswitch network create --mtu"},
+	dataplane.DropTooBig:     {"the packet is larger than the next link's MTU and must not be cut; the sender was told", "use a network with that MTU: vswitch network create NAME --mtu N, then vswitch network connect NAME {container}"},
 	dataplane.DropNoNeighbor: {"the next hop does not answer ARP or neighbour discovery, or refused: share of frames that wait for next hops used up", "ip neigh shows it; look at the cable and the gateway's address; vswitch top --shares says who waits"},
 
 	dataplane.DropUnknownSource:  {"{source} was not handed out to {container}, so that no answer could find back", "use the address that vswitch inspect {container} shows"},

@@ -232,7 +232,7 @@ var rules = []rule{
 // path.
 var exempt = map[string][]string{
 	"module/dataplane/port/porttest":     {"control/edge/edgetest", "dataplane/port/porttest", "dataplane/switchtest", "internal/netlab/labtest", "internal/talk", "internal/doctest"},
-	"github.com/vishvananda/...":         {"control/host", "internal/netlab"},
+	"github.com/vishvananda/...":         {"control/host", "control/host/others", "internal/netlab"},
 	"github.com/songgao/water":           {"dataplane/port"},
 	"go.etcd.io/bbolt":                   {"control/state"},
 	"github.com/prometheus/...":          {"control/metrics"},
@@ -241,7 +241,7 @@ var exempt = map[string][]string{
 	"github.com/cilium/ebpf/...":         {"control/kernel", "dataplane/bpfmap", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
 	"github.com/containernetworking/...": {"control/cni"},
 	"golang.org/x/sys/unix": {
-		"dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/kernel", "control/relay", "control/reserve",
+		"dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve",
 		"control/process", "control/doctor", "internal/netlab/...", "bench/...", "cmd/vswitch",
 	},
 }
