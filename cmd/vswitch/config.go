@@ -17,6 +17,20 @@ import (
 	"github.com/vswitch/vswitch/control/daemon"
 )
 
+// defaultConfig is read where there is one and --config does not say otherwise.
+const defaultConfig = "/etc/vswitch/vswitch.toml"
+
+// configFile is the file that a command reads, "" for none.
+func configFile(cmd *cobra.Command, named string) string {
+	if cmd.Flags().Changed("config") {
+		return named
+	}
+	if _, err := os.Stat(defaultConfig); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return defaultConfig
+}
+
 // options are the daemon's flags, which files set again and again.
 type options struct {
 	cmd     *cobra.Command

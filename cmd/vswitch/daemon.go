@@ -127,7 +127,7 @@ nothing, and a start that fails with one is tried with the last good one.`,
 				collectWhenReady(cfg)
 			}
 		}
-		if file == "" {
+		if file = configFile(cmd, file); file == "" {
 			cfg, err := build()
 			if err != nil {
 				return err
@@ -163,7 +163,7 @@ nothing, and a start that fails with one is tried with the last good one.`,
 		})
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&file, "config", "", "TOML file with these options by their names; the command line wins")
+	flags.StringVar(&file, "config", "", "TOML file with these options by their names; the command line wins (default "+defaultConfig+", where there is one; --config= for none)")
 	flags.StringVar(&cfg.StateDir, "state-dir", daemon.DefaultStateDir, "directory of what must survive a restart")
 	flags.StringSliceVar(&cfg.Uplinks, "uplink", []string{"auto"},
 		`interfaces through which containers go out; "auto": those that hold a default route`)

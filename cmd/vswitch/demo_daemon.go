@@ -34,7 +34,7 @@ type demoDaemon struct {
 
 func startDemoDaemon(ns *netlab.NS, dir string) (*demoDaemon, error) {
 	d := &demoDaemon{runDir: filepath.Join(dir, "run"), ended: make(chan struct{})}
-	d.cmd = exec.Command("/proc/self/exe", "daemon", "--run-dir", d.runDir,
+	d.cmd = exec.Command("/proc/self/exe", "daemon", "--config=", "--run-dir", d.runDir,
 		"--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0")
 	d.cmd.Args[0] = "vswitch"
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log

@@ -26,7 +26,7 @@ same --state-dir takes them up again. With --all they are removed.
 A daemon with directories of its own is found by --run-dir and --state-dir, or by its --config.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file != "" {
+			if file = configFile(cmd, file); file != "" {
 				if err := applyDirectories(cmd, file); err != nil {
 					return err
 				}

@@ -23,7 +23,7 @@ highest rate first: routed ones as long as they are tracked, those between
 containers for a minute after their last packet; closed ones are gone at once.
 --follow prints each as it begins and as it ends, and packets that are refused,
 until Ctrl-C, with --format json an object a line; --top shows them live; --group
-adds up those of each pair.`,
+adds up the flows of each pair.`,
 		Example: `  vswitch flows
   vswitch flows web --top
   vswitch flows web --follow --port 443

@@ -334,7 +334,7 @@ func printStats(w io.Writer, st api.Stats, whole bool) error {
 	if err := printDrops(w, st); err != nil || !whole {
 		return err
 	}
-	return sayf(w, "\n%s tracked\n", plural(st.Connections, "connection"))
+	return sayf(w, "\n%s tracked; RX came in from the port, TX went out to it\n", plural(st.Connections, "connection"))
 }
 
 // printDrops lists the reasons that occurred, most frequent first, and the

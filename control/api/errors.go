@@ -43,3 +43,7 @@ func Status(err error) int {
 	}
 	return http.StatusInternalServerError
 }
+
+// UserAgent is that of a client which speaks as the command line does: errors name its flags to it,
+// and fields of requests to others.
+const UserAgent = "vswitch"

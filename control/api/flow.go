@@ -73,7 +73,7 @@ type NATQuery struct {
 	Limit     int    // how many at most, the oldest if up to 16,384; 0: all
 }
 
-// FlowQuery selects flows. What is empty selects all.
+// FlowQuery selects flows. Empty fields select all.
 type FlowQuery struct {
 	Container string // only those that it has a part in, seen from it
 	State     string // as in Flow

@@ -225,6 +225,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set("User-Agent", api.UserAgent)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

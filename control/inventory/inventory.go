@@ -73,7 +73,16 @@ func (v *Inventory) Meant(word string) ([]*Container, error) {
 	if ct := v.Containers[word]; ct != nil && (!ct.Ready || !v.called(ct, word)) {
 		return []*Container{ct}, nil
 	}
-	return v.Pieces(word)
+	list, err := v.Pieces(word)
+	if err == nil {
+		return list, nil
+	}
+	for _, ct := range v.Containers {
+		if ct.Rec.ID == word && !ct.Ready {
+			return []*Container{ct}, nil // who asks for its end waits for it
+		}
+	}
+	return nil, err
 }
 
 func (v *Inventory) piecesOf(whole *directory.Container) (list []*Container) {

@@ -12,6 +12,9 @@ import (
 // invalid what free takes. It enters the network.
 func (v *Inventory) MakeRoom(n *Network, asked []state.Subnet, free func(netip.Prefix) bool) error {
 	name := n.Rec.Name
+	if v.Networks[name] != nil && name == model.DefaultNetwork {
+		return model.Conflictf("network %s exists already: it is the default network, which is always there: choose another name", name)
+	}
 	if v.Networks[name] != nil {
 		return model.Conflictf("network %s exists already: choose another name, or remove it with vswitch network rm %s", name, name)
 	}

@@ -22,8 +22,8 @@ const pageSize = 256
 // piece, a list would be memory that each reader takes anew.
 const sortedRows = 4096
 
-// Flows lists the flows that q selects, those of a container as it sees them, the highest
-// rate first. What both ends have closed is not among them. Of more than sortedRows, with no limit below or one over
+// Flows lists the flows that q selects, as its container sees them, the highest
+// rate first. Flows that both ends have closed are not among them. Of more than sortedRows, with no limit below or one over
 // server.MaxSorted, the order is that of the table.
 func (o *Observer) Flows(_ context.Context, q api.FlowQuery) (server.Rows[api.Flow], error) {
 	f, err := o.flowFilter(q)

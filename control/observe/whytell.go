@@ -247,6 +247,10 @@ func whyStep(names *directory.Directory, s *dataplane.Step) (st api.WhyStep, ok 
 	case dataplane.StepBridged:
 		tell("FDB", "destination %s is %s %s", s.MAC, pinned(), at(s.Port))
 	case dataplane.StepFlooded:
+		if s.MAC == header.Broadcast {
+			tell("FDB", "destination %s is a broadcast: to all ports of the network", s.MAC)
+			break
+		}
 		tell("FDB", "destination %s is not known: to all ports of the network", s.MAC)
 	case dataplane.StepStorm:
 		tell("storm control", "%s has spent %d of the %d frames that it may flood at once", at(s.Port), s.Used, s.Limit)

@@ -112,12 +112,12 @@ func (s *captures) remove(id string) Capture {
 func (s *server) capture(w http.ResponseWriter, r *http.Request) {
 	cfg, err := captureConfig(r.URL.Query())
 	if err != nil {
-		s.refuse(w, err)
+		s.refuse(w, r, err)
 		return
 	}
 	c, err := s.Backend.Capture(r.Context(), cfg)
 	if err != nil {
-		s.refuse(w, err)
+		s.refuse(w, r, err)
 		return
 	}
 	defer c.Release()
@@ -144,7 +144,7 @@ func (s *server) capture(w http.ResponseWriter, r *http.Request) {
 func (s *server) endCapture(w http.ResponseWriter, r *http.Request) {
 	c := s.captures.remove(r.PathValue("id"))
 	if c == nil {
-		s.refuse(w, fmt.Errorf("capture %s: %w: it has ended", r.PathValue("id"), api.ErrNotFound))
+		s.refuse(w, r, fmt.Errorf("capture %s: %w: it has ended", r.PathValue("id"), api.ErrNotFound))
 		return
 	}
 	c.Close()

@@ -38,12 +38,12 @@ func (s *server) profile(w http.ResponseWriter, r *http.Request) {
 	name, q := r.PathValue("profile"), r.URL.Query()
 	p, ok := profiles[name]
 	if !ok {
-		s.refuse(w, fmt.Errorf("profile %s: %w: use cpu, trace, mutex, block, goroutine, heap or allocs", name, api.ErrNotFound))
+		s.refuse(w, r, fmt.Errorf("profile %s: %w: use cpu, trace, mutex, block, goroutine, heap or allocs", name, api.ErrNotFound))
 		return
 	}
 	seconds := q.Get("seconds")
 	if n, err := strconv.Atoi(seconds); seconds != "" && (err != nil || n < 1 || n > maxProfile) {
-		s.refuse(w, fmt.Errorf("%w: seconds %q: want 1 to %d", api.ErrInvalid, seconds, maxProfile))
+		s.refuse(w, r, fmt.Errorf("%w: seconds %q: want 1 to %d", api.ErrInvalid, seconds, maxProfile))
 		return
 	}
 	switch {

@@ -36,7 +36,7 @@ func table[T any](s *server, open func(context.Context, *http.Request) (Rows[T],
 		ctx, who := r.Context(), readers.From(r.Context())
 		limit, err := limitOf(r.URL.Query())
 		if err != nil {
-			s.refuse(w, err)
+			s.refuse(w, r, err)
 			return
 		}
 		if limit > MaxSorted {
@@ -45,14 +45,14 @@ func table[T any](s *server, open func(context.Context, *http.Request) (Rows[T],
 		for kind, n := range map[readers.Kind]int{readers.Answers: 1, readers.Rows: max(tableBytes, limit*rowBytes)} {
 			release, err := s.readers.Take(who, kind, n)
 			if err != nil {
-				s.refuse(w, err)
+				s.refuse(w, r, err)
 				return
 			}
 			defer release()
 		}
 		rows, err := open(ctx, r)
 		if err != nil {
-			s.refuse(w, err)
+			s.refuse(w, r, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

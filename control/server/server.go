@@ -80,8 +80,8 @@ func New(h http.Handler, log *slog.Logger) *http.Server {
 
 // Handler answers every path of docs/openapi.yaml. r bounds its readers, nil: nothing does.
 func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
-	mux := new(router)
 	s := &server{Backend: b, readers: r, log: log}
+	mux := &router{refuse: s.refuse}
 	get := func(path string, fn func(*http.Request) (any, error)) { mux.Handle("GET "+path, s.answer(fn, 200)) }
 
 	get("/v1/info", func(r *http.Request) (any, error) { return b.Info(r.Context()) })
@@ -180,9 +180,7 @@ func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
 		}
 		return b.FlushNAT(r.Context(), in)
 	}, 200))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, fmt.Errorf("%s %s: %w: see docs/openapi.yaml", r.Method, r.URL.Path, api.ErrNotFound))
-	})
+	mux.ServeMux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.noPath(w, r, mux) })
 	return mux
 }
 
@@ -204,14 +202,14 @@ func (s *server) answer(fn func(*http.Request) (any, error), status int) http.Ha
 				panic(p)
 			default:
 				s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-				s.refuse(w, errors.New("the daemon failed inside: see its log"))
+				s.refuse(w, r, errors.New("the daemon failed inside: see its log"))
 			}
 		}()
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
 		if who := readers.From(r.Context()); who.Page {
 			release, err := s.readers.Take(who, readers.Answers, 1)
 			if err != nil {
-				s.refuse(w, err)
+				s.refuse(w, r, err)
 				return
 			}
 			defer release()
@@ -220,7 +218,7 @@ func (s *server) answer(fn func(*http.Request) (any, error), status int) http.Ha
 		}
 		out, err := fn(r)
 		if err != nil {
-			s.refuse(w, err)
+			s.refuse(w, r, err)
 			return
 		}
 		if status == http.StatusNoContent {
@@ -247,7 +245,7 @@ func (s *server) page(w http.ResponseWriter, r *http.Request, fn func(*http.Requ
 		panic(http.ErrAbortHandler)
 	}
 	if err != nil {
-		s.refuse(w, err)
+		s.refuse(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -275,10 +273,10 @@ func decode(r *http.Request, in any) error {
 	if errors.As(err, &large) {
 		return err
 	}
-	return fmt.Errorf("%w: request body: %w", api.ErrInvalid, err)
+	return fmt.Errorf("%w: request body: %s", api.ErrInvalid, ofJSON(err))
 }
 
-func (s *server) refuse(w http.ResponseWriter, err error) {
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := api.Status(err)
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
@@ -287,7 +285,7 @@ func (s *server) refuse(w http.ResponseWriter, err error) {
 	if status == http.StatusInternalServerError {
 		s.log.Error("request failed", "err", err)
 	}
-	write(w, status, api.Error{Message: visible.Line(err.Error())})
+	write(w, status, api.Error{Message: visible.Line(inWordsOf(r, err.Error()))})
 }
 
 func write(w http.ResponseWriter, status int, v any) {

@@ -294,7 +294,7 @@ func (e errKind) Unwrap() error { return e.error }
 func TestUnknownParameters(t *testing.T) {
 	b := &echo{}
 	h := Handler(b, nil, quiet)
-	for _, path := range []string{"flows?container=web", "nat?container=web", "flows/log?container=web", "events?sinse=7", "containers?name=web"} {
+	for _, path := range []string{"flows?container=web", "nat?container=web", "flows/log?container=web", "events?sinse=7", "containers?name=web", "flows/log?limit=1"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/"+path, nil))
 		if w.Code != 400 || !strings.Contains(w.Body.String(), "use ") || len(b.asked) > 0 {

@@ -28,13 +28,13 @@ type Stream[T any] interface {
 func lines[T any](s *server, w http.ResponseWriter, r *http.Request, open func() (Stream[T], error)) {
 	release, err := s.readers.Take(readers.From(r.Context()), readers.Streams, 1)
 	if err != nil {
-		s.refuse(w, err)
+		s.refuse(w, r, err)
 		return
 	}
 	defer release()
 	st, err := open()
 	if err != nil {
-		s.refuse(w, err)
+		s.refuse(w, r, err)
 		return
 	}
 	defer st.Close()
@@ -87,7 +87,11 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 func known(v url.Values, keys ...string) error {
 	for key := range v {
 		if !slices.Contains(keys, key) {
-			return fmt.Errorf("%w: query %q: use %s", api.ErrInvalid, key, strings.Join(keys, " or "))
+			use := "there is none here"
+			if len(keys) > 0 {
+				use = "use " + strings.Join(keys, " or ")
+			}
+			return fmt.Errorf("%w: query %q: %s", api.ErrInvalid, key, use)
 		}
 	}
 	return nil

@@ -155,7 +155,11 @@ func (u *Underlay) wanted() ([]host.Link, error) {
 			}
 			return nil, err
 		}
-		links = append(links, l...)
+		for _, up := range l { // named twice it is one
+			if !slices.ContainsFunc(links, func(o host.Link) bool { return o.Index == up.Index }) {
+				links = append(links, up)
+			}
+		}
 	}
 	return links, nil
 }
