@@ -165,6 +165,12 @@ func (x *flowExport) active(records []ipfix.Record) {
 		for i := range page {
 			f := &page[i]
 			k := flowKey{f.Orig, f.Created}
+			if f.Closed { // its end was told, or is about to be
+				if c, ok := was[k]; ok {
+					x.sent[k] = c
+				}
+				continue
+			}
 			x.sent[k] = was[k]
 			if f.Age >= activeTimeout/2 { // younger ones will have their turn
 				records = x.add(records, f, now, ipfix.ActiveTimeout)

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/vswitch/vswitch/control/ipfix"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
 // A flow that goes on is exported by what it did since; the last record has the
@@ -65,5 +67,41 @@ func TestFlowFileIsReopened(t *testing.T) {
 	}
 	if _, err := openFlowFile(filepath.Join(path, "nowhere")); err == nil {
 		t.Error("a file in a file was opened")
+	}
+}
+
+// A closed flow is remembered for late packets, after its end was told: it is not exported again.
+func TestClosedFlowsAreExportedOnce(t *testing.T) {
+	o, l := withFlows(t, 0)
+	e, err := ipfix.Dial("127.0.0.1:9", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	o.log = slog.New(slog.DiscardHandler) // nobody listens there
+	x := &flowExport{o: o, out: e, sent: make(map[flowKey][2]counted)}
+	from, to := "203.0.113.5:4000", switchtest.HostAddr+":8080"
+	in := func(flags uint8, seq uint32) {
+		l.Send("up", switchtest.Bytes(switchtest.Packet{EthSrc: switchtest.NextHopMAC, EthDst: switchtest.MAC("up"), Src: from, Dst: to, Proto: header.ProtoTCP, Flags: flags, Seq: seq}))
+	}
+	in(header.TCPSYN, 100)
+	l.Send("c1", switchtest.Bytes(switchtest.From("c1", from, switchtest.Packet{
+		Src: switchtest.Stations["c1"] + ":80", Proto: header.ProtoTCP, Flags: header.TCPSYN | header.TCPACK, Seq: 500, Ack: 101,
+	})))
+	x.active(nil)
+	if len(x.sent) != 1 {
+		t.Fatalf("a living flow: %v", x.sent)
+	}
+	in(header.TCPRST, 101)
+	infos := make([]conntrack.Info, 8)
+	if n, _ := l.Switch.ReadConns(infos, 0); n != 1 || !infos[0].Closed {
+		t.Fatalf("%d flows, the first %+v", n, infos[0])
+	}
+	if x.active(nil); len(x.sent) != 1 {
+		t.Errorf("its end is not told yet: %v", x.sent)
+	}
+	clear(x.sent) // told
+	if x.active(nil); len(x.sent) != 0 {
+		t.Errorf("told, and exported again: %v", x.sent)
 	}
 }
