@@ -64,7 +64,7 @@ func TestEventsOfRuntimes(t *testing.T) {
 	label(second, "store.back", map[string]string{api.LabelContainerName: "store"})
 	m.ok(m.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: second}))
 	m.ok(m.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: first}))
-	// What nobody names is told in the end.
+	// Without a name it is told at the end.
 	endpoint(second, "back")
 	m.ok(m.Release(ctx, api.Release{Runtime: api.RuntimeDocker, RuntimeID: second}))
 	want := []string{

@@ -66,7 +66,7 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 	}{
 		{"tracked flows", data, "defaultConns", number, "%s"},
 		{"tracked flows", "dataplane/conntrack", "quotaFlows", number, "a container %s"},
-		{"masquerade ports", "dataplane/conntrack", "cappedFrom", number, "`--filter eif`: %s"},
+		{"masquerade ports", "dataplane/conntrack", "cappedFrom", number, "`--nat-filter eif`: %s"},
 		{"learned MAC", data, "defaultFDB", number, "%s"},
 		{"learned MAC", data, "maxMACs", number, "%s of a port"},
 		{"flows that the kernel", "dataplane/flowmap", "MaxEntries", number, "%s directions"},

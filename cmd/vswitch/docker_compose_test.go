@@ -119,6 +119,43 @@ func TestDockerCompose(t *testing.T) {
 	l.nothingLeft()
 }
 
+// words expects what Compose says to find containers.
+func (l *dockerLab) words() {
+	l.t.Helper()
+	for word, want := range map[string]int{
+		"service:web": 1, "web": 1, "shop": 1, "service:shop": 1, "project:shop": 2, "db": 1, "label:com.docker.compose.project=shop": 2,
+		"shop_web_1/eth1": 1, "label:com.docker.compose.service=db": 1,
+	} {
+		if list := decode[[]api.Container](l.rig, "ps", word); len(list) != want {
+			l.t.Errorf("%s finds %d containers, want %d: %+v", word, len(list), want, list)
+		}
+		l.must("capture", word, "--duration", "10ms")
+		l.must("flows", word)
+		l.must("nat", "ls", "--container", word)
+	}
+	for word, want := range map[string]int{"shop_web_1": 2, "shop_web_1/eth1": 1, "project:shop": 3} {
+		if ports := decode[api.Stats](l.rig, "stats", word).Ports; len(ports) != want {
+			l.t.Errorf("stats %s: %+v", word, ports)
+		}
+	}
+	l.must("why", "service:db", "docker:shop_web_1:80")
+	if _, errs, code := l.vswitch("inspect", "project:shop"); code == 0 || !strings.Contains(errs, "shop_db_1 or shop_web_1") {
+		l.t.Errorf("inspect project:shop: %d, %s", code, errs)
+	}
+	events := l.must("events", "--since", "1h", "--follow=false")
+	for _, line := range []string{"container shop_web_1 attached", "container shop_web_1 joined network shop_"} {
+		if !strings.Contains(events, line) {
+			l.t.Errorf("no %q among events:\n%s", line, events)
+		}
+	}
+	if strings.Contains(events, "network docker-") {
+		l.t.Errorf("events call networks by Docker's IDs:\n%s", events)
+	}
+	if web := l.must("events", "service:web", "--since", "1h", "--follow=false"); strings.Contains(web, "shop_db_1") || !strings.Contains(web, "shop_web_1") {
+		l.t.Errorf("events of web:\n%s", web)
+	}
+}
+
 // oneContainer expects web, which is in two networks, to be one container to every command.
 func (l *dockerLab) oneContainer(back string) {
 	l.t.Helper()
@@ -154,6 +191,7 @@ func (l *dockerLab) oneContainer(back string) {
 			l.t.Errorf("why %v: %s%s", why, out, errs)
 		}
 	}
+	l.words()
 	// Both interfaces carry frames, and each is named.
 	l.get("shop_db_1", back)
 	l.served(l.world.Outside, netlab.HostAddr+":18081")

@@ -75,7 +75,7 @@ func newNetworkCreate(c *cli) *cobra.Command {
 	flags.StringVar(&in.ModeIPv6, "mode-ipv6", "", "the same for IPv6 alone")
 	flags.BoolVar(&icc, "icc", true, "its containers reach each other; with --icc=false only the gateway and the world")
 	flags.BoolVar(&hostAccess, "host-access", true, "its containers reach the services of the host; with --host-access=false only published ports")
-	flags.StringVar(&in.Filter, "filter", "", filterUsage+" (default apdf)")
+	natFilter(cmd, &in.Filter, filterUsage+" (default apdf)")
 	flags.StringArrayVar(&in.Exempt, "exempt", nil, "destinations that see the containers' own addresses, CIDR (repeatable)")
 	flags.StringArrayVar(&labels, "label", nil, "KEY=VALUE shown by inspect (repeatable)")
 	c.addFormat(cmd)

@@ -16,7 +16,7 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 		Use:   "update NAME [flags]",
 		Short: "Change a network and all its containers as they run",
 		Example: `  vswitch network update blue --icc=false
-  vswitch network update games --filter eif
+  vswitch network update games --nat-filter eif
   vswitch network update blue --exempt 10.9.9.0/24 --label owner=`,
 		Args: args("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,7 +28,7 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 			if set("host-access") {
 				in.HostAccess = &hostAccess
 			}
-			if set("filter") {
+			if set("nat-filter") || set("filter") {
 				in.Filter = &filter
 			}
 			if set("exempt") {
@@ -45,7 +45,7 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 				return usagef(cmd, "--label %w", err)
 			}
 			if in.ICC == nil && in.HostAccess == nil && in.Filter == nil && in.Exempt == nil && in.Labels == nil {
-				return usagef(cmd, "nothing to change: give --icc, --host-access, --filter, --exempt or --label")
+				return usagef(cmd, "nothing to change: give --icc, --host-access, --nat-filter, --exempt or --label")
 			}
 			n, err := c.client(cmd).UpdateNetwork(cmd.Context(), args[0], in)
 			if err != nil {
@@ -58,11 +58,19 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&icc, "icc", true, "its containers reach each other; with --icc=false only the gateway and the world")
 	flags.BoolVar(&hostAccess, "host-access", true, "its containers reach the services of the host; with --host-access=false only published ports")
-	flags.StringVar(&filter, "filter", "", filterUsage)
+	natFilter(cmd, &filter, filterUsage)
 	flags.StringArrayVar(&exempt, "exempt", nil, "destinations that see the containers' own addresses, CIDR; replaces the list, --exempt= empties it (repeatable)")
 	flags.StringArrayVar(&labels, "label", nil, "KEY=VALUE sets a label, KEY= takes it away (repeatable)")
 	c.addFormat(cmd)
 	return cmd
+}
+
+// natFilter is --nat-filter. Scripts may have its older word, which everywhere else selects rows.
+func natFilter(cmd *cobra.Command, to *string, usage string) {
+	cmd.Flags().StringVar(to, "nat-filter", "", usage)
+	cmd.Flags().StringVar(to, "filter", "", usage)
+	cmd.Flags().Lookup("filter").Hidden = true
+	cmd.MarkFlagsMutuallyExclusive("nat-filter", "filter")
 }
 
 const filterUsage = "who comes in by the port that a container went out by: apdf, only who it wrote to, or eif, everybody (RFC 4787)"

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
@@ -115,7 +117,7 @@ func (n *Names) describe(ctx context.Context, endpointID, containerID string) (m
 
 // sidecars shows containers that live in the network of one that is here (docker run --network
 // container:NAME): they have no endpoint, and the plugin protocol does not speak of them.
-func (n *Names) sidecars(ctx context.Context, here map[string]string) error {
+func (n *Names) sidecars(ctx context.Context, here map[string]namedEndpoint) error {
 	if len(here) == 0 {
 		return nil
 	}
@@ -125,7 +127,8 @@ func (n *Names) sidecars(ctx context.Context, here map[string]string) error {
 	}
 	for _, row := range list {
 		id, ok := strings.CutPrefix(row.HostConfig.NetworkMode, "container:")
-		if !ok || here[id] == "" {
+		peer := here[id]
+		if !ok || peer.id == "" {
 			continue
 		}
 		ct, err := n.container(ctx, row.ID)
@@ -135,14 +138,17 @@ func (n *Names) sidecars(ctx context.Context, here map[string]string) error {
 		if err != nil {
 			return err
 		}
-		if err := n.sidecar(ctx, &ct, here[id]); err != nil {
+		if err := n.sidecar(ctx, &ct, peer); err != nil {
 			n.log.Debug("docker: container in the network of another is not shown", "name", ct.Name, "err", err)
 		}
 	}
 	return nil
 }
 
-func (n *Names) sidecar(ctx context.Context, ct *dockerContainer, peer string) error {
+// namedEndpoint is an interface of a container, and the name of that.
+type namedEndpoint struct{ id, name string }
+
+func (n *Names) sidecar(ctx context.Context, ct *dockerContainer, peer namedEndpoint) error {
 	labels := ct.labels()
 	labels[api.LabelContainerID], labels[api.LabelContainerName] = ct.ID, ct.Name
 	have, err := n.backend.Container(ctx, ct.ID)
@@ -161,8 +167,16 @@ func (n *Names) sidecar(ctx context.Context, ct *dockerContainer, peer string) e
 	if err != nil && !isNotFound(err) {
 		return err
 	}
+	of, err := n.backend.Container(ctx, peer.id)
+	if err != nil {
+		return err
+	}
+	// The number is dockerd's, which may count processes in a namespace of its own.
+	if !sameFile(fmt.Sprintf("/proc/%d/ns/net", ct.State.Pid), of.Labels[api.LabelSandbox]) {
+		return fmt.Errorf("process %d is not seen in the network of %s from here", ct.State.Pid, peer.name)
+	}
 	in := api.Attach{
-		Name: ct.Name, Runtime: api.RuntimeDocker, RuntimeID: ct.ID, Mode: api.ModeContainer, Peer: peer, PID: ct.State.Pid, Labels: labels,
+		Name: ct.Name, Runtime: api.RuntimeDocker, RuntimeID: ct.ID, Mode: api.ModeContainer, Peer: peer.name, PID: ct.State.Pid, Labels: labels,
 	}
 	_, err = n.backend.Attach(ctx, in)
 	if isConflict(err) { // somebody else has the name
@@ -170,4 +184,10 @@ func (n *Names) sidecar(ctx context.Context, ct *dockerContainer, peer string) e
 		_, err = n.backend.Attach(ctx, in)
 	}
 	return err
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }

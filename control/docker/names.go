@@ -168,7 +168,7 @@ func (n *Names) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	here, described := make(map[string]string), make(map[string]string)
+	here, described := make(map[string]namedEndpoint), make(map[string]string)
 	for _, net := range list {
 		for _, id := range dockerNetworks(net) {
 			dn, err := n.network(ctx, id)
@@ -189,7 +189,7 @@ func (n *Names) sync(ctx context.Context) error {
 				if strings.HasPrefix(ctID, "ep-") {
 					continue // dockerd does not know yet whose it is: an event follows
 				}
-				here[ctID] = ct.Name
+				here[ctID] = namedEndpoint{ct.EndpointID, ct.Name}
 				labels, err := n.describe(ctx, ct.EndpointID, ctID)
 				if err == nil {
 					described[ct.EndpointID] = ctID

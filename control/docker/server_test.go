@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -338,12 +339,13 @@ func TestDetails(t *testing.T) {
 	post(t, h, "NetworkDriver.CreateEndpoint", `{"NetworkID":"a1","EndpointID":"e1","Interface":{"Address":"10.1.0.2/24"},"Options":{}}`)
 	d := &fakeDockerd{
 		networks: map[string]string{"a1": `{"Name":"front","Containers":{"c1":{"Name":"shop-web-1","EndpointID":"e1"}}}`},
-		list:     `[{"Id":"c1","HostConfig":{"NetworkMode":"front"}},{"Id":"c2","HostConfig":{"NetworkMode":"container:c1"}},{"Id":"c3","HostConfig":{"NetworkMode":"container:other"}}]`,
+		list:     `[{"Id":"c1","HostConfig":{"NetworkMode":"front"}},{"Id":"c2","HostConfig":{"NetworkMode":"container:c1"}},{"Id":"c3","HostConfig":{"NetworkMode":"container:other"}},{"Id":"c4","HostConfig":{"NetworkMode":"container:c1"}}]`,
 		inspect: map[string]string{
 			"c1": `{"Id":"c1","Name":"/shop-web-1","State":{"Pid":7},"Config":{"Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"web","tier":"front",
 				"org.vswitch.sandbox":"/of/another","com.docker.container.id":"victim","org.vswitch.aliases":"db"}},
 				"NetworkSettings":{"Networks":{"front":{"EndpointID":"e1","Aliases":["www","c1","shop-web-1","web"]},"other":{"EndpointID":"e9","Aliases":["elsewhere"]}}}}`,
-			"c2": `{"Id":"c2","Name":"/sniffer","State":{"Pid":8},"Config":{"Labels":{"com.docker.compose.project":"shop"}}}`,
+			"c2": fmt.Sprintf(`{"Id":"c2","Name":"/sniffer","State":{"Pid":%d},"Config":{"Labels":{"com.docker.compose.project":"shop"}}}`, os.Getpid()),
+			"c4": `{"Id":"c4","Name":"/stranger","State":{"Pid":1073741824},"Config":{"Labels":{}}}`,
 		},
 		events: make(chan string, 1),
 	}
@@ -355,6 +357,7 @@ func TestDetails(t *testing.T) {
 	srv := &http.Server{Handler: d}
 	go srv.Serve(l)
 	defer srv.Close()
+	b.containers["e1"].Labels = map[string]string{api.LabelSandbox: "/proc/self/ns/net"}
 	n := NewNames(b, path, quiet)
 	for range 2 { // the second time there is nothing to do
 		if err := n.sync(t.Context()); err != nil {
@@ -363,16 +366,18 @@ func TestDetails(t *testing.T) {
 		b.note = func(what string, in any) { t.Errorf("%s %+v", what, in) }
 	}
 	want := map[string]string{
-		api.LabelProject: "shop", api.LabelService: "web", "tier": "front", api.LabelAliases: "web,www", api.LabelContainerID: "c1", api.LabelContainerName: "shop-web-1",
+		api.LabelProject: "shop", api.LabelService: "web", "tier": "front", api.LabelAliases: "web,www", api.LabelContainerID: "c1", api.LabelContainerName: "shop-web-1", api.LabelSandbox: "/proc/self/ns/net",
 	}
 	if ct, _ := b.Container(t.Context(), "e1"); ct.Name != "shop-web-1" || !maps.Equal(ct.Labels, want) {
 		t.Errorf("%s has labels %v, want %v", ct.Name, ct.Labels, want)
 	}
 	side, err := b.Container(t.Context(), "c2")
-	if err != nil || side.Name != "sniffer" || side.Mode != api.ModeContainer || side.Peer != "shop-web-1" || side.PID != 8 || side.Labels[api.LabelProject] != "shop" {
+	if err != nil || side.Name != "sniffer" || side.Mode != api.ModeContainer || side.Peer != "shop-web-1" || side.PID != os.Getpid() || side.Labels[api.LabelProject] != "shop" {
 		t.Errorf("the container in its network is %+v, %v", side, err)
 	}
-	if _, err := b.Container(t.Context(), "c3"); err == nil {
-		t.Error("a container in the network of one that is not here is shown")
+	for id, why := range map[string]string{"c3": "is in the network of one that is not here", "c4": "has a process that is not there"} {
+		if _, err := b.Container(t.Context(), id); err == nil {
+			t.Errorf("%s %s, and is shown", id, why)
+		}
 	}
 }

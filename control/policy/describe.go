@@ -50,7 +50,7 @@ var words = [...]string{
 	exempt:        "the destination is exempt from masquerade (--exempt)",
 	direct:        "the port is published, and open at the container's own address (mode routed)",
 	pings:         "ICMP queries may come in (mode routed)",
-	filterEIF:     "everybody may come in by a mapping (--filter eif)",
+	filterEIF:     "everybody may come in by a mapping (--nat-filter eif)",
 	fromHost:      "the host reaches its containers",
 }
 

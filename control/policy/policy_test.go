@@ -44,7 +44,7 @@ func TestCompileNetworks(t *testing.T) {
 		{"icc", Network{Isolated: true}, []string{"--icc=false"}},
 		{"internal", Network{Internal: true}, []string{"--internal"}},
 		{"host access", Network{NoHostAccess: true}, []string{"--host-access=false"}},
-		{"eif", Network{Filter: FilterEIF}, []string{"--filter eif"}},
+		{"eif", Network{Filter: FilterEIF}, []string{"--nat-filter eif"}},
 		{"isolated", Network{Modes: [2]GatewayMode{GatewayIsolated, GatewayNAT}}, []string{"mode isolated"}},
 		{"exempt", Network{Exempt: []netip.Prefix{office}}, []string{"--exempt"}},
 		{
