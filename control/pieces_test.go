@@ -24,7 +24,7 @@ func TestDetachOfAPiece(t *testing.T) {
 		word string
 		left int
 	}{{"shop.back", 2}, {"shop", 0}} {
-		if err := r.Detach(ctx, c.word); err != nil {
+		if err := r.Detach(ctx, c.word, true); err != nil {
 			t.Fatal(err)
 		}
 		left := 0

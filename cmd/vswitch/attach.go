@@ -70,15 +70,16 @@ namespace.`,
 }
 
 func newDetach(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:   "detach NAME...",
+	force := false
+	cmd := &cobra.Command{
+		Use:   "detach NAME... [--force]",
 		Short: "Undo attach; a container that is not attached is no error",
 		Args:  args("NAME..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl := c.client(cmd)
 			return each(args, func(name string) error {
 				_, err := cl.Container(cmd.Context(), name)
-				if err := cl.Detach(cmd.Context(), name); err != nil {
+				if err := cl.Detach(cmd.Context(), name, client.Force(force)); err != nil {
 					return err
 				}
 				if client.IsNotFound(err) {
@@ -89,4 +90,6 @@ func newDetach(c *cli) *cobra.Command {
 		},
 		ValidArgsFunction: complete(c.containers),
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also what a runtime has attached: its container goes on without that network")
+	return cmd
 }

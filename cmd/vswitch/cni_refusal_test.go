@@ -135,7 +135,10 @@ func TestCNIRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCNIError(t, r.check(l, rt(nil)), 100, "eth0 is set down")
-	r.must("detach", "c1")
+	if _, errs, code := r.vswitch("detach", "c1"); code == exitOK || !strings.Contains(errs, "container c1 is of the runtime cni: end it there, or use force") {
+		t.Errorf("detach of a container of CNI: %d, %s", code, errs)
+	}
+	r.must("detach", "--force", "c1")
 	wantCNIError(t, r.check(l, rt(nil)), 3, "not attached")
 
 	// With the daemon gone: later for ADD, DEL and CHECK, no for STATUS.

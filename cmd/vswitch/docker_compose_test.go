@@ -192,6 +192,11 @@ func (l *dockerLab) oneContainer(back string) {
 		}
 	}
 	l.words()
+	for args, way := range map[string]string{"detach shop_web_1": "docker rm -f shop_web_1", "network rm shop_back": "docker network rm shop_back"} {
+		if _, errs, code := l.vswitch(strings.Fields(args)...); code == 0 || !strings.Contains(errs, way) {
+			l.t.Errorf("%s: %d, %s", args, code, errs)
+		}
+	}
 	// Both interfaces carry frames, and each is named.
 	l.get("shop_db_1", back)
 	l.served(l.world.Outside, netlab.HostAddr+":18081")

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/client"
 )
 
 func newNetwork(c *cli) *cobra.Command {
@@ -191,17 +192,20 @@ func printNetwork(w io.Writer, n api.Network) error {
 }
 
 func newNetworkRm(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use:     "rm NAME...",
+	force := false
+	cmd := &cobra.Command{
+		Use:     "rm NAME... [--force]",
 		Aliases: []string{"remove"},
 		Short:   "Remove networks that hold no container",
 		Args:    args("NAME..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl := c.client(cmd)
-			return each(args, func(name string) error { return cl.RemoveNetwork(cmd.Context(), name) })
+			return each(args, func(name string) error { return cl.RemoveNetwork(cmd.Context(), name, client.Force(force)) })
 		},
 		ValidArgsFunction: complete(c.networks),
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also one that a runtime relies on: its containers do not start any more")
+	return cmd
 }
 
 func newNetworkPrune(c *cli) *cobra.Command {

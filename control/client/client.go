@@ -104,9 +104,19 @@ func (c *Client) Network(ctx context.Context, name string) (out api.Network, err
 	return out, c.call(ctx, http.MethodGet, "/v1/networks/"+url.PathEscape(name), nil, &out)
 }
 
-// RemoveNetwork deletes a network without containers.
-func (c *Client) RemoveNetwork(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(name), nil, nil)
+// RemoveNetwork deletes a network without containers; with force also one that a runtime relies on.
+func (c *Client) RemoveNetwork(ctx context.Context, name string, force ...Force) error {
+	return c.call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(name)+forced(force), nil, nil)
+}
+
+// Force, when true, passes over a runtime that has a container or relies on a network.
+type Force bool
+
+func forced(force []Force) string {
+	if slices.Contains(force, true) {
+		return "?force=true"
+	}
+	return ""
 }
 
 // PruneNetworks deletes every network without containers, the default one
@@ -121,9 +131,10 @@ func (c *Client) Attach(ctx context.Context, in api.Attach) (out api.Container, 
 	return out, c.call(ctx, http.MethodPost, "/v1/containers", in, &out)
 }
 
-// Detach undoes Attach. A container that is not attached is no error.
-func (c *Client) Detach(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(name), nil, nil)
+// Detach undoes Attach, with force also of a container that a runtime has attached. That one is
+// not attached is no error.
+func (c *Client) Detach(ctx context.Context, name string, force ...Force) error {
+	return c.call(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(name)+forced(force), nil, nil)
 }
 
 // Container returns one attached container, by name or ID.

@@ -284,7 +284,11 @@ func call(t *testing.T, method reflect.Value) (got any) {
 			args = append(args, v)
 		}
 	}
-	out := method.Call(args)
+	how := method.Call
+	if typ.IsVariadic() {
+		how = method.CallSlice
+	}
+	out := how(args)
 	if err, _ := out[len(out)-1].Interface().(error); err != nil {
 		t.Fatal(err)
 	}

@@ -135,9 +135,7 @@ func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
 		}
 		return b.UpdateNetwork(r.Context(), r.PathValue("name"), in)
 	}, 200))
-	mux.Handle("DELETE /v1/networks/{name}", s.answer(func(r *http.Request) (any, error) {
-		return nil, b.RemoveNetwork(r.Context(), r.PathValue("name"))
-	}, http.StatusNoContent))
+	mux.Handle("DELETE /v1/networks/{name}", s.answer(s.removeNetwork, http.StatusNoContent))
 
 	mux.Handle("POST /v1/containers", s.answer(func(r *http.Request) (any, error) {
 		var in api.Attach
@@ -146,9 +144,7 @@ func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
 		}
 		return b.Attach(r.Context(), in)
 	}, http.StatusCreated))
-	mux.Handle("DELETE /v1/containers/{name}", s.answer(func(r *http.Request) (any, error) {
-		return nil, b.Detach(r.Context(), r.PathValue("name"))
-	}, http.StatusNoContent))
+	mux.Handle("DELETE /v1/containers/{name}", s.answer(s.detach, http.StatusNoContent))
 	mux.Handle("POST /v1/containers/{name}/networks", s.answer(func(r *http.Request) (any, error) {
 		var in api.Connect
 		if err := decode(r, &in); err != nil {
