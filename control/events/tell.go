@@ -98,8 +98,8 @@ func (l *Log) Moved(kind string, e *inventory.Endpoint) {
 	})
 }
 
-// Renamed tells that a container has another name than it had, if it has. What waited for its
-// first one is told by it. It returns the name.
+// Renamed tells that a container has another name than it had, if it has. Events that waited for
+// its first one are told by it. It returns the name.
 func (l *Log) Renamed(ct *inventory.Container, was string) (name string) {
 	now := l.whole(ct)
 	if nameless(now) || l.named(ct.Rec.ID) || now.Name == was {

@@ -9,7 +9,7 @@ import (
 	"github.com/vswitch/vswitch/control/api"
 )
 
-// What a runtime has made here it takes away here, and knows nothing of it that others do: a
+// A runtime takes away here what it has made here, and knows nothing of it that others do: a
 // container would go on without its network, and a network of Docker's could not be used any more.
 
 // removals are the commands of runtimes that end a container.
