@@ -1,0 +1,105 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
+)
+
+// TestF19EachCommandOnAReadOnlyDisk: each command that changes something stored is refused on one line, and
+// changes nothing. A container that is to go goes, for its runtime has ended it, and the line says that it is still
+// on record. Once the disk takes it each does what it says.
+func TestF19EachCommandOnAReadOnlyDisk(t *testing.T) {
+	labtest.NeedRoot(t)
+	m := newMachine(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	m.cfg.StateDir = dir
+	m.start()
+	ctx := t.Context()
+	m.container("web", publish("8080:80"))
+	m.container("old")
+	m.container("pod", func(in *api.Attach) { in.Runtime, in.RuntimeID = api.RuntimeCNI, "1" })
+	for _, name := range []string{"blue", "green", "extra"} {
+		_, err := m.CreateNetwork(ctx, api.NetworkCreate{Name: name})
+		m.ok(err)
+	}
+	_, err := m.Connect(ctx, "web", api.Connect{Network: "extra"})
+	m.ok(err)
+	m.AddNetns(netnsOf("db"))
+	labels, off := map[string]string{"a": "b"}, false
+	commands := []struct {
+		name string
+		do   func(context.Context) error
+		goes bool // all the same
+	}{
+		{"attach", func(ctx context.Context) error {
+			_, err := m.Attach(ctx, api.Attach{Name: "db", Netns: netnsOf("db"), Publish: []string{"8081:80"}})
+			return err
+		}, false},
+		{"rename", func(ctx context.Context) error {
+			_, err := m.UpdateContainer(ctx, "web", api.ContainerUpdate{Name: "www"})
+			if err == nil {
+				_, err = m.UpdateContainer(ctx, "www", api.ContainerUpdate{Name: "web"})
+			}
+			return err
+		}, false},
+		{"label", func(ctx context.Context) error {
+			_, err := m.UpdateContainer(ctx, "web", api.ContainerUpdate{Labels: labels})
+			return err
+		}, false},
+		{"port add", func(ctx context.Context) error { _, err := m.Publish(ctx, "web", []string{"8082:80"}); return err }, false},
+		{"port rm", func(ctx context.Context) error { return m.Unpublish(ctx, "web", []string{"8080:80"}) }, false},
+		{"network connect", func(ctx context.Context) error {
+			_, err := m.Connect(ctx, "web", api.Connect{Network: "green"})
+			return err
+		}, false},
+		{"network disconnect", func(ctx context.Context) error { return m.Disconnect(ctx, "web", "extra") }, false},
+		{"network create", func(ctx context.Context) error {
+			_, err := m.CreateNetwork(ctx, api.NetworkCreate{Name: "red"})
+			return err
+		}, false},
+		{"network update", func(ctx context.Context) error {
+			_, err := m.UpdateNetwork(ctx, "green", api.NetworkUpdate{ICC: &off, Labels: labels})
+			return err
+		}, false},
+		{"network rm", func(ctx context.Context) error { return m.RemoveNetwork(ctx, "blue") }, false},
+		{"detach", func(ctx context.Context) error { return m.Detach(ctx, "old") }, true},
+		{"release", func(ctx context.Context) error {
+			return m.Release(ctx, api.Release{Runtime: api.RuntimeCNI, RuntimeID: "1"})
+		}, true},
+	}
+	m.stop() // what it has open for writing keeps the disk from it
+	m.ok(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=1m"))
+	m.start()
+	before, listed := m.Facts(), m.listed()
+	for _, c := range commands {
+		err := c.do(ctx)
+		if !errors.Is(err, syscall.EROFS) || strings.Contains(fmt.Sprint(err), "\n") {
+			t.Errorf("%s: %v, want %v on one line", c.name, err, syscall.EROFS)
+		}
+		if c.goes {
+			continue
+		}
+		m.same(c.name+", refused,", before, m.Facts())
+		if now := m.listed(); fmt.Sprint(now) != fmt.Sprint(listed) {
+			t.Errorf("%s, refused: %v, and was %v", c.name, now, listed)
+		}
+	}
+	m.dials(tcp, "127.0.0.1:8080", "10.88.0.2:80")
+	m.ok(syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=1m"))
+	for _, c := range commands {
+		if err := c.do(ctx); err != nil && !(c.goes && errors.Is(err, api.ErrNotFound)) {
+			t.Errorf("%s, with a disk that takes it: %v", c.name, err)
+		}
+	}
+}
