@@ -240,6 +240,10 @@ func TestSecondDaemon(t *testing.T) {
 	r2.links, r2.before = r.hostLinks(), r.uplink()
 	r2.Client = client.New(filepath.Join(r2.cfg.RunDir, socketName))
 	r2.start()
+	const warned = "another vswitch has this uplink"
+	if said := r.cfg.NoTCX || strings.Contains(r2.log.String(), warned); !said || strings.Contains(r.log.String(), warned) {
+		t.Errorf("the second says %v that the uplink is shared:\n%s", said, r2.log)
+	}
 	n, err := r2.Network(t.Context(), model.DefaultNetwork)
 	if err != nil || n.Subnet != "10.88.1.0/24" {
 		t.Errorf("network of the second daemon %+v, %v, want the next free subnet", n, err)

@@ -76,6 +76,9 @@ func (e *Edge) OpenUplink(p edge.Port) (edge.Socket, error) {
 	if err := e.shieldUplink(p.Index); err != nil {
 		return nil, err
 	}
+	if shared, err := e.Kernel.Shared(p.Index); err == nil && shared {
+		e.cfg.Log.Warn("another vswitch has this uplink, too: give each --masquerade-ports that the other has not", "interface", p.Name)
+	}
 	if p.Slots == 0 {
 		p.Slots = uplinkSlots
 	}
