@@ -108,6 +108,18 @@ func TestProgramsGoOn(t *testing.T) {
 		t.Errorf("steer %d of %d, the object was read: %v; %v", number(steer.program), way, k.spec != nil, err)
 	}
 	steer.Close()
+	w := labtest.NewWorld(t)
+	if err := w.Host.Do(func() error { return k.WatchBinds(labtest.Cgroup(t)) }); err != nil {
+		t.Fatal(err)
+	}
+	c, err := w.Host.ListenPacket("udp4", "0.0.0.0:7001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := countedPorts(t, k)[7001]; got != [2]int32{1, 0} {
+		t.Errorf("of a port that a program has bound %v sockets are counted", got)
+	}
 	k.Close()
 	for name, spoil := range map[string]func(*Config){
 		"room for another number of flows": func(c *Config) { c.MaxFlows = 1000 },
