@@ -136,6 +136,55 @@ func TestF40UplinkLosesItsIPv6Addresses(t *testing.T) {
 	}
 }
 
+// An address that goes and comes back, with its routes, as a script or a DHCP client does it, takes
+// no connection with it.
+func TestF40AddressFlips(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		t.Run(fmt.Sprint("named ", named), func(t *testing.T) {
+			r := newRig(t)
+			if named {
+				r.cfg.Uplinks = []string{"eth0"}
+			}
+			r.start()
+			web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
+			echo(t, web, ":80")
+			echo(t, r.world.Outside, ":7000")
+			out, err := web.Dial("tcp", netlab.OutsideAddr+":7000", 30*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			in, err := r.world.Outside.Dial("tcp", netlab.HostAddr+":8080", 30*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			for i := range 3 {
+				say(t, out, "before")
+				say(t, in, "before")
+				for _, args := range []string{
+					"addr del " + netlab.HostAddr + "/24 dev eth0", "",
+					"addr add " + netlab.HostAddr + "/24 dev eth0", "route replace default via " + netlab.OutsideAddr,
+				} {
+					if args == "" {
+						fmt.Fprintln(out, "meanwhile") // nobody hears it now
+						time.Sleep(200 * time.Millisecond)
+						continue
+					}
+					if text, err := r.world.Host.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+						t.Fatalf("ip %s: %v: %s", args, err, text)
+					}
+				}
+				if got := hear(t, out); got != "meanwhile" {
+					t.Errorf("%d: heard %q", i, got)
+				}
+				say(t, out, "after")
+				say(t, in, "after")
+			}
+		})
+	}
+}
+
 // echo answers each line with itself.
 func echo(t *testing.T, ns *netlab.NS, addr string) {
 	t.Helper()

@@ -37,7 +37,7 @@ func (u *Underlay) view(ups []Uplink, addrs []host.Addr, routes []host.Route) *V
 		}
 		up.Addrs = append(up.Addrs, a.Prefix)
 	}
-	for _, ip := range u.missed(u.Now().Uplinks, ups, slots) {
+	for _, ip := range u.missed(u.Now().Uplinks, ups, slots, addrs) {
 		if slot, err := u.cfg.Slots.UseSlot(ip); err == nil {
 			slots[ip] = slot
 			v.slots = append(v.slots, ip)

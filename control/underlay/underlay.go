@@ -111,7 +111,7 @@ type Underlay struct {
 	kicked chan struct{} // links, addresses or routes have changed
 	stale  []netip.Addr  // users that former views counted in slots; of Sync
 	synced bool          // once; likewise
-	// Of sync: since when an uplink is down, by index, and addresses that went with it.
+	// Of sync: until when an uplink is waited for, by index, and addresses that are.
 	down map[int]time.Time
 	away map[netip.Addr]missing
 }
