@@ -66,7 +66,7 @@ type missing struct {
 // missed returns the addresses that uplinks have lost a moment ago and that may come back: the
 // kernel takes IPv6 addresses of an uplink that is set down, and all of one that is removed. Their
 // flows wait, and their peers do not hear from the host that there is no such connection. One in whose
-// place there is another does not come back. there has the addresses of uplinks now, all those of the host.
+// place there is another does not come back. there has the addresses of uplinks now, all that the host has.
 func (u *Underlay) missed(old, now []Uplink, there map[netip.Addr]int, all []host.Addr) []netip.Addr {
 	for _, o := range old {
 		i := slices.IndexFunc(now, func(n Uplink) bool { return n.Link.Index == o.Link.Index })
