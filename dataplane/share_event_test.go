@@ -46,6 +46,7 @@ func TestShareReachedIsTold(t *testing.T) {
 		{dataplane.SharedWaiting, func(l *Lab) { l.Switch.SetNeighbors(nil) }, func(l *Lab, _ int) { l.Send("c1", toHop("c1", 0, 1000)) }, 200},
 		{dataplane.SharedHops, func(l *Lab) { wide(l) }, func(l *Lab, i int) { l.Send("c1", toHop("c1", i, 10)) }, 300},
 		{dataplane.SharedQuestions, func(l *Lab) { wide(l) }, func(l *Lab, i int) { l.Send("c1", toHop("c1", i, 10)) }, 300},
+		{dataplane.SharedGroups, func(l *Lab) { l.Send("host1", query()) }, func(l *Lab, i int) { l.Send("c1", masses("c1", i)) }, 90},
 		{dataplane.SharedBridged, nil, func(l *Lab, i int) {
 			l.Send("c1", udpBetween("c1", "c2", fmt.Sprintf("10.1.0.11:%d", 1000+i), "10.1.0.12:80"))
 		}, 5000},

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vswitch/vswitch/dataplane/fdb"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/share"
 )
@@ -23,13 +24,14 @@ const (
 	SharedDeferred                // bytes of fragments whose first one has not come
 	SharedTime                    // us of the workers in the last second
 	SharedQuestions               // to the kernel for next hops, in the last three seconds
+	SharedGroups                  // memberships of multicast groups
 	SharedBridged                 // flows that are bridged, of which accounts know
 	SharedNewcomers               // bytes of packets that may begin a flow and wait for their container's turn
 
 	NumShared
 )
 
-var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "bridged-flows", "newcomer-bytes"}
+var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "group-members", "bridged-flows", "newcomer-bytes"}
 
 // String is the word for a shared table.
 func (s Shared) String() string { return sharedNames[s] }
@@ -52,6 +54,7 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 	room[SharedWaiting], room[SharedHops] = waitingChunks*chunkSize, waitingHops
 	room[SharedFragments], room[SharedDeferred] = fragContexts, deferredChunks*chunkSize
 	room[SharedTime], room[SharedQuestions] = len(s.workers)*int(time.Second/time.Microsecond), asksRoom
+	room[SharedGroups] = fdb.MaxMembers
 	room[SharedBridged] = len(s.workers) * accountSets * accountWays
 	room[SharedNewcomers] = len(s.workers) * newcomerChunks * chunkSize
 	sn := s.snapshot.Load()
@@ -86,6 +89,7 @@ func (s *Switch) uses(id frame.PortID) (of [NumShared]share.Use) {
 	of[SharedPorts] = s.conntrack.PortsHeld(id)
 	of[SharedStations] = s.fdb.Use(id)
 	of[SharedRows] = s.flows.use(id)
+	of[SharedGroups] = s.groups.Use(id)
 	of[SharedWaiting], of[SharedHops] = s.waiting.shares.Use(int(id)), s.waiting.owners.Use(int(id))
 	of[SharedFragments], of[SharedDeferred] = s.frags.owners.Use(int(id)), s.frags.shares.Use(int(id))
 	for _, w := range s.workers {
@@ -146,6 +150,7 @@ func (s *Switch) moveTenants(was, is *Snapshot) {
 // forgetShares lets what a port has given and been refused be counted anew.
 func (s *Switch) forgetShares(id frame.PortID) {
 	s.conntrack.Forget(id)
+	s.groups.Forget(id)
 	for _, t := range []*share.Table{s.waiting.shares, s.waiting.owners, s.frags.shares, s.frags.owners} {
 		t.Forget(int(id))
 	}

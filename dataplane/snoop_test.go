@@ -167,13 +167,13 @@ func TestL18MalformedReports(t *testing.T) {
 	}
 }
 
-// A network holds 2048 groups; what does not fit is flooded. A report costs
+// There are 8192 memberships; the group of one that gave way is flooded. A report costs
 // credit, so that the table cannot be kept busy.
 func TestL18GroupTableIsBounded(t *testing.T) {
 	l := guarded(t)
 	wantReach(l, "query", "host1", query(), "c1 c2 c3 ")
 	group := func(i int) string { return fmt.Sprintf("239.2.%d.%d", i>>8, i&0xff) }
-	for i := range 3000 {
+	for i := range 8193 {
 		l.Send("c2", v3("c2", group(i), 4))
 		if len(l.Got("host1")) != 1 {
 			t.Fatalf("report %d: %s", i, l.Drops())
@@ -181,9 +181,9 @@ func TestL18GroupTableIsBounded(t *testing.T) {
 		l.Advance(time.Millisecond)
 	}
 	l.Advance(3 * time.Second)
-	wantReach(l, "the first", "c1", stream("c1", group(0)), "c2 host1 ")
-	wantReach(l, "the 2048th", "c1", stream("c1", group(2047)), "c2 host1 ")
-	wantReach(l, "one too many", "c1", stream("c1", group(2048)), "c2 c3 host1 ")
+	wantReach(l, "the first", "c1", stream("c1", group(0)), "c2 c3 host1 ")
+	wantReach(l, "the second", "c1", stream("c1", group(1)), "c2 host1 ")
+	wantReach(l, "the last", "c1", stream("c1", group(8192)), "c2 host1 ")
 	for range 5000 {
 		l.Send("c3", v3("c3", group(1), 4))
 	}
@@ -214,4 +214,52 @@ func TestL18StreamsToMembersAreNotLimited(t *testing.T) {
 	if got := len(l.Got("c2")); got != 5000 {
 		t.Errorf("%d of 5000 arrived; %s", got, l.Drops())
 	}
+}
+
+// masses is an IGMPv3 report of the i-th hundred of groups.
+func masses(from string, i int) []byte {
+	const records = 100
+	body := []byte{0, 0, 0, records}
+	for g := range records {
+		body = append(body, 4, 0, 0, 0, 239, 200, byte((i*records+g)>>8), byte(i*records+g))
+	}
+	return igmp(from, "224.0.0.22", 0x22, body)
+}
+
+// A container that joins groups in masses loses its own: others keep theirs and get new ones.
+func TestGroupsHaveShares(t *testing.T) {
+	l := guarded(t)
+	wantReach(l, "query", "host1", query(), "c1 c2 c3 ")
+	wantReach(l, "a member", "c2", v3("c2", "239.1.2.3", 4), "host1 ")
+	for i := range 100 {
+		l.Send("c1", masses("c1", i))
+	}
+	l.Got("host1")
+	wantReach(l, "the member of before", "c3", stream("c3", "239.1.2.3"), "c2 host1 ")
+	wantReach(l, "a new one", "c3", v3("c3", "239.1.2.4", 4), "host1 ")
+	wantReach(l, "of another group", "c2", stream("c2", "239.1.2.4"), "c3 host1 ")
+	_, list := l.Switch.Shares()
+	for _, s := range list {
+		u := s.Of[dataplane.SharedGroups]
+		if most := s.Tenant == l.Port("c1"); most != (u.Gave > 1000 && u.Held > 8000) || !most && u.Held > 1 {
+			t.Errorf("port %d: %+v", s.Tenant, u)
+		}
+	}
+	l.Advance(300 * time.Second)
+	for _, at := range []string{"c1", "c2", "c3"} {
+		if got := memberships(l, at); got != 0 {
+			t.Errorf("%s is in %d groups five minutes later", at, got)
+		}
+	}
+}
+
+// memberships is how many memberships a port has.
+func memberships(l *Lab, at string) int {
+	_, list := l.Switch.Shares()
+	for _, s := range list {
+		if s.Tenant == l.Port(at) {
+			return s.Of[dataplane.SharedGroups].Held
+		}
+	}
+	return 0
 }

@@ -115,7 +115,7 @@ func New(cfg Config) (*Switch, error) {
 		began:   now(),
 		left:    now() + leftTime,
 		waiting: newWaitingRoom(),
-		groups:  fdb.NewGroups(),
+		groups:  fdb.NewGroups(MaxPorts),
 		done:    make(chan struct{}),
 		flows:   newFlowTable(flows, cfg.Flows.Entries),
 		peers:   peers,

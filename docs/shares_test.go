@@ -69,6 +69,7 @@ func TestSharedBoundsAreTheCodes(t *testing.T) {
 		{"masquerade ports", "dataplane/conntrack", "cappedFrom", number, "`--nat-filter eif`: %s"},
 		{"learned MAC", data, "defaultFDB", number, "%s"},
 		{"learned MAC", data, "maxMACs", number, "%s of a port"},
+		{"memberships", "dataplane/fdb", "MaxMembers", number, "%s"},
 		{"flows that the kernel", "dataplane/flowmap", "MaxEntries", number, "%s directions"},
 		{"a worker's time", data, "turnLimit/1000", number, "at most %s us"},
 		{"a worker's time", data, "1+lowerRest", func(n int64) string { return map[int64]string{4: "a quarter"}[n] }, "%s together"},

@@ -119,6 +119,7 @@ var sharedWords = map[string]string{
 	dataplane.SharedDeferred.String():  "fragments that wait for their first",
 	dataplane.SharedTime.String():      "the switch's time",
 	dataplane.SharedQuestions.String(): "questions for next hops",
+	dataplane.SharedGroups.String():    "members of multicast groups",
 	dataplane.SharedBridged.String():   "the account of flows inside of networks",
 	dataplane.SharedNewcomers.String(): "new connections that wait",
 }

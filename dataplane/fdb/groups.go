@@ -1,7 +1,6 @@
 package fdb
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -9,10 +8,13 @@ import (
 
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
+	"github.com/vswitch/vswitch/dataplane/share"
 )
 
+// MaxMembers is how many memberships of groups there may be.
+const MaxMembers = 8192
+
 const (
-	maxGroups    = 2048 // in one network
 	groupAgeing  = 260 * time.Second
 	querierTime  = 255 * time.Second // RFC 3376 8.5
 	lastMember   = 2 * time.Second   // RFC 3376 8.8, 8.9
@@ -27,8 +29,20 @@ type Groups struct {
 
 	mu      sync.RWMutex
 	groups  map[groupKey]*group
-	counts  map[frame.NetworkID]int
 	routers map[Domain]*group // ports behind which queriers are
+	members []membership      // from 1 on
+	fresh   uint32            // the first that never was
+	free    uint32            // that were, through Link.Next
+	ports   int
+	shares  *share.Table // by port: the one in most groups gives
+}
+
+// membership is a member in the table of all of them.
+type membership struct {
+	link share.Link
+	of   groupKey
+	port frame.PortID
+	seen uint32 // seconds, when it was heard of last
 }
 
 // Domain is one VLAN of a network, for one address family.
@@ -51,30 +65,79 @@ type group struct {
 
 type member struct {
 	port    frame.PortID
-	expires int64 // ns
+	at      uint32 // its membership, 0: it is a querier
+	expires int64  // ns
 }
 
-// NewGroups makes an empty table.
-func NewGroups() *Groups {
-	return &Groups{groups: make(map[groupKey]*group), counts: make(map[frame.NetworkID]int), routers: make(map[Domain]*group)}
+// NewGroups makes an empty table for ports up to a number.
+func NewGroups(ports int) *Groups {
+	t := &Groups{groups: make(map[groupKey]*group), routers: make(map[Domain]*group), members: make([]membership, MaxMembers), fresh: 1, ports: ports}
+	t.shares = share.New(t, ports, 0)
+	return t
 }
 
-// set enters a port or puts its end off, or brings it nearer when it leaves. It
-// reports whether the port is new.
-func (g *group) set(p frame.PortID, expires int64, leaves bool) bool {
+// Link implements share.Entries.
+func (t *Groups) Link(i uint32) *share.Link { return &t.members[i-1].link }
+
+// Seen implements share.Entries.
+func (t *Groups) Seen(i uint32) uint32 { return t.members[i-1].seen }
+
+// Use is what a port has of the memberships. It takes no lock.
+func (t *Groups) Use(p frame.PortID) share.Use { return t.shares.Use(int(p)) }
+
+// Forget lets what a port has given and been refused be counted anew.
+func (t *Groups) Forget(p frame.PortID) { t.shares.Forget(int(p)) }
+
+// enterLocked finds a place for a membership, perhaps another's; 0: there is none.
+func (t *Groups) enterLocked(k groupKey, p frame.PortID, now int64) (at uint32) {
+	if t.free == 0 && t.fresh > MaxMembers {
+		gives, tenant := t.shares.Victim(int(p))
+		if gives == 0 {
+			t.shares.Refuse(int(p))
+			return 0
+		}
+		t.shares.Gave(tenant)
+		m := t.members[gives-1]
+		g := t.groups[m.of]
+		g.members = slices.DeleteFunc(g.members, func(m member) bool { return m.at == gives })
+		t.leaveLocked(gives)
+		t.changedLocked(m.of, g)
+	}
+	if at = t.free; at != 0 {
+		t.free = t.members[at-1].link.Next
+	} else {
+		at = t.fresh
+		t.fresh++
+	}
+	t.members[at-1] = membership{of: k, port: p, seen: Seconds(now)}
+	t.shares.Enter(at, int(p), 0, 1)
+	return at
+}
+
+// leaveLocked frees the place of a membership.
+func (t *Groups) leaveLocked(at uint32) {
+	m := &t.members[at-1]
+	t.shares.Leave(at, int(m.port), 0, 1)
+	m.link.Next, t.free = t.free, at
+}
+
+// changedLocked forgets a group without members.
+func (t *Groups) changedLocked(k groupKey, g *group) {
+	if len(g.members) == 0 {
+		delete(t.groups, k)
+	} else {
+		t.refreshLocked(k, g)
+	}
+}
+
+// find is a port among the members, nil when it is none.
+func (g *group) find(p frame.PortID) *member {
 	for i := range g.members {
 		if m := &g.members[i]; m.port == p {
-			if leaves {
-				expires = min(expires, m.expires)
-			}
-			m.expires = expires
-			return false
+			return m
 		}
 	}
-	if !leaves {
-		g.members = append(g.members, member{p, expires})
-	}
-	return !leaves
+	return nil
 }
 
 // Queried reports whether any Domain has a querier. It takes no lock.
@@ -115,9 +178,12 @@ func (t *Groups) Query(d Domain, p frame.PortID, now int64) {
 		t.routers[d] = r
 		t.live.Add(1)
 	}
-	if r.set(p, now+int64(querierTime), false) {
-		t.refreshDomainLocked(d)
+	if m := r.find(p); m != nil {
+		m.expires = now + int64(querierTime)
+		return
 	}
+	r.members = append(r.members, member{port: p, expires: now + int64(querierTime)})
+	t.refreshDomainLocked(d)
 }
 
 // Report enters what a membership message says.
@@ -133,22 +199,31 @@ func (t *Groups) Report(d Domain, p frame.PortID, m *header.Membership, now int6
 		if LinkScope(&addr) {
 			continue // flooded in any case
 		}
-		g := t.groups[k]
-		switch {
-		case g == nil && (!join || t.counts[d.Network] == maxGroups):
+		if g := t.groups[k]; g != nil {
+			if m := g.find(p); m != nil {
+				t.members[m.at-1].seen = Seconds(now)
+				if join {
+					m.expires = now + int64(groupAgeing)
+				} else {
+					m.expires = min(m.expires, now+int64(lastMember))
+				}
+				continue
+			}
+		}
+		if !join {
 			continue
-		case g == nil:
+		}
+		at := t.enterLocked(k, p, now)
+		if at == 0 {
+			continue
+		}
+		g := t.groups[k]
+		if g == nil {
 			g = &group{members: make([]member, 0, memberAtOnce)}
 			t.groups[k] = g
-			t.counts[d.Network]++
 		}
-		expires := now + int64(groupAgeing)
-		if !join {
-			expires = now + int64(lastMember)
-		}
-		if g.set(p, expires, !join) {
-			t.refreshLocked(k, g)
-		}
+		g.members = append(g.members, member{p, at, now + int64(groupAgeing)})
+		t.refreshLocked(k, g)
 	}
 }
 
@@ -210,32 +285,34 @@ func (t *Groups) prune(gone func(Domain, member) bool) {
 	}
 	for k, g := range t.groups {
 		before := len(g.members)
-		g.members = slices.DeleteFunc(g.members, func(m member) bool { return gone(k.Domain, m) })
-		switch len(g.members) {
-		case before:
-		case 0:
-			delete(t.groups, k)
-			if t.counts[k.Network]--; t.counts[k.Network] == 0 {
-				delete(t.counts, k.Network)
+		g.members = slices.DeleteFunc(g.members, func(m member) bool {
+			if !gone(k.Domain, m) {
+				return false
 			}
-		default:
-			t.refreshLocked(k, g)
+			t.leaveLocked(m.at)
+			return true
+		})
+		if len(g.members) != before {
+			t.changedLocked(k, g)
 		}
 	}
 }
 
 // Clone returns a table of its own that says the same.
 func (t *Groups) Clone() *Groups {
-	c := NewGroups()
+	c := NewGroups(t.ports)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for k, g := range t.groups {
 		c.groups[k] = g.clone()
+		for i := range c.groups[k].members {
+			m := &c.groups[k].members[i]
+			m.at = c.enterLocked(k, m.port, int64(t.members[m.at-1].seen)*int64(time.Second))
+		}
 	}
 	for k, g := range t.routers {
 		c.routers[k] = g.clone()
 	}
-	maps.Copy(c.counts, t.counts)
 	c.live.Store(t.live.Load())
 	return c
 }
