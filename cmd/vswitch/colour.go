@@ -30,8 +30,8 @@ func painted(w io.Writer, colour, text string) string {
 	return colour + text + plain
 }
 
-// paint makes the first line of a table bold, and words of other lines coloured that stand
-// between columns; all is aligned already.
+// paint makes the first line of a table bold, and colours words of other lines that are
+// a whole cell; all is aligned already.
 func paint(text []byte, colours map[string]string) []byte {
 	head, rest, _ := bytes.Cut(text, []byte("\n"))
 	for word, colour := range colours {

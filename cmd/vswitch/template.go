@@ -76,7 +76,7 @@ func asFields(v reflect.Value) any {
 // String is what {{.}} prints.
 func (f object) String() string { return toJSON(f) }
 
-// words are the functions of a template, those of docker's.
+// words are the functions of a template, as docker has them.
 var words = template.FuncMap{
 	"json":  toJSON,
 	"join":  func(list any, sep string) string { return strings.Join(texts(list), sep) },
@@ -118,7 +118,7 @@ func original(v any) any {
 	return v
 }
 
-// parseFormat reads a template. What shells leave of \t and \n stands for the characters.
+// parseFormat reads a template. Shells leave \t and \n as they are: they mean the characters.
 func parseFormat(text string) (*template.Template, error) {
 	if strings.HasPrefix(text, "table ") {
 		return nil, errors.New(`leave "table" out before a template`)
