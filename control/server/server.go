@@ -100,9 +100,6 @@ func Handler(b Backend, r *readers.Readers, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /v1/fdb", table(s, func(ctx context.Context, _ *http.Request) (Rows[api.FDBEntry], error) { return b.FDB(ctx) }))
 	mux.HandleFunc("GET /v1/nat", table(s, s.nat))
 	get("/v1/stats", func(r *http.Request) (any, error) {
-		if err := known(r.URL.Query(), "name"); err != nil {
-			return nil, err
-		}
 		return b.Stats(r.Context(), api.StatsQuery{Container: r.URL.Query().Get("name")})
 	})
 	get("/v1/why", func(r *http.Request) (any, error) {

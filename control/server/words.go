@@ -61,7 +61,7 @@ func kindOf(t reflect.Type) string {
 
 // parameters are those that a path takes, where its handler does not look itself.
 var parameters = map[string][]string{
-	"GET /v1/why": {"from", "to"}, "GET /v1/drops": {"name"},
+	"GET /v1/why": {"from", "to"}, "GET /v1/drops": {"name"}, "GET /v1/stats": {"name"},
 	"GET /v1/capture":               {"target", "filter", "point", "snaplen", "segment", "wait", "last"},
 	"GET /v1/debug/pprof/{profile}": {"seconds"},
 }

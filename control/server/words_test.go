@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -21,6 +22,30 @@ func TestNoPathIgnoresParameters(t *testing.T) {
 			t.Errorf("%s: %d, %s, and asked %v", p, w.Code, w.Body, b.asked)
 		}
 		b.asked = nil
+	}
+}
+
+// What the document says that a path takes it takes.
+func TestDocumentedParametersAreTaken(t *testing.T) {
+	h := Handler(&echo{}, nil, quiet)
+	for pattern, op := range openDocument(t).operations {
+		for _, p := range op.Parameters {
+			if p.In != "query" {
+				continue
+			}
+			method, path, _ := strings.Cut(pattern, " ")
+			path = strings.NewReplacer("{name}", "web", "{network}", "blue", "{id}", "1", "{address}", "10.0.0.1", "{profile}", "nosuch").Replace(path)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // of streams the beginning is enough
+			w := httptest.NewRecorder()
+			func() {
+				defer func() { _ = recover() }() // what echo does not answer was asked
+				h.ServeHTTP(w, httptest.NewRequest(method, path+"?"+p.Name+"=?", strings.NewReader("{}")).WithContext(ctx))
+			}()
+			if body := w.Body.String(); strings.Contains(body, "query \\\"") {
+				t.Errorf("%s: %s: %s", pattern, p.Name, body)
+			}
+		}
 	}
 }
 
