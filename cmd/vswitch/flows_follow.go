@@ -18,10 +18,7 @@ func (c *cli) followFlows(cmd *cobra.Command, q api.FlowQuery) error {
 	defer stop()
 	q.Begins = true
 	return captureEnd(c.client(cmd).FlowLog(ctx, q, func(f api.Flow) error {
-		if c.format == formatJSON {
-			return printLine(c.stdout, f)
-		}
-		return printToldFlow(c.stdout, &f)
+		return c.printEachOr(f, func() error { return printToldFlow(c.stdout, &f) })
 	}))
 }
 

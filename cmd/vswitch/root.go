@@ -106,10 +106,9 @@ func newVersion(c *cli) *cobra.Command {
 		Short: "Print the version of this program",
 		Args:  args(),
 		RunE: func(*cobra.Command, []string) error {
-			if c.format == formatJSON {
-				return printJSON(c.stdout, map[string]string{"version": versionString()})
-			}
-			return sayf(c.stdout, "vswitch %s\n", versionString())
+			return c.printOr(map[string]string{"version": versionString()}, func() error {
+				return sayf(c.stdout, "vswitch %s\n", versionString())
+			})
 		},
 	}
 	c.addFormat(cmd)

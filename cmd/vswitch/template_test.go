@@ -125,6 +125,11 @@ func TestVersionFlag(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	run(t.Context(), []string{"version"}, strings.NewReader(""), &command, &command)
+	var layout bytes.Buffer
+	run(t.Context(), []string{"version", "--format", "vswitch {{.version}}"}, strings.NewReader(""), &layout, &layout)
+	if layout.String() != command.String() {
+		t.Errorf("a template prints %q, want %q", layout.String(), command.String())
+	}
 	if flag.String() != command.String() || flag.Len() == 0 {
 		t.Errorf("got %q, want %q", flag.String(), command.String())
 	}
