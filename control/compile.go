@@ -74,6 +74,7 @@ func (c *Controller) install() error {
 		return err
 	}
 	c.relayTab.Store(&relay)
+	c.edge.Lead(c.underlay.Now().Own, relay.Ways())
 	c.dir.SetRevision(cfg.Revision)
 	return nil
 }

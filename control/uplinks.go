@@ -24,7 +24,7 @@ func newUnderlay(c *Controller) *underlay.Underlay {
 		Edge: c.edge, Ports: ports, Slots: c.claims, Names: c.cfg.Uplinks, Log: c.log, Tell: c.events.Emit,
 		Masquerade: func() (ports, last []conntrack.PortRange) { return masqueradePorts(&c.cfg, c.edge) },
 		Made:       ports.made, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.kick,
-		Resolvers: host.Resolvers,
+		Resolvers: underlay.Resolvers,
 		Changed:   ports.changed, Settled: c.storeNumbers,
 		Neighbors: func(n map[dataplane.NeighborKey]header.MAC) { c.sw.SetNeighbors(n) },
 	})

@@ -24,6 +24,9 @@ func (c *Controller) Info(context.Context) (api.Info, error) {
 	if err := c.edge.BindHooks(); err != nil {
 		info.NoBindHooks = err.Error()
 	}
+	if err := c.edge.ConnectHooks(); err != nil {
+		info.NoConnectHooks = err.Error()
+	}
 	for _, u := range c.underlay.Now().Uplinks {
 		v := api.Uplink{Interface: u.Link.Name, MTU: u.Link.MTU, Addresses: []string{}}
 		for _, a := range u.Addrs {

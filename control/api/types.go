@@ -27,6 +27,9 @@ type Info struct {
 	// NoBindHooks is why a UDP port that a program of the host binds is its own within a
 	// second and not at once; empty: at once.
 	NoBindHooks string `json:"no_bind_hooks,omitempty"`
+	// NoConnectHooks is why the host's own connections to published ports are all relayed by
+	// the daemon; empty: they are made to the containers where that can be.
+	NoConnectHooks string `json:"no_connect_hooks,omitempty"`
 }
 
 // Uplink is an interface of the host through which containers go out.

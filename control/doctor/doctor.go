@@ -103,6 +103,7 @@ var checks = []struct {
 	{"managers", (*exam).grabs},
 	{"masquerade", (*exam).masquerade},
 	{"bind", (*exam).binds},
+	{"localhost", (*exam).localhost},
 	{"programs", (*exam).programs},
 	{"leftovers", (*exam).leftovers},
 	{"reserved", (*exam).reserved},

@@ -68,3 +68,14 @@ func (x *exam) binds() {
 		x.add(Note, "bind", "", "a UDP port that a program of the host binds is its own within a second: %s", x.Daemon.Info.NoBindHooks)
 	}
 }
+
+// localhost says how connections of the host to published ports go.
+func (x *exam) localhost() {
+	switch {
+	case x.Daemon == nil:
+	case x.Daemon.Info.NoConnectHooks == "":
+		x.add(OK, "localhost", "", "programs of the host connect to published ports without the relay")
+	default:
+		x.add(Note, "localhost", "", "programs of the host connect to published ports by the relay, which is slower: %s", x.Daemon.Info.NoConnectHooks)
+	}
+}

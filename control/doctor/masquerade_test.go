@@ -53,4 +53,11 @@ func TestMasqueradeCheck(t *testing.T) {
 	if len(x.list) != 2 || x.list[0].Status != OK || x.list[1].Status != Note || !strings.Contains(x.list[1].Message, "within a second: no cgroup2") {
 		t.Errorf("%+v", x.list)
 	}
+	x = exam{Config: Config{Daemon: &Daemon{}}}
+	x.localhost()
+	x.Daemon.Info.NoConnectHooks = "no cgroup2 is mounted"
+	x.localhost()
+	if len(x.list) != 2 || x.list[0].Status != OK || x.list[1].Status != Note || !strings.Contains(x.list[1].Message, "by the relay, which is slower: no cgroup2") {
+		t.Errorf("%+v", x.list)
+	}
 }

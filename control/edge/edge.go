@@ -58,16 +58,32 @@ type Edge interface {
 	// is told of a user of the host who has all that one may have, likewise.
 	Steer(resolve func(proto uint8, local netip.AddrPort) (target netip.AddrPort, ok bool), reached func(relay.Reached)) (Relay, error)
 
+	// Lead says where published ports lead, from now on and until the next Lead: connections of the
+	// host itself to loopback and its own addresses are made to a container where that can be, and
+	// relayed otherwise, see ConnectHooks. own need not have those of loopback.
+	Lead(own map[netip.Addr]bool, ways []Way)
+	// ConnectHooks is nil when connections are made to containers; otherwise it says why each is
+	// relayed. Before Steer it is an error.
+	ConnectHooks() error
+
 	// Close gives back what ends with the process. Cables stay, with the flows that the
 	// kernel carries, the shields of uplinks, and after Keep all else that can. All ports are
 	// closed by then.
 	Close() error
 }
 
+// Way leads an interval of published ports of the host to a container that has the family.
+type Way struct {
+	Proto       uint8
+	Addr        netip.Addr // of the host; unspecified: each of its family
+	First, Last uint16
+	To          netip.AddrPort // where First leads
+}
+
 // Relay serves the host's own connections to published ports until Close.
 type Relay interface {
 	Stats() relay.Stats
-	// Recheck ends what leads to a place that resolve names no more.
+	// Recheck ends what leads to a place that resolve names no more, relayed or not.
 	Recheck()
 	Close() error
 }

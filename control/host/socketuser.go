@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/control/subuid"
 )
 
 // SocketUsers finds whose the sockets of this host are. SO_PEERCRED knows that of unix
@@ -14,7 +16,7 @@ import (
 // packet, which takes some microseconds however many there are. It is safe for concurrent
 // use.
 type SocketUsers struct {
-	subs *subordinates
+	subs *subuid.Table
 
 	mu  sync.Mutex // one question at a time
 	fd  int
@@ -33,7 +35,7 @@ func OpenSocketUsers() (*SocketUsers, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &SocketUsers{fd: fd, subs: openSubordinates()}, nil
+	return &SocketUsers{fd: fd, subs: subuid.Open()}, nil
 }
 
 // Close ends it; from then on it knows nobody.

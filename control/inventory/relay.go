@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/vswitch/vswitch/control/claims"
+	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/model"
 )
 
@@ -41,6 +42,18 @@ func (t RelayTable) Add(m *Mapping) {
 			break
 		}
 	}
+}
+
+// Ways are the mappings that need no relay between two families.
+func (t RelayTable) Ways() (list []edge.Way) {
+	for k, entries := range t {
+		for _, e := range entries {
+			if e.target.Addr().Is4() == k.addr.Is4() {
+				list = append(list, edge.Way{Proto: k.proto, Addr: k.addr, First: e.host.HostFirst, Last: e.host.HostLast, To: e.target})
+			}
+		}
+	}
+	return list
 }
 
 // Resolve finds the container of a port that is published at a host address.

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	programsMapVswAddrs          = "vsw_addrs"
+	programsMapVswAsked          = "vsw_asked"
 	programsMapVswAskers         = "vsw_askers"
 	programsMapVswBoundPorts     = "vsw_bound_ports"
 	programsMapVswBoundSockets   = "vsw_bound_sockets"
@@ -26,21 +27,27 @@ const (
 	programsMapVswFlowTally      = "vsw_flow_tally"
 	programsMapVswFragments      = "vsw_fragments"
 	programsMapVswJumps          = "vsw_jumps"
+	programsMapVswLed            = "vsw_led"
 	programsMapVswLiving         = "vsw_living"
 	programsMapVswOpened         = "vsw_opened"
+	programsMapVswOwn            = "vsw_own"
 	programsMapVswPeers          = "vsw_peers"
 	programsMapVswPublished      = "vsw_published"
 	programsMapVswRelay          = "vsw_relay"
 	programsMapVswSaid           = "vsw_said"
+	programsMapVswSent           = "vsw_sent"
 	programsMapVswSockets        = "vsw_sockets"
 	programsMapVswSocketsAt      = "vsw_sockets_at"
 	programsMapVswStations       = "vsw_stations"
 	programsMapVswStrangers      = "vsw_strangers"
 	programsMapVswSubnets        = "vsw_subnets"
 	programsMapVswTakers         = "vsw_takers"
+	programsMapVswWays           = "vsw_ways"
 	programsProgVswBound4        = "vsw_bound4"
 	programsProgVswBound6        = "vsw_bound6"
 	programsProgVswClock         = "vsw_clock"
+	programsProgVswConnect4      = "vsw_connect4"
+	programsProgVswConnect6      = "vsw_connect6"
 	programsProgVswCreated       = "vsw_created"
 	programsProgVswDecide        = "vsw_decide"
 	programsProgVswEnter         = "vsw_enter"
@@ -49,13 +56,22 @@ const (
 	programsProgVswForwarded     = "vsw_forwarded"
 	programsProgVswForwardedBare = "vsw_forwarded_bare"
 	programsProgVswHost          = "vsw_host"
+	programsProgVswPeername4     = "vsw_peername4"
+	programsProgVswPeername6     = "vsw_peername6"
+	programsProgVswReceive4      = "vsw_receive4"
+	programsProgVswReceive6      = "vsw_receive6"
 	programsProgVswReleased      = "vsw_released"
 	programsProgVswSeal          = "vsw_seal"
 	programsProgVswSealBare      = "vsw_seal_bare"
+	programsProgVswSend4         = "vsw_send4"
+	programsProgVswSend6         = "vsw_send6"
+	programsProgVswSendOn4       = "vsw_send_on4"
+	programsProgVswSendOn6       = "vsw_send_on6"
 	programsProgVswShield        = "vsw_shield"
 	programsProgVswShieldBare    = "vsw_shield_bare"
 	programsProgVswSteer         = "vsw_steer"
 	programsProgVswThere         = "vsw_there"
+	programsProgVswWhoseLed      = "vsw_whose_led"
 	programsVarLayout            = "layout"
 	programsVarNetnsCookie       = "netns_cookie"
 	programsVarSkBuffAt          = "sk_buff_at"
@@ -107,6 +123,8 @@ type programsProgramSpecs struct {
 	VswBound4        *ebpf.ProgramSpec `ebpf:"vsw_bound4"`
 	VswBound6        *ebpf.ProgramSpec `ebpf:"vsw_bound6"`
 	VswClock         *ebpf.ProgramSpec `ebpf:"vsw_clock"`
+	VswConnect4      *ebpf.ProgramSpec `ebpf:"vsw_connect4"`
+	VswConnect6      *ebpf.ProgramSpec `ebpf:"vsw_connect6"`
 	VswCreated       *ebpf.ProgramSpec `ebpf:"vsw_created"`
 	VswDecide        *ebpf.ProgramSpec `ebpf:"vsw_decide"`
 	VswEnter         *ebpf.ProgramSpec `ebpf:"vsw_enter"`
@@ -115,13 +133,22 @@ type programsProgramSpecs struct {
 	VswForwarded     *ebpf.ProgramSpec `ebpf:"vsw_forwarded"`
 	VswForwardedBare *ebpf.ProgramSpec `ebpf:"vsw_forwarded_bare"`
 	VswHost          *ebpf.ProgramSpec `ebpf:"vsw_host"`
+	VswPeername4     *ebpf.ProgramSpec `ebpf:"vsw_peername4"`
+	VswPeername6     *ebpf.ProgramSpec `ebpf:"vsw_peername6"`
+	VswReceive4      *ebpf.ProgramSpec `ebpf:"vsw_receive4"`
+	VswReceive6      *ebpf.ProgramSpec `ebpf:"vsw_receive6"`
 	VswReleased      *ebpf.ProgramSpec `ebpf:"vsw_released"`
 	VswSeal          *ebpf.ProgramSpec `ebpf:"vsw_seal"`
 	VswSealBare      *ebpf.ProgramSpec `ebpf:"vsw_seal_bare"`
+	VswSend4         *ebpf.ProgramSpec `ebpf:"vsw_send4"`
+	VswSend6         *ebpf.ProgramSpec `ebpf:"vsw_send6"`
+	VswSendOn4       *ebpf.ProgramSpec `ebpf:"vsw_send_on4"`
+	VswSendOn6       *ebpf.ProgramSpec `ebpf:"vsw_send_on6"`
 	VswShield        *ebpf.ProgramSpec `ebpf:"vsw_shield"`
 	VswShieldBare    *ebpf.ProgramSpec `ebpf:"vsw_shield_bare"`
 	VswSteer         *ebpf.ProgramSpec `ebpf:"vsw_steer"`
 	VswThere         *ebpf.ProgramSpec `ebpf:"vsw_there"`
+	VswWhoseLed      *ebpf.ProgramSpec `ebpf:"vsw_whose_led"`
 }
 
 // programsMapSpecs contains maps before they are loaded into the kernel.
@@ -129,6 +156,7 @@ type programsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsMapSpecs struct {
 	VswAddrs        *ebpf.MapSpec `ebpf:"vsw_addrs"`
+	VswAsked        *ebpf.MapSpec `ebpf:"vsw_asked"`
 	VswAskers       *ebpf.MapSpec `ebpf:"vsw_askers"`
 	VswBoundPorts   *ebpf.MapSpec `ebpf:"vsw_bound_ports"`
 	VswBoundSockets *ebpf.MapSpec `ebpf:"vsw_bound_sockets"`
@@ -138,18 +166,22 @@ type programsMapSpecs struct {
 	VswFlowTally    *ebpf.MapSpec `ebpf:"vsw_flow_tally"`
 	VswFragments    *ebpf.MapSpec `ebpf:"vsw_fragments"`
 	VswJumps        *ebpf.MapSpec `ebpf:"vsw_jumps"`
+	VswLed          *ebpf.MapSpec `ebpf:"vsw_led"`
 	VswLiving       *ebpf.MapSpec `ebpf:"vsw_living"`
 	VswOpened       *ebpf.MapSpec `ebpf:"vsw_opened"`
+	VswOwn          *ebpf.MapSpec `ebpf:"vsw_own"`
 	VswPeers        *ebpf.MapSpec `ebpf:"vsw_peers"`
 	VswPublished    *ebpf.MapSpec `ebpf:"vsw_published"`
 	VswRelay        *ebpf.MapSpec `ebpf:"vsw_relay"`
 	VswSaid         *ebpf.MapSpec `ebpf:"vsw_said"`
+	VswSent         *ebpf.MapSpec `ebpf:"vsw_sent"`
 	VswSockets      *ebpf.MapSpec `ebpf:"vsw_sockets"`
 	VswSocketsAt    *ebpf.MapSpec `ebpf:"vsw_sockets_at"`
 	VswStations     *ebpf.MapSpec `ebpf:"vsw_stations"`
 	VswStrangers    *ebpf.MapSpec `ebpf:"vsw_strangers"`
 	VswSubnets      *ebpf.MapSpec `ebpf:"vsw_subnets"`
 	VswTakers       *ebpf.MapSpec `ebpf:"vsw_takers"`
+	VswWays         *ebpf.MapSpec `ebpf:"vsw_ways"`
 }
 
 // programsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -183,6 +215,7 @@ func (o *programsObjects) Close() error {
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsMaps struct {
 	VswAddrs        *ebpf.Map `ebpf:"vsw_addrs"`
+	VswAsked        *ebpf.Map `ebpf:"vsw_asked"`
 	VswAskers       *ebpf.Map `ebpf:"vsw_askers"`
 	VswBoundPorts   *ebpf.Map `ebpf:"vsw_bound_ports"`
 	VswBoundSockets *ebpf.Map `ebpf:"vsw_bound_sockets"`
@@ -192,23 +225,28 @@ type programsMaps struct {
 	VswFlowTally    *ebpf.Map `ebpf:"vsw_flow_tally"`
 	VswFragments    *ebpf.Map `ebpf:"vsw_fragments"`
 	VswJumps        *ebpf.Map `ebpf:"vsw_jumps"`
+	VswLed          *ebpf.Map `ebpf:"vsw_led"`
 	VswLiving       *ebpf.Map `ebpf:"vsw_living"`
 	VswOpened       *ebpf.Map `ebpf:"vsw_opened"`
+	VswOwn          *ebpf.Map `ebpf:"vsw_own"`
 	VswPeers        *ebpf.Map `ebpf:"vsw_peers"`
 	VswPublished    *ebpf.Map `ebpf:"vsw_published"`
 	VswRelay        *ebpf.Map `ebpf:"vsw_relay"`
 	VswSaid         *ebpf.Map `ebpf:"vsw_said"`
+	VswSent         *ebpf.Map `ebpf:"vsw_sent"`
 	VswSockets      *ebpf.Map `ebpf:"vsw_sockets"`
 	VswSocketsAt    *ebpf.Map `ebpf:"vsw_sockets_at"`
 	VswStations     *ebpf.Map `ebpf:"vsw_stations"`
 	VswStrangers    *ebpf.Map `ebpf:"vsw_strangers"`
 	VswSubnets      *ebpf.Map `ebpf:"vsw_subnets"`
 	VswTakers       *ebpf.Map `ebpf:"vsw_takers"`
+	VswWays         *ebpf.Map `ebpf:"vsw_ways"`
 }
 
 func (m *programsMaps) Close() error {
 	return _ProgramsClose(
 		m.VswAddrs,
+		m.VswAsked,
 		m.VswAskers,
 		m.VswBoundPorts,
 		m.VswBoundSockets,
@@ -218,18 +256,22 @@ func (m *programsMaps) Close() error {
 		m.VswFlowTally,
 		m.VswFragments,
 		m.VswJumps,
+		m.VswLed,
 		m.VswLiving,
 		m.VswOpened,
+		m.VswOwn,
 		m.VswPeers,
 		m.VswPublished,
 		m.VswRelay,
 		m.VswSaid,
+		m.VswSent,
 		m.VswSockets,
 		m.VswSocketsAt,
 		m.VswStations,
 		m.VswStrangers,
 		m.VswSubnets,
 		m.VswTakers,
+		m.VswWays,
 	)
 }
 
@@ -250,6 +292,8 @@ type programsPrograms struct {
 	VswBound4        *ebpf.Program `ebpf:"vsw_bound4"`
 	VswBound6        *ebpf.Program `ebpf:"vsw_bound6"`
 	VswClock         *ebpf.Program `ebpf:"vsw_clock"`
+	VswConnect4      *ebpf.Program `ebpf:"vsw_connect4"`
+	VswConnect6      *ebpf.Program `ebpf:"vsw_connect6"`
 	VswCreated       *ebpf.Program `ebpf:"vsw_created"`
 	VswDecide        *ebpf.Program `ebpf:"vsw_decide"`
 	VswEnter         *ebpf.Program `ebpf:"vsw_enter"`
@@ -258,13 +302,22 @@ type programsPrograms struct {
 	VswForwarded     *ebpf.Program `ebpf:"vsw_forwarded"`
 	VswForwardedBare *ebpf.Program `ebpf:"vsw_forwarded_bare"`
 	VswHost          *ebpf.Program `ebpf:"vsw_host"`
+	VswPeername4     *ebpf.Program `ebpf:"vsw_peername4"`
+	VswPeername6     *ebpf.Program `ebpf:"vsw_peername6"`
+	VswReceive4      *ebpf.Program `ebpf:"vsw_receive4"`
+	VswReceive6      *ebpf.Program `ebpf:"vsw_receive6"`
 	VswReleased      *ebpf.Program `ebpf:"vsw_released"`
 	VswSeal          *ebpf.Program `ebpf:"vsw_seal"`
 	VswSealBare      *ebpf.Program `ebpf:"vsw_seal_bare"`
+	VswSend4         *ebpf.Program `ebpf:"vsw_send4"`
+	VswSend6         *ebpf.Program `ebpf:"vsw_send6"`
+	VswSendOn4       *ebpf.Program `ebpf:"vsw_send_on4"`
+	VswSendOn6       *ebpf.Program `ebpf:"vsw_send_on6"`
 	VswShield        *ebpf.Program `ebpf:"vsw_shield"`
 	VswShieldBare    *ebpf.Program `ebpf:"vsw_shield_bare"`
 	VswSteer         *ebpf.Program `ebpf:"vsw_steer"`
 	VswThere         *ebpf.Program `ebpf:"vsw_there"`
+	VswWhoseLed      *ebpf.Program `ebpf:"vsw_whose_led"`
 }
 
 func (p *programsPrograms) Close() error {
@@ -272,6 +325,8 @@ func (p *programsPrograms) Close() error {
 		p.VswBound4,
 		p.VswBound6,
 		p.VswClock,
+		p.VswConnect4,
+		p.VswConnect6,
 		p.VswCreated,
 		p.VswDecide,
 		p.VswEnter,
@@ -280,13 +335,22 @@ func (p *programsPrograms) Close() error {
 		p.VswForwarded,
 		p.VswForwardedBare,
 		p.VswHost,
+		p.VswPeername4,
+		p.VswPeername6,
+		p.VswReceive4,
+		p.VswReceive6,
 		p.VswReleased,
 		p.VswSeal,
 		p.VswSealBare,
+		p.VswSend4,
+		p.VswSend6,
+		p.VswSendOn4,
+		p.VswSendOn6,
 		p.VswShield,
 		p.VswShieldBare,
 		p.VswSteer,
 		p.VswThere,
+		p.VswWhoseLed,
 	)
 }
 

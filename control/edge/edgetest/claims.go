@@ -2,6 +2,7 @@ package edgetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -206,6 +207,12 @@ func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.Addr
 	e.resolve = resolve
 	return steering{e}, nil
 }
+
+// Lead implements edge.Edge: all is relayed.
+func (e *Edge) Lead(map[netip.Addr]bool, []edge.Way) {}
+
+// ConnectHooks implements edge.Edge.
+func (e *Edge) ConnectHooks() error { return errors.New("the model has no hooks") }
 
 // Stats implements edge.Relay.
 func (s steering) Stats() relay.Stats { return relay.Stats{} }

@@ -19,14 +19,7 @@ const CgroupAuto = "auto"
 // watchBinds hangs the hooks of bind up. Without them the list of sockets is read, once a
 // second, and BindHooks says why.
 func (e *Edge) watchBinds() {
-	dir := e.cfg.Cgroup
-	var err error
-	switch dir {
-	case "":
-		err = errors.New("the daemon was told to use none")
-	case CgroupAuto:
-		dir, err = rootCgroup()
-	}
+	dir, err := e.cgroup()
 	if err == nil {
 		err = e.Kernel.WatchBinds(dir)
 	}
@@ -35,6 +28,17 @@ func (e *Edge) watchBinds() {
 		return
 	}
 	e.cfg.Log.Debug("UDP ports are heard of when they are bound", "cgroup", dir)
+}
+
+// cgroup is the directory of the cgroup that all hooks are hung up in.
+func (e *Edge) cgroup() (string, error) {
+	switch e.cfg.Cgroup {
+	case "":
+		return "", errors.New("the daemon was told to use no cgroup")
+	case CgroupAuto:
+		return rootCgroup()
+	}
+	return e.cfg.Cgroup, nil
 }
 
 // checkCgroup refuses a directory that somebody named and that is no cgroup.

@@ -36,7 +36,8 @@ type Config struct {
 	// NoTCX does without TCX, as on a kernel before Linux 6.6.
 	NoTCX bool
 	// Cgroup is the directory of a cgroup2 whose programs, and those below it, have a UDP
-	// port of the host at once when they bind it; CgroupAuto, or "" for none.
+	// port of the host at once when they bind it, and connect to published ports without a
+	// relay; CgroupAuto, or "" for none.
 	Cgroup string
 	// Holder keeps what outlives the process only as long as somebody has it open; nil: it ends
 	// with the process. Close closes it.
@@ -65,6 +66,7 @@ type Edge struct {
 	consumers consumers
 
 	noBindHooks error
+	localhost   localhost
 }
 
 var _ edge.Edge = (*Edge)(nil)
@@ -203,6 +205,7 @@ func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.Addr
 	if err != nil {
 		return nil, errors.Join(err, users.Close())
 	}
+	e.localhost.begin(e, resolve)
 	return steering{r, users, e}, nil
 }
 
@@ -241,8 +244,15 @@ type steering struct {
 	e     *Edge
 }
 
-// Close implements edge.Relay.
+// Recheck implements edge.Relay.
+func (s steering) Recheck() {
+	s.Relay.Recheck()
+	s.e.localhost.recheck(s.e)
+}
+
+// Close implements edge.Relay. What is not led any more is relayed first.
 func (s steering) Close() error {
+	s.e.localhost.end(s.e.keep.Load())
 	err := errors.Join(s.Relay.Close(), s.users.Close())
 	if !s.e.keep.Load() {
 		s.e.cfg.Holder.Drop(heldLink)

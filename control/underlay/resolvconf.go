@@ -1,4 +1,4 @@
-package host
+package underlay
 
 import (
 	"net/netip"

@@ -1,4 +1,6 @@
-package host
+// Package subuid says whose a number of a user is: the user's own, or a subordinate one that he has
+// for user namespaces (subuid(5)).
+package subuid
 
 import (
 	"bytes"
@@ -9,35 +11,34 @@ import (
 	"time"
 )
 
-// subordinates knows who has which numbers of users for user namespaces of his own
-// (subuid(5)): whoever has 65,536 of them is one user all the same. It is safe for concurrent
-// use.
-type subordinates struct {
+// Table knows who has which numbers of users for user namespaces of his own: whoever has
+// 65,536 of them is one user all the same. It is safe for concurrent use.
+type Table struct {
 	path, users string // of the two files
 
 	mu     sync.Mutex // guards what follows
 	asked  time.Time
 	stamp  [2]time.Time // when the files were changed
-	ranges []subRange
+	ranges []numbers
 }
 
-type subRange struct {
+type numbers struct {
 	first, count, owner uint32
 }
 
-// subuidPause is how long what was read is taken as it is.
-const subuidPause = 10 * time.Second
+// pause is how long what was read is taken as it is.
+const pause = 10 * time.Second
 
-// openSubordinates reads /etc/subuid, now and when it has changed. Without it nobody has any.
-func openSubordinates() *subordinates {
-	return &subordinates{path: "/etc/subuid", users: "/etc/passwd"}
+// Open reads /etc/subuid, now and when it has changed. Without it nobody has any.
+func Open() *Table {
+	return &Table{path: "/etc/subuid", users: "/etc/passwd"}
 }
 
 // Owner is whose a number is: the number itself, or who has it as a subordinate one.
-func (s *subordinates) Owner(uid uint32) uint32 {
+func (s *Table) Owner(uid uint32) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.asked) >= subuidPause {
+	if now := time.Now(); now.Sub(s.asked) >= pause {
 		s.asked = now
 		s.readLocked()
 	}
@@ -49,7 +50,7 @@ func (s *subordinates) Owner(uid uint32) uint32 {
 	return uid
 }
 
-func (s *subordinates) readLocked() {
+func (s *Table) readLocked() {
 	var stamp [2]time.Time
 	for i, path := range []string{s.path, s.users} {
 		if fi, err := os.Stat(path); err == nil {
@@ -85,7 +86,7 @@ func (s *subordinates) readLocked() {
 		first, err1 := strconv.ParseUint(f[1], 10, 32)
 		count, err2 := strconv.ParseUint(f[2], 10, 32)
 		if known && err1 == nil && err2 == nil {
-			s.ranges = append(s.ranges, subRange{uint32(first), uint32(count), owner})
+			s.ranges = append(s.ranges, numbers{uint32(first), uint32(count), owner})
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package host
+package subuid
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 // a file that changes is read again.
 func TestSubordinates(t *testing.T) {
 	dir := t.TempDir()
-	s := &subordinates{path: filepath.Join(dir, "subuid"), users: filepath.Join(dir, "passwd")}
+	s := &Table{path: filepath.Join(dir, "subuid"), users: filepath.Join(dir, "passwd")}
 	want := func(uid, owner uint32) {
 		t.Helper()
 		if got := s.Owner(uid); got != owner {
