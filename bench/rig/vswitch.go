@@ -131,11 +131,11 @@ func (r *Rig) startDaemon(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	cgroup, leave, err := enterCgroup()
+	cgroup, err := enterCgroup()
 	if err != nil {
 		return err
 	}
-	r.undo = append(r.undo, leave)
+	r.undo = append(r.undo, leaveCgroup)
 	r.binary, r.runDir = opt.Binary, filepath.Join(dir, "run")
 	args := []string{"daemon", "--run-dir", r.runDir, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0", "--cgroup", cgroup}
 	switch r.System {

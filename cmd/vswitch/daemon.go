@@ -175,7 +175,7 @@ nothing, and a start that fails with one is tried with the last good one.`,
 	flags.StringSliceVar(&cfg.MasqueradePorts, "masquerade-ports", nil,
 		"ports of the host that containers' connections leave from, such as 20000-29999 (default those beside ip_local_port_range)")
 	flags.StringVar(&cfg.Cgroup, "cgroup", daemon.CgroupAuto,
-		`cgroup2 whose programs have a UDP port at once when they bind it; "auto": all, in the machine's own network namespace; "off": within a second`)
+		`cgroup2 whose programs have a UDP port at once when they bind it, and connect to published ports without a relay; "auto": all, in the machine's own network namespace; "off": none`)
 	flags.StringSliceVar(&timeouts, "timeout", nil, "how long connections may be idle, STATE=TIME such as udp=5m (repeatable)")
 	flags.StringVar(&ring, "capture-ring", "", "memory such as 16M for the newest frames, for capture --last (default none)")
 	flags.StringSliceVar(&cfg.CaptureRingOf, "capture-ring-of", []string{"all"}, "whose frames the ring keeps, named as for capture: long flows of others stay in the kernel's flow table")

@@ -211,8 +211,8 @@ func (d *demo) publish() []step {
 			return saw("web", netlab.OutsideAddr)(fetch(ctx, d.world.Outside, netlab.HostAddr+":"+demoPort))
 		}},
 		{"from the host, localhost", func(ctx context.Context) (string, error) {
-			// No packet of the host's own reaches its NIC: a relay in the daemon
-			// brings it, and the container sees that as its client.
+			// No packet of the host's own reaches its NIC: it is led to the container
+			// when it connects, or a relay brings it. It comes from the gateway.
 			return saw("web", d.gw)(fetch(ctx, d.world.Host, "127.0.0.1:"+demoPort))
 		}},
 		{"from box, the host's address", func(ctx context.Context) (string, error) {
@@ -322,6 +322,9 @@ func (d *demo) verify() (string, error) {
 	}
 	if diff := d.before.diff(after); diff != "" {
 		return "", fmt.Errorf("the host is not as before: %s", diff)
+	}
+	if err := d.daemon.release(); err != nil {
+		return "", err
 	}
 	if err := programsGone(d.progs); err != nil {
 		return "", err

@@ -27,6 +27,7 @@ import (
 type demoDaemon struct {
 	runDir string
 	cmd    *exec.Cmd
+	leave  func() error // the cgroup that has its hooks; nil: it has none
 	log    lockedBuffer
 	ended  chan struct{}
 	err    error // of Wait; valid after ended
@@ -34,8 +35,13 @@ type demoDaemon struct {
 
 func startDemoDaemon(ns *netlab.NS, dir string) (*demoDaemon, error) {
 	d := &demoDaemon{runDir: filepath.Join(dir, "run"), ended: make(chan struct{})}
+	cgroup, leave, err := netlab.EnterCgroup("vswitch-demo")
+	if err != nil { // no cgroup2, say: the relay does as well
+		cgroup = "off"
+	}
+	d.leave = leave
 	d.cmd = exec.Command("/proc/self/exe", "daemon", "--config=", "--run-dir", d.runDir,
-		"--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0")
+		"--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0", "--cgroup", cgroup)
 	d.cmd.Args[0] = "vswitch"
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	// A group of its own: ^C is for us, and we end it in order.
@@ -51,7 +57,7 @@ func startDemoDaemon(ns *netlab.NS, dir string) (*demoDaemon, error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.release())
 	}
 	return d, nil
 }
@@ -97,6 +103,15 @@ func (d *demoDaemon) programs() (ids []uint32) {
 	return ids
 }
 
+// release leaves the cgroup once the daemon has ended.
+func (d *demoDaemon) release() error {
+	leave := d.leave
+	if d.leave = nil; leave == nil {
+		return nil
+	}
+	return leave()
+}
+
 // stop ends the daemon as a service manager does.
 func (d *demoDaemon) stop() error {
 	if err := d.cmd.Process.Signal(unix.SIGTERM); err != nil {
@@ -117,6 +132,7 @@ func (d *demoDaemon) kill() {
 	}
 	<-d.ended
 	_ = daemon.EndHolder(d.runDir)
+	_ = d.release()
 }
 
 // tail prints the last lines that the daemon logged.
