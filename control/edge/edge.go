@@ -60,7 +60,7 @@ type Edge interface {
 
 	// Lead says where published ports lead, from now on and until the next Lead: connections of the
 	// host itself to loopback and its own addresses are made to a container where that can be, and
-	// relayed otherwise, see ConnectHooks. own need not have those of loopback.
+	// relayed otherwise, see ConnectHooks. own may lack loopback.
 	Lead(own map[netip.Addr]bool, ways []Way)
 	// ConnectHooks is nil when connections are made to containers; otherwise it says why each is
 	// relayed. Before Steer it is an error.

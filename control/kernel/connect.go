@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -31,12 +32,15 @@ type Way struct {
 	To          netip.AddrPort // where First leads
 }
 
+// HookTime is longer than a hook takes, and than the kernel needs to list a socket that was led.
+const HookTime = bpfmap.ProgramTime
+
 // The layout of what the sockets hold (struct led and struct sent in connect.h), for the next
 // process.
 const ledVersion = "1"
 
-// connectHooks are the hooks of connect. What makes new ways is there only while the
-// process is, and comes first, so that who is told nothing new goes on.
+// connectHooks are the hooks of connect. The ones that lead somewhere new are there only while
+// the process is, and come first.
 var connectHooks = []struct {
 	program string
 	at      ebpf.AttachType
@@ -205,7 +209,7 @@ func (c *Connects) leftMap(s *ebpf.CollectionSpec, name string) *ebpf.Map {
 
 // Set has all ways lead, and no other, for the sockets that ask for an address of loopback or one of
 // own. left are the containers where a way led before that leads elsewhere now, or nowhere: sockets may
-// be connected there. What there is no room for is left to the relay; the error says so.
+// be connected there. The relay has those for which there is no room; the error says so.
 func (c *Connects) Set(own []netip.Addr, ways []Way) (left []netip.Addr, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -250,7 +250,7 @@ func (s steering) Recheck() {
 	s.e.localhost.recheck(s.e)
 }
 
-// Close implements edge.Relay. What is not led any more is relayed first.
+// Close implements edge.Relay. Hooks end before the relay.
 func (s steering) Close() error {
 	s.e.localhost.end(s.e.keep.Load())
 	err := errors.Join(s.Relay.Close(), s.users.Close())

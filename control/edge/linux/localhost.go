@@ -8,7 +8,6 @@ import (
 
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/kernel"
-	"github.com/vswitch/vswitch/dataplane/bpfmap"
 )
 
 // localhost leads the host's own connections to published ports to the containers when they are
@@ -64,10 +63,10 @@ func (l *localhost) leadLocked(e *Edge) {
 // what was: such a socket is in no list until then.
 func (l *localhost) laterLocked(e *Edge) {
 	if l.again != nil {
-		l.again.Reset(bpfmap.ProgramTime)
+		l.again.Reset(kernel.HookTime)
 		return
 	}
-	l.again = time.AfterFunc(bpfmap.ProgramTime, func() {
+	l.again = time.AfterFunc(kernel.HookTime, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.endLeftLocked(e, l.leftLate)

@@ -5,7 +5,7 @@
 
 #include "connect.h"
 
-/* What is asked of whose: the flow as a packet to the socket has it. Its answer takes its place. */
+/* A question: the flow as a packet to the socket has it. The answer takes its place. */
 struct whose_socket {
 	__u16 pad; /* what follows an Ethernet header is aligned */
 	struct ether none;

@@ -42,7 +42,7 @@ struct {
 	__type(value, struct way);
 } vsw_ways SEC(".maps");
 
-/* The addresses of the host, but those of loopback, which are known. */
+/* The addresses of the host except loopback, which is known. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

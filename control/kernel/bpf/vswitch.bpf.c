@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 
 /*
- * The programs of the switch, with those of hooks.h. Each is the order of its stages; a stage has
+ * The programs of the switch, with hooks.h. Each is the order of its stages; a stage has
  * its file. One whose name ends in _bare does without the flow table; to the kernel both have one name.
  * Programs of interfaces outlive the process (ADR 36).
  */
