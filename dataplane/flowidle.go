@@ -39,6 +39,9 @@ func (t *flowTable) idle(m *flowmap.Entry, now uint32, known bool) time.Duration
 // dead reports whether the programs take an entry for none, as neither direction was used.
 func (t *flowTable) dead(n, now uint32) bool {
 	m, o := &t.entries[n], &t.entries[n^1]
+	if m.LastUse == 0 {
+		return atomic.LoadUint32(&o.Ended) == 0 && timedOut(o, now)
+	}
 	return timedOut(m, now) && (atomic.LoadUint32(&o.Ended) != 0 || o.LastUse == 0 || timedOut(o, now))
 }
 

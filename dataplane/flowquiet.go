@@ -81,7 +81,7 @@ func (t *flowTable) enterPage(sw *Switch, page []conntrack.Settled) (entered boo
 			if !c.Rowless[dir] {
 				continue
 			}
-			if f, ok := v.frameOf(tuple); ok && t.enter(f, sw) {
+			if f, ok := v.frameOf(tuple); ok && t.enter(f, sw, false) != nil {
 				entered = true
 			}
 		}

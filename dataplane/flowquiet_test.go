@@ -22,6 +22,14 @@ func TestQuietFlowsAreCarried(t *testing.T) {
 		}
 	}
 	w.flows = routed
+	rows := len(routed) + len(Families) // of a connection that is half closed one side is in flows
+	early := len(Families)
+	for _, f := range routed {
+		var l header.Layers
+		if header.Parse(f.frame, &l) && l.Tuple.Proto == header.ProtoTCP {
+			early++
+		}
+	}
 	for _, f := range Families {
 		for port, flags := range map[uint16]uint8{7000: SYN, 7001: ACK} {
 			w.Send("c3", f.From("c3", port, f.At(f.World, 443), Packet{Proto: header.ProtoTCP, Flags: flags}))
@@ -40,12 +48,12 @@ func TestQuietFlowsAreCarried(t *testing.T) {
 		}
 	}
 	w.Tock(1500 * time.Millisecond)
-	quiet("young", 0)
+	quiet("young", early)
 	w.Tock(time.Second)
-	quiet("older", len(routed))
+	quiet("older", rows)
 	for range 3 { // they become ready
 		w.Tock(2 * time.Millisecond)
-		quiet("again", len(routed))
+		quiet("again", rows)
 	}
 	for _, nobody := range []bool{false, true, false} {
 		w.kernel.Nobody = nobody
@@ -56,7 +64,7 @@ func TestQuietFlowsAreCarried(t *testing.T) {
 		}
 		if nobody {
 			w.restart()
-			quiet("after a start", len(routed))
+			quiet("after a start", rows)
 		}
 	}
 }

@@ -50,6 +50,9 @@ type flowTable struct {
 	offers  chan flowID
 	nudge   chan struct{} // rows were entered that want to be settled
 	quiet   quietFlows    // of Tick
+	ends    *flowmap.Ends
+	rung    atomic.Uint64 // flowmap.Ends.Rung as far as conntrack has learned
+	first   chan struct{} // there are rows
 
 	mu      sync.Mutex // guards what follows
 	rows    map[flowmap.Key]*flowRow
@@ -57,6 +60,8 @@ type flowTable struct {
 	free    []uint32   // pairs of entries; what was freed last is given out last
 	resting []*flowRow // have ended, and a program may still hold their number
 	pending []*flowRow
+	off     []uint32        // rows of connections that have ended
+	doubts  doubts          // pairs that have begun early
 	found   []uint32        // rows of a process before that nobody has asked yet
 	frames  uint64          // carried by the kernel
 	leads   [MaxPorts]int32 // rows to a port
@@ -88,11 +93,11 @@ type flowRow struct {
 	packets, bytes uint64
 }
 
-func newFlowTable(maps bpfmap.Flows, entries []flowmap.Entry) *flowTable {
+func newFlowTable(maps bpfmap.Flows, entries []flowmap.Entry, ends *flowmap.Ends) *flowTable {
 	if maps == nil {
 		return nil
 	}
-	t := &flowTable{maps: maps, jiffy: time.Second / time.Duration(maps.InJiffies(time.Second)), entries: entries, offers: make(chan flowID, 256), nudge: make(chan struct{}, 1), rows: make(map[flowmap.Key]*flowRow)}
+	t := &flowTable{maps: maps, jiffy: time.Second / time.Duration(maps.InJiffies(time.Second)), entries: entries, offers: make(chan flowID, 256), nudge: make(chan struct{}, 1), ends: ends, first: make(chan struct{}, 1), rows: make(map[flowmap.Key]*flowRow)}
 	t.places = make([]place, len(t.entries))
 	t.shares = share.New((*rowEntries)(t), MaxPorts, 0)
 	for i := range len(t.entries) / 2 {
@@ -130,7 +135,12 @@ func (t *flowTable) enterRow(r *flowRow) {
 	t.places[r.number].row = r
 	t.rows[r.row.Key] = r
 	t.shares.Enter(r.number+1, r.tenant, 0, 1)
-	t.count.Add(1)
+	if t.count.Add(1) == 1 {
+		select {
+		case t.first <- struct{}{}:
+		default:
+		}
+	}
 	if t.leads[r.out]++; t.leads[r.out] == 1 {
 		t.firsts.Add(1)
 	}
@@ -147,7 +157,7 @@ func (t *flowTable) run(sw *Switch, done <-chan struct{}) {
 			return
 		case f := <-t.offers:
 			t.mu.Lock()
-			if t.enter(f, sw) {
+			if t.enter(f, sw, false) != nil {
 				tick.Reset(flowSettle)
 			}
 			t.mu.Unlock()
@@ -163,19 +173,20 @@ func (t *flowTable) run(sw *Switch, done <-chan struct{}) {
 	}
 }
 
-// enter writes a row for a flow, if the kernel may carry it now. It needs mu: a change
-// that is made meanwhile asks the row again when it gets mu.
-func (t *flowTable) enter(f flowID, sw *Switch) bool {
+// enter writes a row for a flow, if the kernel may carry it now, and returns it. It needs mu: a
+// change that is made meanwhile asks the row again when it gets mu. early says that none of the
+// flow's frames is under way, see enterEarly.
+func (t *flowTable) enter(f flowID, sw *Switch, early bool) *flowRow {
 	if len(t.found) > 0 {
-		return false
+		return nil
 	}
 	d, ok := sw.view().decide(&f)
 	if !ok {
-		return false
+		return nil
 	}
 	ports := [2]*portEntry{sw.ports[f.in].Load(), sw.ports[d.out].Load()}
 	if ports[0] == nil || ports[1] == nil || ports[0].tally == nil {
-		return false // one was removed a moment ago, or no program looks there
+		return nil // one was removed a moment ago, or no program looks there
 	}
 	now := sw.now()
 	if r := t.rows[d.row.Key]; r != nil {
@@ -183,24 +194,30 @@ func (t *flowTable) enter(f flowID, sw *Switch) bool {
 			if r.since = now; !slices.Contains(t.pending, r) {
 				t.pending = append(t.pending, r)
 			}
-			return true
+			return r
 		}
 		t.end([]*flowRow{r})
 		t.resting = append(t.resting, r)
-		return false // its entry rests; it is offered again
+		return nil // its entry rests; it is offered again
 	}
 	tenant := rowTenant(sw.snapshot.Load(), f.in, d.out)
 	n, ok := t.number(&d, tenant)
 	if !ok {
-		return false
+		return nil
 	}
 	r := &flowRow{flow: f, decision: d, ports: ports, number: n, tenant: tenant, since: now, seen: now}
 	m := t.entry(r)
 	// No program finds it yet. From lend on the end of the flow turns it off.
 	m.Begin(&d.row)
-	if r.routed && !sw.conntrack.Lend(&r.flow.tuple, r.to, r.number) {
+	if t.places[n^1].row != nil { // the flow is no younger
+		m.LastUse = atomic.LoadUint64(&t.entries[n^1].LastUse)
+	}
+	if early {
+		m.State, m.LastIn = flowmap.Ready, atomic.LoadUint64(&ports[0].tally.In)
+	}
+	if r.routed && !sw.conntrack.Lend(&r.flow.tuple, r.to, r.number, early) {
 		m.End()
-		return false
+		return nil
 	}
 	if !r.routed {
 		m.Half.Ended = 0
@@ -212,13 +229,15 @@ func (t *flowTable) enter(f flowID, sw *Switch) bool {
 		if r.routed {
 			sw.conntrack.TakeBack(&r.flow.tuple, r.number)
 		}
-		return false
+		return nil
 	}
 	// Lend has put into the entry the counts of before.
 	r.packets, r.bytes = m.Packets, m.Bytes
 	t.assign(r)
-	t.pending = append(t.pending, r)
-	return true
+	if !early {
+		t.pending = append(t.pending, r)
+	}
+	return r
 }
 
 // settle makes rows ready of whose flows no uncounted frame is under way, and drains
@@ -282,7 +301,10 @@ func (s *Switch) StepFlows() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(t.offers) > 0 {
-		t.enter(<-t.offers, s)
+		t.enter(<-t.offers, s, false)
 	}
 	t.settle(s)
 }
+
+// ReapFlows is for tests, too: it gives back the rows of connections that have ended.
+func (s *Switch) ReapFlows() { s.flows.reap(s) }

@@ -69,7 +69,9 @@ func (w *worker) offer(s *Snapshot) {
 			continue
 		}
 		if out := s.ports[r.out]; out != nil && r.in.carriesRouted() && out.carriesRouted() {
-			w.offerFrame(t, r.f)
+			if w.offerFrame(t, r.f); r.begins {
+				w.enterEarly(t, r)
+			}
 		}
 	}
 }

@@ -54,11 +54,18 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 		return DropFragment // its first fragment began none
 	}
 	t, tenant := w.sw.conntrack, r.tenant(s)
-	if why := w.charge(r); why != NotDropped {
+	why := w.charge(r)
+	if why == DropQuota && w.hasEnded() {
+		why = w.charge(r)
+	}
+	if why != NotDropped {
 		w.tell(s, EventQuota, r.f, frame.NoPort)
 		return why
 	}
 	ref := t.Alloc(tenant)
+	if ref == 0 && w.hasEnded() {
+		ref = t.Alloc(tenant)
+	}
 	if ref == 0 {
 		return DropShare
 	}
@@ -152,7 +159,10 @@ func (w *worker) translateSource(r *routed, c *conntrack.Conn, s *Snapshot) Drop
 	// Of an ICMP query the port is the identifier.
 	open := r.kind == conntrack.KindMasquerade && h.network.welcoming
 	port, searches, ok := w.sw.conntrack.AcquirePort(c, r.to, open, s.pool, w.sw.busy.Load(), w.rng)
-	w.left -= frame.SearchCost(searches - 1)
+	if w.left -= frame.SearchCost(searches - 1); !ok && w.hasEnded() {
+		port, searches, ok = w.sw.conntrack.AcquirePort(c, r.to, open, s.pool, w.sw.busy.Load(), w.rng)
+		w.left -= frame.SearchCost(searches)
+	}
 	if !ok {
 		return DropPortsExhausted
 	}

@@ -138,12 +138,14 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 		return DropMartian
 	}
 	proves := c.Kind == conntrack.KindPublish && !reply && !c.Assured()
+	begins := reply && l.Kind == header.KindL4 && l.TCPFlags&header.TCPSYN != 0 && !c.Heard()
 	if !c.Track(t, ref, l, r.f.Data(), w.now) {
 		return DropBadReset
 	}
 	if proves && c.Assured() {
 		w.newcomers.guests.note(&l.Tuple.Src)
 	}
+	r.begins = begins && c.Heard()
 	r.to, r.kind, r.tracked, r.heard = c.Towards(reply), c.Kind, true, c.Heard()
 	r.asked = reply && c.Kind == conntrack.KindMasquerade && !c.Assured()
 	return NotDropped

@@ -33,8 +33,7 @@ func (t *flowTable) revalidate(sw *Switch, concerns func(*flowRow) bool) {
 	}
 }
 
-// isOff reports whether a row has been turned off, by the program that saw a FIN or by
-// the end of its connection.
+// isOff reports whether a row has been turned off by the end of its connection.
 func (t *flowTable) isOff(r *flowRow) bool {
 	return t.entry(r).IsOff()
 }
@@ -141,6 +140,9 @@ func (t *flowTable) sweepRows(sw *Switch, now int64) (ended []*flowRow) {
 		}
 	}
 	t.end(ended)
+	never := t.settleDoubts(mostDoubts, now-doubtTime)
+	t.end(never)
+	ended = append(append(ended, t.endOff()...), never...)
 	ended = t.relieve(now, append(t.resting, ended...))
 	t.resting = nil
 	return ended

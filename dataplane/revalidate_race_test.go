@@ -74,7 +74,7 @@ func TestDoorsTogether(t *testing.T) {
 	var maps *sharedMaps
 	l := NewCarried(t, 4096, func(cfg *dataplane.Config) func(uint32) *flowmap.Tally {
 		maps = &sharedMaps{k: flowtest.New(16, cfg.Clock.Load)}
-		cfg.Flows, cfg.Workers = flowtest.DescribeFlows(maps, maps.k.Rows), 2
+		cfg.Flows, cfg.Workers = flowtest.DescribeFlows(maps, maps.k.Rows, maps.k.Ends), 2
 		start, base := time.Now(), cfg.Clock.Load()
 		stop := make(chan struct{})
 		t.Cleanup(func() { close(stop) })
@@ -166,7 +166,7 @@ func TestDoorsTogether(t *testing.T) {
 	if err := l.Switch.Close(); err != nil {
 		t.Error(err)
 	}
-	next, err := dataplane.New(dataplane.Config{Flows: flowtest.DescribeFlows(maps, maps.k.Rows)})
+	next, err := dataplane.New(dataplane.Config{Flows: flowtest.DescribeFlows(maps, maps.k.Rows, maps.k.Ends)})
 	if err != nil {
 		t.Fatal(err)
 	}

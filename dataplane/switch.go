@@ -117,7 +117,7 @@ func New(cfg Config) (*Switch, error) {
 		waiting: newWaitingRoom(),
 		groups:  fdb.NewGroups(MaxPorts),
 		done:    make(chan struct{}),
-		flows:   newFlowTable(flows, cfg.Flows.Entries),
+		flows:   newFlowTable(flows, cfg.Flows.Entries, cfg.Flows.Ends),
 		peers:   peers,
 	}
 	s.notices.init()
@@ -167,8 +167,8 @@ func (s *Switch) Start() {
 	s.bg.Add(1)
 	go func() { defer s.bg.Done(); s.housekeeping() }()
 	if s.flows != nil {
-		s.bg.Add(1)
-		go func() { defer s.bg.Done(); s.flows.run(s, s.done) }()
+		s.bg.Go(func() { s.flows.run(s, s.done) })
+		s.bg.Go(func() { s.flows.lookForEnds(s, s.done) })
 	}
 }
 

@@ -30,11 +30,17 @@ func (t *flowTable) find(sw *Switch) error {
 	now, known := t.maps.Ticks()
 	used := make([]bool, len(t.entries))
 	var gone []flowmap.Key
+	var dead []uint32 // of a pair each is asked before one ends
+	for _, n := range keys {
+		if int(n) < len(t.entries) && known && t.dead(n, now) {
+			dead = append(dead, n)
+		}
+	}
+	for _, n := range dead {
+		t.entries[n].End()
+	}
 	for k, n := range keys {
 		ours := int(n) < len(t.entries) && !used[n] && t.entries[n].Key == k
-		if ours && known && t.dead(n, now) {
-			t.entries[n].End()
-		}
 		if !ours || t.entries[n].IsOff() {
 			gone = append(gone, k)
 			continue

@@ -199,12 +199,14 @@ func TestTakeOverRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newCarriedWorld(t)
-			n := len(w.kernel.Keys)
-			// Of a connection that is half closed: the other direction has no row to tell of it.
 			i := slices.IndexFunc(w.kernel.Rows, func(m flowmap.Entry) bool {
-				_, both := w.kernel.Keys[w.kernel.Rows[w.kernel.Keys[m.Key]^1].Key]
-				return m.Flags&flowmap.Rewrite != 0 && m.Key.Proto == header.ProtoTCP && !both
+				return m.Flags&flowmap.Rewrite != 0 && m.Key.Proto == header.ProtoTCP && !m.IsOff()
 			})
+			// The other direction has no row to tell of it.
+			other := &w.kernel.Rows[i^1]
+			delete(w.kernel.Keys, other.Key)
+			other.End()
+			n := len(w.kernel.Keys)
 			spoil(&w.kernel.Rows[i])
 			w.restart()
 			if len(w.kernel.Keys) != n-1 || !w.kernel.Rows[i].IsOff() && name != "another key" {

@@ -24,7 +24,7 @@ func tellingLab(t *testing.T) (*Lab, *flowtest.Kernel) {
 	var k *flowtest.Kernel
 	l := NewCarried(t, 4096, func(cfg *dataplane.Config) func(uint32) *flowmap.Tally {
 		k = flowtest.New(16, cfg.Clock.Load)
-		cfg.Flows = flowtest.DescribeFlows(k, k.Rows)
+		cfg.Flows = flowtest.DescribeFlows(k, k.Rows, k.Ends)
 		return k.Tally
 	})
 	for i := range l.Config.Ports {

@@ -38,6 +38,7 @@ type routed struct {
 	heard   bool // the other side of the flow has spoken
 	asked   bool // it answers a container, which has not shown that it hears the answers
 	answers bool // of a new flow: it is not from the side that began it
+	begins  bool // it is the first answer to the SYN of a TCP flow
 	// quoted is set for an ICMP error: the packet it quotes, and what that
 	// packet's tuple becomes.
 	quoted   *header.Layers

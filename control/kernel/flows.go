@@ -20,6 +20,7 @@ import (
 //	entries array: number -> flowmap.Entry, mapped into memory
 //	ports   hash: ifindex -> number of a port's tally
 //	tallies array: number -> flowmap.Tally, mapped into memory
+//	ends    array of one: flowmap.Ends, mapped into memory
 //	said    a place for each CPU, where a filter says to the program after it whose
 //	        frame it has seen
 //	askers  hash: ifindex -> flowmap.Asker
@@ -29,12 +30,13 @@ import (
 // port its tally.
 type flows struct {
 	keys, entries, ports, tallies, said *ebpf.Map
-	askers, stations                    *ebpf.Map
+	askers, stations, ends              *ebpf.Map
 
 	wait   *waiter
 	clock  *ebpf.Program
 	rows   []flowmap.Entry
 	shared []flowmap.Tally
+	ended  []flowmap.Ends
 	memory [][]byte
 	goesOn bool // with the maps of a process before
 
@@ -78,7 +80,10 @@ func (f *flows) begin() (err error) {
 	if f.rows, err = mapMemory[flowmap.Entry](f, f.entries); err != nil {
 		return err
 	}
-	f.shared, err = mapMemory[flowmap.Tally](f, f.tallies)
+	if f.shared, err = mapMemory[flowmap.Tally](f, f.tallies); err != nil {
+		return err
+	}
+	f.ended, err = mapMemory[flowmap.Ends](f, f.ends)
 	return err
 }
 
@@ -86,6 +91,7 @@ func (f *flows) begin() (err error) {
 func (f *flows) all() map[string]**ebpf.Map {
 	list := f.rowsBy()
 	list[programsMapVswAskers], list[programsMapVswStations] = &f.askers, &f.stations
+	list[programsMapVswFlowEnds] = &f.ends
 	return list
 }
 
@@ -117,7 +123,7 @@ func (f *flows) close() {
 	for _, mem := range f.memory {
 		_ = unix.Munmap(mem)
 	}
-	f.memory, f.rows, f.shared = nil, nil, nil
+	f.memory, f.rows, f.shared, f.ended = nil, nil, nil, nil
 }
 
 // AddFlowPort begins to count the frames of an interface, from zero, on the tally of
@@ -171,7 +177,7 @@ func (k *Kernel) Flows() bpfmap.FlowDescriptor {
 		return bpfmap.FlowDescriptor{}
 	}
 	return bpfmap.FlowDescriptor{
-		Kind: bpfmap.KindKernel, Entries: f.rows, Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
+		Kind: bpfmap.KindKernel, Entries: f.rows, Ends: &f.ended[0], Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
 		Askers: f.askers.FD(), Stations: f.stations.FD(),
 	}
 }

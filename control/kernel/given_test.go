@@ -228,7 +228,7 @@ func (s source) nextTo(g *given) {
 		g.row.Ended = 1
 	case 8, 9:
 		g.row.Timeout = 1000
-		g.row.LastUse = testJiffies - pick(s, uint64(999), 1000, 1001, 1001, 1<<33, ^uint64(0))
+		g.row.LastUse = testJiffies - pick(s, uint64(999), 1000, 1001, 1001, testJiffies, 1<<33, ^uint64(0))
 		g.other.Timeout = pick(s, uint32(0), 1000, 1000)
 		g.other.LastUse = pick(s, uint64(0), testJiffies-1000, testJiffies-1000, testJiffies-1001)
 		g.other.Ended = pick(s, uint32(0), 0, 1)
@@ -262,9 +262,20 @@ func (s source) row(frame []byte, other *flowmap.Half) flowmap.Entry {
 	// As when everything but this segment has come, and one number next to a border.
 	m.Half = flowmap.Half{SeqEnd: seq, Ack: ack, Edge: ack + window, Window: window, Scale: scale}
 	*other = flowmap.Half{SeqEnd: ack, Ack: seq, Edge: end, Window: window}
+	m.Half.Ended, other.Ended = s.ended(), s.ended()
+	switch s.IntN(8) { // who began has not shown that he hears the answers
+	case 0:
+		m.Half.Doubt = 1
+	case 1:
+		other.Doubt = 1
+	}
 	number := pick(s, &m.Half.SeqEnd, &m.Half.Ack, &m.Half.Edge, &m.Half.Window, &other.SeqEnd, &other.Edge, &other.Window)
 	*number += pick(s, 0, 1, ^uint32(0), window, -window, window+1, -window-1, 128<<10, 128<<10+1, 1<<32-128<<10, 1<<32-128<<10-1, 65999, 66000, 66001, 256<<10, 256<<10-1, 256<<10+1, -uint32(payload), 1<<31, s.Uint32())
 	return m
+}
+
+func (s source) ended() uint32 {
+	return pick(s, uint32(0), 0, 0, flowmap.HalfFIN, flowmap.HalfFIN, flowmap.HalfRST)
 }
 
 func (s source) diff() uint32 { return pick(s, s.Uint32(), s.Uint32N(1<<16), 0, 0xffff, 0xffffffff) }

@@ -20,6 +20,7 @@ func TestLayout(t *testing.T) {
 	}
 	for name, typ := range map[string]reflect.Type{
 		"flow_entry":  reflect.TypeFor[flowmap.Entry](),
+		"flow_ends":   reflect.TypeFor[flowmap.Ends](),
 		"flow_half":   reflect.TypeFor[flowmap.Half](),
 		"flow_key":    reflect.TypeFor[flowmap.Key](),
 		"flow_tally":  reflect.TypeFor[flowmap.Tally](),

@@ -21,6 +21,7 @@ const (
 	programsMapVswAskers         = "vsw_askers"
 	programsMapVswBoundPorts     = "vsw_bound_ports"
 	programsMapVswBoundSockets   = "vsw_bound_sockets"
+	programsMapVswFlowEnds       = "vsw_flow_ends"
 	programsMapVswFlowEntries    = "vsw_flow_entries"
 	programsMapVswFlowKeys       = "vsw_flow_keys"
 	programsMapVswFlowPorts      = "vsw_flow_ports"
@@ -160,6 +161,7 @@ type programsMapSpecs struct {
 	VswAskers       *ebpf.MapSpec `ebpf:"vsw_askers"`
 	VswBoundPorts   *ebpf.MapSpec `ebpf:"vsw_bound_ports"`
 	VswBoundSockets *ebpf.MapSpec `ebpf:"vsw_bound_sockets"`
+	VswFlowEnds     *ebpf.MapSpec `ebpf:"vsw_flow_ends"`
 	VswFlowEntries  *ebpf.MapSpec `ebpf:"vsw_flow_entries"`
 	VswFlowKeys     *ebpf.MapSpec `ebpf:"vsw_flow_keys"`
 	VswFlowPorts    *ebpf.MapSpec `ebpf:"vsw_flow_ports"`
@@ -219,6 +221,7 @@ type programsMaps struct {
 	VswAskers       *ebpf.Map `ebpf:"vsw_askers"`
 	VswBoundPorts   *ebpf.Map `ebpf:"vsw_bound_ports"`
 	VswBoundSockets *ebpf.Map `ebpf:"vsw_bound_sockets"`
+	VswFlowEnds     *ebpf.Map `ebpf:"vsw_flow_ends"`
 	VswFlowEntries  *ebpf.Map `ebpf:"vsw_flow_entries"`
 	VswFlowKeys     *ebpf.Map `ebpf:"vsw_flow_keys"`
 	VswFlowPorts    *ebpf.Map `ebpf:"vsw_flow_ports"`
@@ -250,6 +253,7 @@ func (m *programsMaps) Close() error {
 		m.VswAskers,
 		m.VswBoundPorts,
 		m.VswBoundSockets,
+		m.VswFlowEnds,
 		m.VswFlowEntries,
 		m.VswFlowKeys,
 		m.VswFlowPorts,

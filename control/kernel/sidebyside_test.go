@@ -14,17 +14,17 @@ import (
 // and rows that lead there must be among those of a run.
 var reached = map[string][]string{
 	programsProgVswDecide: {
-		"-1 counted", "-1 state 0 counted", "-1 state 4 counted", "0", "0 tracked", "0 state 4", "0 drained",
+		"-1 counted", "-1 state 4 counted", "0", "0 tracked", "0 state 4", "0 drained", "FIN", "RST", "rung", "shown",
 	},
 	programsProgVswForwarded: {"-1", "-1 rewritten 0800", "-1 rewritten 86dd"},
 	programsProgVswSeal: {
 		"2", "2 refused", "7 carried", "7 ingress carried", "7 peer carried", "7 rewritten 0800 carried", "7 rewritten 86dd carried",
 		"7 ingress rewritten 0800 carried", "7 ingress rewritten 86dd carried", "7 peer rewritten 0800 carried", "7 peer rewritten 86dd carried",
-		"7 rewritten 0800 carried tracked", "7 rewritten 86dd carried tracked", "FIN", "RST",
+		"7 rewritten 0800 carried tracked", "7 rewritten 86dd carried tracked", "FIN", "RST", "rung", "shown",
 		"7 rewritten 0806", "7 rewritten 86dd",
 	},
 	programsProgVswHost:   {"7 nobody ingress rewritten 0806 counted", "7 nobody ingress rewritten 86dd counted", "-1", "7 nobody carried", "-1 nobody counted", "-1 counted", "2 drained", "7 carried", "7 carried tracked", "7 carried state 4"},
-	programsProgVswFilter: {"-1 counted", "-1 state 0 counted", "0", "0 state 4", "0 drained"},
+	programsProgVswFilter: {"-1 counted", "0", "0 state 4", "0 drained", "FIN", "RST", "rung", "shown"},
 	programsProgVswShield: {"-1", "2", "7 carried", "7 rewritten 0800 carried", "7 ingress rewritten 86dd carried", "7 peer rewritten 86dd carried", "7 rewritten 0800 carried tracked", "FIN"},
 }
 
@@ -69,7 +69,15 @@ func compare(t *testing.T, name string, g given, one, other side, seen map[strin
 		t.Fatalf("%T %+v % x\n%T %+v % x", one, a, a.frame, other, b, b.frame)
 	}
 	seen[said(g, a)]++
-	seen[map[uint32]string{flowmap.HalfFIN: "FIN", flowmap.HalfRST: "RST"}[a.row.Half.Ended]]++
+	if a.row.Half.Ended != g.row.Half.Ended {
+		seen[map[uint32]string{flowmap.HalfFIN: "FIN", flowmap.HalfRST: "RST"}[a.row.Half.Ended]]++
+	}
+	if a.row.Half.Doubt != g.row.Half.Doubt {
+		seen["shown"]++
+	}
+	if a.rung {
+		seen["rung"]++
+	}
 }
 
 // said puts an outcome in a word.

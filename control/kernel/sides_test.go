@@ -42,6 +42,7 @@ type outcome struct {
 	row     flowmap.Entry
 	other   flowmap.Entry
 	tally   flowmap.Tally
+	rung    bool // it was noted that the connection may have ended
 }
 
 // side is one telling of what the programs do. The claims are those of claim.
@@ -216,7 +217,7 @@ func (s *inKernel) ask(t testing.TB, g given, question string) (o outcome, verdi
 	for i := range o.cb {
 		o.cb[i] = binary.NativeEndian.Uint32(after[48+4*i:])
 	}
-	o.row, o.other = f.rows[g.index], f.rows[g.index^1]
+	o.row, o.other, o.rung = f.rows[g.index], f.rows[g.index^1], rung(t, &f.ended[0], g.index)
 	return o, verdict
 }
 
@@ -279,7 +280,7 @@ func newInModel(t testing.TB) *inModel {
 	claim(t, k)
 	s := &inModel{flowtest.Kernel{
 		Stamp: testStamp, Opened: k.Opened(), Published: k.Published(), Addrs: k.slots,
-		Bound: [2]map[uint16]bool{{}, {40017: true}}, Peers: make(map[flowmap.PeerKey]bool), Subnets: make(map[netip.Prefix]flowmap.Subnet), Rows: make([]flowmap.Entry, flowmap.MaxEntries),
+		Bound: [2]map[uint16]bool{{}, {40017: true}}, Peers: make(map[flowmap.PeerKey]bool), Subnets: make(map[netip.Prefix]flowmap.Subnet), Rows: make([]flowmap.Entry, flowmap.MaxEntries), Ends: new(flowmap.Ends),
 		Jiffies: func() uint64 { return testJiffies },
 	}}
 	var peer flowmap.PeerKey
@@ -345,5 +346,17 @@ func (s *inModel) run(t testing.TB, g given) outcome {
 	if r.Verdict == flowtest.Shot {
 		f.Data = nil
 	}
-	return outcome{result: r, frame: string(f.Data), cb: f.CB, row: m.Rows[g.index], other: m.Rows[g.index^1], tally: *tally}
+	return outcome{result: r, frame: string(f.Data), cb: f.CB, row: m.Rows[g.index], other: m.Rows[g.index^1], tally: *tally, rung: rung(t, m.Ends, g.index)}
+}
+
+// rung says whether the bell has rung for a pair, and for no other, and silences it.
+func rung(t testing.TB, e *flowmap.Ends, index uint32) bool {
+	t.Helper()
+	is := e.Pairs[index/2] == 1
+	e.Pairs[index/2] = 0
+	if n := e.Rung; n > 1 || (n == 1) != is {
+		t.Fatalf("the bell has rung %d times, for this pair: %v", n, is)
+	}
+	e.Rung = 0
+	return is
 }

@@ -25,6 +25,7 @@ const (
 type FlowDescriptor struct {
 	Kind    Kind
 	Entries []flowmap.Entry // memory of all of them
+	Ends    *flowmap.Ends   // memory in which the programs note what has ended
 	Keys    int             // of a hash: flowmap.Key -> number of an entry
 	// Outer is the descriptor of an array of one map, Inner that map's: the kernel waits for
 	// its programs when the element is exchanged.

@@ -280,17 +280,11 @@ func (c *Conn) Forged(t *Table, b []byte, q *header.Layers, reply bool) bool {
 	return !s.sentLately(o, header.QuotedSeq(b, q))
 }
 
-// GoesOn reports whether more than the end of a flow is to come from a side.
-func (c *Conn) GoesOn(reply bool) bool {
-	switch c.st() {
-	case stateEstablished, stateUDP, stateUDPOnce:
-		return true
-	case stateClientFin:
-		return reply
-	case stateServerFin:
-		return !reply
-	}
-	return false
+// GoesOn reports whether the flow has not ended: packets of both sides are to come, be they no more
+// than acknowledgments.
+func (c *Conn) GoesOn() bool {
+	st := c.st()
+	return st.carried() || st == stateUDP || st == stateUDPOnce
 }
 
 // HoldsPort reports whether the flow holds a mapping of masquerade. One that a

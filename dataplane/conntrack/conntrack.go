@@ -259,6 +259,7 @@ func (t *Table) remove(r Ref, still func(*Conn) bool, inNeed bool) bool {
 	}
 	a.index.drop(h0, r)
 	b.index.drop(h1, r|1)
+	t.catchUp(c, r, t.Ended.now())
 	t.endRows(c)
 	claimed := c.claims()
 	raw := c.state.Swap(uint32(stateFree))

@@ -219,7 +219,7 @@ func TestAssuredByWhatTheKernelCarries(t *testing.T) {
 	for dir := range uint32(2) {
 		in := c.Towards(dir == 0)
 		in = in.Reverse()
-		if !ct.Lend(&in, c.Towards(dir == 1), dir) {
+		if !ct.Lend(&in, c.Towards(dir == 1), dir, false) {
 			t.Fatalf("direction %d is not lent", dir)
 		}
 	}

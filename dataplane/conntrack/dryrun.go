@@ -56,7 +56,7 @@ func (t *Table) pull(k *header.Tuple) bool {
 	c := t.At(r)
 	lock := b.t.lock(o)
 	lock.Lock()
-	o.recall(b.t.rows)
+	o.learn(b.t, ref, b.t.Ended.now())
 	c.Orig, c.Reply, c.Kind, c.Slot, c.nat, c.Port, c.Tenant = o.Orig, o.Reply, o.Kind, o.Slot, o.nat, o.Port, Nobody
 	c.Revision.Store(o.Revision.Load())
 	c.Rule.Store(o.Rule.Load())

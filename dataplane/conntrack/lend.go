@@ -17,8 +17,9 @@ import (
 // Lend enters a row's number in the flow of a tuple and fills in the window. It is
 // false when the flow does not leave as to any more, has ended, has no window yet, when its
 // beginner has not shown yet that it hears the answers, or when the row of its other
-// direction is of another pair: the two are held against each other.
-func (t *Table) Lend(flow *header.Tuple, to header.Tuple, row uint32) bool {
+// direction is of another pair: the two are held against each other. early says that the
+// answer to its SYN is in hand: then the programs wait for what the beginner has to show.
+func (t *Table) Lend(flow *header.Tuple, to header.Tuple, row uint32, early bool) bool {
 	ref, sh := t.Lookup(flow)
 	if ref == 0 {
 		return false
@@ -28,13 +29,13 @@ func (t *Table) Lend(flow *header.Tuple, to header.Tuple, row uint32) bool {
 	lock := t.lock(c)
 	lock.Lock()
 	defer lock.Unlock()
-	if c.Towards(dir == 1) != to || !c.GoesOn(dir == 1) {
+	if c.Towards(dir == 1) != to || !c.GoesOn() {
 		return false // another flow by now, or its end
 	}
 	if o := c.rows[1-dir].Load(); o != 0 && o-1 != row^1 {
 		return false
 	}
-	if c.Orig.Proto == header.ProtoTCP && (c.class() != classAssured || !c.win[0].known || !c.win[1].known || !c.win[0].acked || !c.win[1].acked) {
+	if c.Orig.Proto == header.ProtoTCP && !c.lendable(early) {
 		return false
 	}
 	if !c.rows[dir].CompareAndSwap(0, row+1) {
@@ -48,6 +49,15 @@ func (t *Table) Lend(flow *header.Tuple, to header.Tuple, row uint32) bool {
 	}
 	c.lent(t, int(dir))
 	return true
+}
+
+// lendable reports whether the programs can follow a TCP flow. It needs Table.lock.
+func (c *Conn) lendable(early bool) bool {
+	if !c.win[0].known || !c.win[1].known || !c.win[1].acked {
+		return false
+	}
+	assured := c.class() == classAssured
+	return assured && c.win[0].acked || early && !assured && !c.win[0].acked && c.win[1].maxAck == c.win[0].end
 }
 
 // SetTimeouts says for how long flows may be idle, by which rows are dead where nobody removes
@@ -77,9 +87,7 @@ func (t *Table) TakeBack(flow *header.Tuple, row uint32) {
 		lock := t.lock(c)
 		lock.Lock()
 		if c.rows[dir].Load() == row+1 {
-			if c.Orig.Proto == header.ProtoTCP {
-				c.recall(t.rows)
-			}
+			c.learn(t, ref, t.Ended.now())
 			c.rows[dir].Store(0)
 		}
 		lock.Unlock()
@@ -99,7 +107,8 @@ func (t *Table) Carried(flow *header.Tuple, row uint32, m *flowmap.Entry, now in
 		return false
 	}
 	c.count(m, dir)
-	if !c.GoesOn(dir == 1) {
+	t.catchUp(c, ref, now)
+	if !c.GoesOn() {
 		return false // a program turned the row active in the moment of its end
 	}
 	if dir == 0 && c.Orig.Proto != header.ProtoTCP { // TCP is lent once it has shown that
@@ -107,6 +116,84 @@ func (t *Table) Carried(flow *header.Tuple, row uint32, m *flowmap.Entry, now in
 	}
 	c.seen(dir == 1, now)
 	return true
+}
+
+// Learn takes over what the programs saw of a row's flow, such as its end.
+func (t *Table) Learn(flow *header.Tuple, row uint32, now int64) {
+	ref, sh := t.Lookup(flow)
+	if ref == 0 {
+		return
+	}
+	defer sh.mu.RUnlock()
+	if c := t.At(ref); c.rows[ref&1].Load() == row+1 {
+		t.catchUp(c, ref, now)
+	}
+}
+
+// catchUp is learn for who does not hold Table.lock. It costs next to nothing where there is
+// nothing to learn but numbers.
+func (t *Table) catchUp(c *Conn, r Ref, now int64) {
+	if c.behind(t.rows) {
+		lock := t.lock(c)
+		lock.Lock()
+		c.learn(t, r, now)
+		lock.Unlock()
+	}
+}
+
+// behind reports whether the programs know more of a flow's state than it.
+func (c *Conn) behind(rows []flowmap.Entry) bool {
+	h := c.half(rows, 0)
+	if h == nil || c.Orig.Proto != header.ProtoTCP {
+		return false
+	}
+	st := c.st()
+	return c.class() == classUnassured && atomic.LoadUint32(&h.Doubt) == 0 || c.ended(rows, st) != st
+}
+
+// learn takes over what the rows of a flow learned, as its stages would have: numbers, that its
+// beginner hears the answers, how its sides have ended. It needs Table.lock.
+func (c *Conn) learn(t *Table, r Ref, now int64) {
+	h := c.half(t.rows, 0)
+	if h == nil || c.Orig.Proto != header.ProtoTCP {
+		return
+	}
+	c.recall(t.rows)
+	if atomic.LoadUint32(&h.Doubt) == 0 {
+		c.proveTCP(t, r)
+	}
+	st := c.st()
+	next := c.ended(t.rows, st)
+	if next == st {
+		return
+	}
+	if next.closed() {
+		c.lastSeen.Store(now) // the short timer runs from here
+	}
+	c.become(t, r, next)
+}
+
+// ended is the state of a flow after the ends that were carried. Of a FIN and a reset of one side
+// the reset is there, unless both sides have sent their FIN before.
+func (c *Conn) ended(rows []flowmap.Entry, st connState) connState {
+	for d := range c.win {
+		st = st.after(atomic.LoadUint32(&c.half(rows, d).Ended), d)
+	}
+	return st
+}
+
+// after is the state after the end of a side.
+func (st connState) after(end uint32, side int) connState {
+	fin := [2]connState{stateClientFin, stateServerFin}
+	switch {
+	case end == flowmap.HalfRST && st.carried():
+		return stateTransitory
+	case end == flowmap.HalfFIN && st == stateEstablished:
+		return fin[side]
+	case end == flowmap.HalfFIN && st == fin[1-side]:
+		return stateClosing
+	}
+	return st
 }
 
 // count adds what a row has carried since it was counted last. Whoever swaps the
@@ -125,6 +212,11 @@ func (t *Table) endRows(c *Conn) {
 			m := &t.rows[n-1]
 			m.End()
 			c.count(m, dir)
+		}
+	}
+	for dir := range c.rows {
+		if h := c.half(t.rows, dir); h != nil {
+			atomic.StoreUint32(&h.Ended, 0) // it has been learned
 		}
 	}
 }
@@ -150,7 +242,12 @@ func (c *Conn) recall(rows []flowmap.Entry) {
 			continue
 		}
 		h, s, o := &rows[n-1].Half, &c.win[dir], &c.win[1-dir]
-		catchUp(&s.end, atomic.LoadUint32(&h.SeqEnd))
+		if atomic.LoadUint32(&h.Doubt) != 0 {
+			continue // nothing of it has been carried
+		}
+		if catchUp(&s.end, atomic.LoadUint32(&h.SeqEnd)); !s.acked {
+			s.maxAck, s.acked = atomic.LoadUint32(&h.Ack), true
+		}
 		catchUp(&s.maxAck, atomic.LoadUint32(&h.Ack))
 		catchUp(&o.maxEnd, atomic.LoadUint32(&h.Edge))
 		s.maxWin = max(s.maxWin, atomic.LoadUint32(&h.Window))
@@ -173,16 +270,22 @@ func catchUp(number *uint32, to uint32) {
 	}
 }
 
-// relend gives the half of a side what one of its segments has moved, which came here. A
-// program may move the half meanwhile, so numbers only go forward. It needs Table.lock.
-func (c *Conn) relend(rows []flowmap.Entry, dir int) {
+// relend gives the half of a side what one of its segments has moved, which came here, and
+// whether it was its end. A program may move the half meanwhile, so numbers only go forward. It
+// needs Table.lock.
+func (c *Conn) relend(rows []flowmap.Entry, dir int, ends bool) {
 	h := c.half(rows, dir)
 	if h == nil {
 		return
 	}
+	if ends {
+		atomic.StoreUint32(&h.Ended, flowmap.HalfFIN)
+	}
 	s, o := &c.win[dir], &c.win[1-dir]
 	forward(&h.SeqEnd, s.end)
-	forward(&h.Ack, s.maxAck)
+	if s.acked {
+		forward(&h.Ack, s.maxAck)
+	}
 	forward(&h.Edge, o.maxEnd)
 	if w := atomic.LoadUint32(&h.Window); s.maxWin > w {
 		atomic.CompareAndSwapUint32(&h.Window, w, s.maxWin)
@@ -201,8 +304,13 @@ func forward(number *uint32, to uint32) {
 // give writes the half of a side as it is. No program moves it. It needs Table.lock.
 func (c *Conn) give(rows []flowmap.Entry, dir int) {
 	h, s, o := c.half(rows, dir), &c.win[dir], &c.win[1-dir]
+	ack, doubt := s.maxAck, uint32(0)
+	if !s.acked { // early
+		ack, doubt = o.end, 1
+	}
+	atomic.StoreUint32(&h.Doubt, doubt)
 	atomic.StoreUint32(&h.SeqEnd, s.end)
-	atomic.StoreUint32(&h.Ack, s.maxAck)
+	atomic.StoreUint32(&h.Ack, ack)
 	atomic.StoreUint32(&h.Edge, o.maxEnd)
 	atomic.StoreUint32(&h.Window, s.maxWin)
 	atomic.StoreUint32(&h.Scale, uint32(s.scale))
@@ -210,7 +318,11 @@ func (c *Conn) give(rows []flowmap.Entry, dir int) {
 
 // lend gives a half to a row that begins.
 func (c *Conn) lend(rows []flowmap.Entry, dir int) {
-	atomic.StoreUint32(&c.half(rows, dir).Ended, 0)
+	ended := uint32(0)
+	if st := c.st(); st == stateClientFin && dir == 0 || st == stateServerFin && dir == 1 {
+		ended = flowmap.HalfFIN
+	}
+	atomic.StoreUint32(&c.half(rows, dir).Ended, ended)
 	c.give(rows, dir)
 }
 

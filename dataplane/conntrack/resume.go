@@ -65,9 +65,13 @@ func (c *Conn) noteState(t *Table) {
 		if dir == 1 {
 			o |= originReply
 		}
+		st := connState(v &^ stateFlags)
+		if st == stateEstablished && v&assured == 0 {
+			st = stateInit // as expires has it
+		}
 		m := &t.rows[n-1]
 		atomic.StoreUint32(&m.Conn, o)
-		atomic.StoreUint32(&m.Timeout, t.timeouts[v&^stateFlags].Load())
+		atomic.StoreUint32(&m.Timeout, t.timeouts[st].Load())
 	}
 }
 
@@ -95,6 +99,9 @@ func (t *Table) Resume(row uint32, idle time.Duration) bool {
 	c.bytes[dir].Store(atomic.LoadUint64(&m.Bytes))
 	atomic.StoreUint64(&m.Counted.Packets, c.packets[dir].Load())
 	atomic.StoreUint64(&m.Counted.Bytes, c.bytes[dir].Load())
+	if m.LastUse == 0 { // it tells nothing
+		idle = time.Duration(now - c.created.Load())
+	}
 	seen := max(now-int64(idle), c.created.Load(), c.lastSeen.Load())
 	c.lastSeen.Store(seen)
 	if c.Outbound(dir == 1) {
@@ -103,7 +110,7 @@ func (t *Table) Resume(row uint32, idle time.Duration) bool {
 	if c.Orig.Proto == header.ProtoTCP {
 		c.reopen(t, ref, row)
 	}
-	if !c.GoesOn(dir == 1) {
+	if !c.GoesOn() {
 		return false // its end was carried
 	}
 	c.rows[dir].Store(row + 1)
@@ -161,7 +168,7 @@ func (t *Table) resume(m *flowmap.Entry, dir int, in, out header.Tuple, now int6
 // follows reports whether a flow of a protocol can be in a state while a row carries it.
 func (st connState) follows(proto uint8) bool {
 	if proto == header.ProtoTCP {
-		return st == stateEstablished || st == stateClientFin || st == stateServerFin
+		return st.carried()
 	}
 	return proto == header.ProtoUDP && (st == stateUDPOnce || st == stateUDP || st == stateUDPShort)
 }
@@ -191,14 +198,7 @@ func (c *Conn) reopen(t *Table, ref Ref, row uint32) {
 		s.end, s.maxAck, s.maxWin, s.scale = h.SeqEnd, h.Ack, h.Window, uint8(h.Scale)
 		s.scaled, s.known, s.acked = h.Scale != 0, true, true
 		c.win[1-d].maxEnd = h.Edge
-		switch fin := [2]connState{stateClientFin, stateServerFin}; {
-		case h.Ended == flowmap.HalfRST:
-			st = stateTransitory
-		case h.Ended == flowmap.HalfFIN && st == stateEstablished:
-			st = fin[d]
-		case h.Ended == flowmap.HalfFIN && st == fin[1-d]:
-			st = stateClosing
-		}
+		st = st.after(h.Ended, d)
 	}
 	for d := range c.win {
 		if s := &c.win[d]; after(s.end, s.maxEnd) {

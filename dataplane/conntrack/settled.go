@@ -49,7 +49,7 @@ func (c *Conn) rowless() (without [2]bool) {
 		return without
 	}
 	for dir := range without {
-		without[dir] = c.rows[dir].Load() == 0 && c.GoesOn(dir == 1)
+		without[dir] = c.rows[dir].Load() == 0 && c.GoesOn()
 	}
 	return without
 }

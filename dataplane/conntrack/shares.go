@@ -131,6 +131,9 @@ func (c *Conn) proveTCP(t *Table, r Ref) {
 
 func (c *Conn) assure(t *Table, r Ref) {
 	c.state.Or(assured)
+	if h := c.half(t.rows, 0); h != nil {
+		atomic.StoreUint32(&h.Doubt, 0)
+	}
 	c.noteState(t)
 	t.reclass(r)
 }

@@ -50,6 +50,12 @@ func (st connState) halfOpen() bool {
 // first.
 func (st connState) closed() bool { return st == stateClosing || st == stateTransitory }
 
+// halfClosed are the states of a TCP flow that one side has ended.
+func (st connState) halfClosed() bool { return st == stateClientFin || st == stateServerFin }
+
+// carried are the states in which rows carry a TCP flow.
+func (st connState) carried() bool { return st == stateEstablished || st.halfClosed() }
+
 // reopens are the states of a closed flow that one side wants again.
 func (st connState) reopens() bool { return st == stateClientReopen || st == stateServerReopen }
 

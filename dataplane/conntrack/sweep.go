@@ -60,6 +60,7 @@ func (t *Table) Read(page []Info, place uint32, now int64, limits *Limits) (n in
 			return n, i
 		}
 		t.live(i, func(c *Conn) {
+			t.catchUp(c, Ref(i)<<1, now)
 			page[n] = c.info(now, &tight)
 			n++
 		})

@@ -25,7 +25,7 @@ func (c *Conn) trackTCP(t *Table, r Ref, l *header.Layers, b []byte, reply bool,
 	lock := t.lock(c)
 	lock.Lock()
 	defer lock.Unlock()
-	c.recall(t.rows)
+	c.learn(t, r, now)
 	s, o, dir := &c.win[0], &c.win[1], 0
 	if reply {
 		s, o, dir = o, s, 1
@@ -51,7 +51,7 @@ func (c *Conn) trackTCP(t *Table, r Ref, l *header.Layers, b []byte, reply bool,
 		}
 	default:
 		next = c.advance(s, o, &seg, reply, st)
-		c.relend(t.rows, dir)
+		c.relend(t.rows, dir, next != st && next.halfClosed())
 	}
 	loose := st == stateInit && c.proof.Load() == loosely
 	if next != st {

@@ -130,15 +130,26 @@ type Half struct {
 	Edge   uint32 // highest acknowledgment and the window announced there
 	Window uint32 // largest window announced
 	Scale  uint32 // of the windows in its segments, and whether it is known
-	Ended  uint32 // HalfFIN or HalfRST, where no switch has seen it
-	_      [2]uint32
+	Ended  uint32 // HalfFIN or HalfRST
+	// Doubt, when not 0, says that it is the half of who began the connection and has not shown yet
+	// that he hears the answers. Until then the programs carry nothing but what shows that.
+	Doubt uint32
+	_     uint32
 }
 
-// How a side has ended while nobody was there or nobody tracks it; a reset hides a FIN.
+// How a side has ended. A reset hides a FIN, unless both sides have sent theirs before.
 const (
-	HalfFIN = 1 // its FIN was carried
+	HalfFIN = 1 // its FIN
 	HalfRST = 2 // its reset, with the exact number
 )
+
+// Ends is where the programs note pairs of entries whose connection may have ended, 1 each, and
+// how often they have. It wakes nobody.
+type Ends struct {
+	Rung  uint64
+	_     [56]byte
+	Pairs [MaxEntries / 2]uint32
+}
 
 // Origin is what conntrack knows of a flow and no row needs: another process that finds the
 // row goes on with the flow by it. It is zero of a flow that is not tracked.
@@ -196,8 +207,7 @@ func (m *Entry) End() {
 	atomic.StoreUint32(&m.State, Off)
 }
 
-// IsOff reports whether an entry has ended, by the switch or by the program that saw a
-// FIN.
+// IsOff reports whether an entry has ended.
 func (m *Entry) IsOff() bool {
 	return atomic.LoadUint32(&m.Ended) != 0 || atomic.LoadUint32(&m.State) == Off
 }

@@ -19,7 +19,7 @@ func NewWithKernel(t testing.TB, conns, rows int) (*Lab, *flowtest.Kernel) {
 	var k *flowtest.Kernel
 	l := NewCarried(t, conns, func(cfg *dataplane.Config) func(ifindex uint32) *flowmap.Tally {
 		k = flowtest.New(rows, cfg.Clock.Load)
-		cfg.Flows = flowtest.DescribeFlows(k, k.Rows)
+		cfg.Flows = flowtest.DescribeFlows(k, k.Rows, k.Ends)
 		return k.Tally
 	})
 	l.Interfaces()

@@ -149,7 +149,7 @@ func (l *Lab) Restart(k *flowtest.Kernel) {
 	l.Peers.Leave()
 	l.Claims = make(flowmap.ClaimPlane, flowmap.ClaimWords)
 	cfg := l.made
-	cfg.Masquerade, cfg.Peers, cfg.Flows = l.Claims, flowtest.DescribePeers(l.Peers), flowtest.DescribeFlows(k, k.Rows)
+	cfg.Masquerade, cfg.Peers, cfg.Flows = l.Claims, flowtest.DescribePeers(l.Peers), flowtest.DescribeFlows(k, k.Rows, k.Ends)
 	l.make(cfg)
 	for name, id := range l.ids {
 		if !slices.Contains(l.unplugged, name) {

@@ -62,7 +62,9 @@ func (s ModelSide) ClaimSubnet(p netip.Prefix, routed bool) error {
 }
 
 // Flows implements Side.
-func (s ModelSide) Flows() bpfmap.FlowDescriptor { return flowtest.DescribeFlows(s.Kernel, s.Rows) }
+func (s ModelSide) Flows() bpfmap.FlowDescriptor {
+	return flowtest.DescribeFlows(s.Kernel, s.Rows, s.Ends)
+}
 
 // Peers implements Side.
 func (s ModelSide) Peers() bpfmap.PeerDescriptor {

@@ -93,8 +93,7 @@ static __always_inline struct flow_entry *alone(struct __sk_buff *skb, bool upli
 		ends(&f);
 	if (tracked == LEAVE)
 		return NULL;
-	if (tracked == MOVE)
-		move(&f.packet, &f.row->half);
+	learn(&f, tracked);
 	return f.row;
 }
 
@@ -138,7 +137,6 @@ static __always_inline enum decision decide(struct __sk_buff *skb, struct flow *
 	}
 	if (wire_size(skb, &f->packet) > row->mtu)
 		return to_switch(skb, row);
-	if (tracked == MOVE)
-		move(&f->packet, &row->half);
+	learn(f, tracked);
 	return CARRY;
 }

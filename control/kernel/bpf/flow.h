@@ -21,6 +21,14 @@ struct {
 } vsw_flow_entries SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_ends);
+} vsw_flow_ends SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FLOWMAP_MAX_PORTS);
 	__type(key, __u32);   /* ifindex */
@@ -76,14 +84,18 @@ static __always_inline bool idle(const struct flow_entry *row)
 static __always_inline bool dead(struct flow *f)
 {
 	const struct flow_entry *o;
+	bool used;
 
 	if (READ_ONCE(f->row->ended))
 		return true;
-	if (!idle(f->row))
+	used = READ_ONCE(f->row->last_use) != 0;
+	if (used && !idle(f->row))
 		return false;
 	f->index ^= 1; /* the stack is full */
 	o = bpf_map_lookup_elem(&vsw_flow_entries, &f->index);
 	f->index ^= 1;
+	if (!used) /* the other direction tells, if it has one */
+		return o && !READ_ONCE(o->ended) && idle(o);
 	return !o || READ_ONCE(o->ended) || !READ_ONCE(o->last_use) || idle(o);
 }
 

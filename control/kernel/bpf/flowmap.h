@@ -55,7 +55,7 @@ struct flow_key {
 	__u32 unused2;
 } __attribute__((aligned(8)));
 
-/* How a side has ended while nobody was there or nobody tracks it; a reset hides a FIN. */
+/* How a side has ended. A reset hides a FIN, unless both sides have sent theirs before. */
 enum half_end {
 	HALF_FIN = 1, /* its FIN was carried */
 	HALF_RST = 2, /* its reset, with the exact number */
@@ -69,7 +69,8 @@ enum half_end {
 struct flow_half {
 	__u32 seq_end, ack, edge, window, scale;
 	__u32 ended; /* enum half_end */
-	__u32 unused[2];
+	__u32 doubt; /* not 0: it is the beginner's, who has not shown yet that he hears the answers */
+	__u32 unused;
 };
 
 struct flow_entry {
@@ -115,6 +116,16 @@ struct flow_tally {
 	__u64 drained;
 	__u64 refused;
 	__u64 unused3[5];
+};
+
+/*
+ * Which pairs of entries are of connections that may have ended, 1 each, and how often one was
+ * noted: nobody is woken, the switch looks.
+ */
+struct flow_ends {
+	__u64 rung;
+	__u64 unused[7];
+	__u32 pairs[FLOWMAP_MAX_ENTRIES / 2];
 };
 
 enum claim {

@@ -3,8 +3,9 @@
 
 /*
  * track keeps what the switch must know of a routed flow (conntrack of package dataplane)
- * and leaves to it what it decides about: SYN, FIN and RST, IPv4 packets that need an
- * identification.
+ * and leaves to it what it decides about: SYN, a reset without the exact number and what follows
+ * one, IPv4 packets that need an identification. It follows a connection to its end, which the
+ * switch learns from the halves.
  *
  * Each direction of a connection has its half in its entry, and only segments of that
  * direction move it. A segment is checked against both halves before it moves anything, as
@@ -88,6 +89,7 @@ enum tracked {
 	LEAVE,  /* to the switch, which may not be there */
 	IGNORE, /* it is carried, and moves nothing */
 	MOVE,   /* it is carried, and moves its half */
+	RESET,  /* it is carried, and ends the connection */
 };
 
 /*
@@ -102,38 +104,82 @@ static __always_inline bool exact(const struct packet *p, const struct flow_half
 }
 
 /*
- * alone says that nobody is there to whom a frame could be left. Then a FIN is carried and an
- * exact reset passes. The half keeps both for who comes.
+ * proves says whether a segment of who began a connection shows that he hears the answers: it
+ * acknowledges the exact number of the SYN that answered.
+ */
+static __always_inline bool proves(const struct packet *p, const struct flow_half *s, const struct flow_half *o)
+{
+	return !(p->tcp.flags & TCP_RST) && bpf_ntohl(p->tcp.ack) == READ_ONCE(o->seq_end) && fits(p, s, o);
+}
+
+/*
+ * alone says that nobody is there to whom a frame could be left. A FIN is carried, and an exact
+ * reset. What follows a reset the switch judges: the reset may not have been heeded.
  */
 static __always_inline enum tracked track(const struct flow *f, bool alone)
 {
 	const struct packet *p = &f->packet;
+	const struct flow_half *s = &f->row->half;
 	__u32 other = f->index ^ 1;
-	struct flow_entry *o;
+	const struct flow_entry *o;
 
 	if (f->row->flags & FLOW_NEEDS_DF && !(p->fragment & IP_DF))
 		return LEAVE;
 	if (p->proto != IPPROTO_TCP)
 		return IGNORE;
-	if (p->tcp.flags & (alone ? TCP_SYN : TCP_SYN_OR_RST))
+	if (p->tcp.flags & TCP_SYN)
 		return LEAVE;
 	o = bpf_map_lookup_elem(&vsw_flow_entries, &other);
-	if (alone && p->tcp.flags & TCP_RST) {
-		if (!o || !exact(p, &f->row->half, &o->half))
-			return LEAVE;
-		WRITE_ONCE(f->row->half.ended, HALF_RST);
-		return IGNORE;
-	}
-	if (!o || !fits(p, &f->row->half, &o->half))
-		return IGNORE;
-	if (p->tcp.flags & TCP_FIN) {
-		if (alone) {
-			WRITE_ONCE(f->row->half.ended, HALF_FIN);
-			return MOVE;
-		}
-		/* What follows the FIN must not overtake it. */
-		WRITE_ONCE(f->row->state, FLOW_OFF);
+	if (!o || READ_ONCE(o->half.doubt))
 		return LEAVE;
+	if (!alone && (READ_ONCE(s->ended) == HALF_RST || READ_ONCE(o->half.ended) == HALF_RST))
+		return LEAVE;
+	if (READ_ONCE(s->doubt))
+		return proves(p, s, &o->half) ? MOVE : LEAVE;
+	if (p->tcp.flags & TCP_RST)
+		return exact(p, s, &o->half) ? RESET : LEAVE;
+	return fits(p, s, &o->half) ? MOVE : IGNORE;
+}
+
+/* ring notes that a connection may have ended. */
+static __always_inline void ring(const struct flow *f)
+{
+	__u32 zero = 0;
+	struct flow_ends *ends = bpf_map_lookup_elem(&vsw_flow_ends, &zero);
+
+	if (!ends)
+		return;
+	WRITE_ONCE(ends->pairs[f->index / 2 % (FLOWMAP_MAX_ENTRIES / 2)], 1);
+	__sync_fetch_and_add(&ends->rung, 1);
+}
+
+/* end notes how a side has ended, and rings when the connection has. */
+static __always_inline void end(const struct flow *f, __u32 how)
+{
+	struct flow_half *s = &f->row->half;
+	__u32 other = f->index ^ 1, was = READ_ONCE(s->ended), theirs;
+	const struct flow_entry *o = bpf_map_lookup_elem(&vsw_flow_entries, &other);
+
+	theirs = o ? READ_ONCE(o->half.ended) : 0;
+	if (was >= how || (was == HALF_FIN && theirs == HALF_FIN))
+		return;
+	WRITE_ONCE(s->ended, how);
+	if (how == HALF_RST || theirs)
+		ring(f);
+}
+
+/* learn takes over what a frame that is carried says of its connection. */
+static __always_inline void learn(const struct flow *f, enum tracked tracked)
+{
+	const struct packet *p = &f->packet;
+
+	if (tracked < MOVE)
+		return;
+	if (tracked == MOVE) {
+		move(p, &f->row->half);
+		if (f->row->half.doubt)
+			WRITE_ONCE(f->row->half.doubt, 0);
 	}
-	return MOVE;
+	if (p->tcp.flags & (TCP_FIN | TCP_RST))
+		end(f, tracked == RESET ? HALF_RST : HALF_FIN);
 }

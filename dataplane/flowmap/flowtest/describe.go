@@ -38,8 +38,8 @@ func describe(m any) int {
 
 // DescribeFlows returns a descriptor of which bpfmap.OpenFlows makes f, once. It is the way of
 // a flow table in memory through the door of the data path.
-func DescribeFlows(f bpfmap.Flows, entries []flowmap.Entry) bpfmap.FlowDescriptor {
-	return bpfmap.FlowDescriptor{Kind: kind, Entries: entries, Keys: describe(f)}
+func DescribeFlows(f bpfmap.Flows, entries []flowmap.Entry, ends *flowmap.Ends) bpfmap.FlowDescriptor {
+	return bpfmap.FlowDescriptor{Kind: kind, Entries: entries, Ends: ends, Keys: describe(f)}
 }
 
 // DescribePeers is the same of peers in memory.

@@ -19,6 +19,7 @@ type Kernel struct {
 	Stamp             [2]uint32
 	Keys              map[flowmap.Key]uint32
 	Rows              []flowmap.Entry
+	Ends              *flowmap.Ends
 	Tallies           map[uint32]*flowmap.Tally // by ifindex
 	Opened, Published flowmap.ClaimPlane
 	Addrs             map[header.Addr]int // slots
@@ -39,7 +40,7 @@ type Kernel struct {
 func New(rows int, now func() int64) *Kernel {
 	return &Kernel{
 		Stamp: [2]uint32{1, 2}, // or a frame without a mark has one
-		Rows:  make([]flowmap.Entry, rows), Keys: make(map[flowmap.Key]uint32), Tallies: make(map[uint32]*flowmap.Tally),
+		Rows:  make([]flowmap.Entry, rows), Ends: new(flowmap.Ends), Keys: make(map[flowmap.Key]uint32), Tallies: make(map[uint32]*flowmap.Tally),
 		Told:    flowmap.Stations{Askers: make(map[uint32]flowmap.Asker), At: make(map[flowmap.StationKey]flowmap.Station)},
 		Jiffies: func() uint64 { return uint64(now()) / uint64(jiffy) },
 	}

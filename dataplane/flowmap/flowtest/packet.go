@@ -101,6 +101,7 @@ const (
 	leave  tracked = iota // to the switch
 	ignore                // it is carried, and moves nothing
 	move                  // it is carried, and moves its half
+	reset                 // it is carried, and ends the connection
 )
 
 const fin, syn, rst, ack = 1, 2, 4, 16
@@ -113,25 +114,48 @@ func (p *packet) track(row *flowmap.Entry, o *flowmap.Half, alone bool) tracked 
 	if p.key.Proto != header.ProtoTCP {
 		return ignore
 	}
-	flags := p.l4[13]
+	s, flags := &row.Half, p.l4[13]
 	switch {
-	case flags&syn != 0, flags&rst != 0 && !alone:
+	case flags&syn != 0, o.Doubt != 0:
 		return leave
+	case !alone && (s.Ended == flowmap.HalfRST || o.Ended == flowmap.HalfRST):
+		return leave
+	case s.Doubt != 0 && (flags&rst != 0 || be32(p.l4[8:]) != o.SeqEnd || !p.fits(s, o)):
+		return leave
+	case s.Doubt != 0:
+		return move
 	case flags&rst != 0:
-		if seq := be32(p.l4[4:]); seq != row.Half.SeqEnd && seq != o.Ack {
+		if seq := be32(p.l4[4:]); seq != s.SeqEnd && seq != o.Ack {
 			return leave
 		}
-		row.Half.Ended = flowmap.HalfRST
+		return reset
+	case !p.fits(s, o):
 		return ignore
-	case !p.fits(&row.Half, o):
-		return ignore
-	case flags&fin != 0 && alone:
-		row.Half.Ended = flowmap.HalfFIN
-	case flags&fin != 0:
-		row.State = flowmap.Off
-		return leave
 	}
 	return move
+}
+
+// learn takes over what a frame that is carried says of its connection.
+func (k *Kernel) learn(p *packet, index uint32, what tracked) {
+	s, o := &k.Rows[index].Half, &k.Rows[index^1].Half
+	how := uint32(0)
+	switch {
+	case what == reset:
+		how = flowmap.HalfRST
+	case what == move:
+		p.moves(s)
+		s.Doubt = 0
+		if p.l4[13]&fin != 0 {
+			how = flowmap.HalfFIN
+		}
+	}
+	if s.Ended >= how || s.Ended == flowmap.HalfFIN && o.Ended == flowmap.HalfFIN {
+		return
+	}
+	if s.Ended = how; how == flowmap.HalfRST || o.Ended != 0 {
+		k.Ends.Pairs[index/2] = 1
+		k.Ends.Rung++
+	}
 }
 
 func after(a, b uint32) bool { return int32(a-b) > 0 }

@@ -215,6 +215,9 @@ func (k *Kernel) dead(index uint32) bool {
 		return m.Timeout != 0 && m.LastUse != 0 && int64(k.Jiffies()-m.LastUse) > int64(m.Timeout)
 	}
 	row, other := &k.Rows[index], &k.Rows[index^1]
+	if row.Ended == 0 && row.LastUse == 0 {
+		return other.Ended == 0 && idle(other)
+	}
 	return row.Ended != 0 || idle(row) && (other.Ended != 0 || other.LastUse == 0 || idle(other))
 }
 
@@ -277,9 +280,7 @@ func (k *Kernel) decide(f *Frame, uplink bool) (decision, uint32) {
 	if p.wireSize(f) > int(row.MTU) {
 		return note()
 	}
-	if what == move {
-		p.moves(&row.Half)
-	}
+	k.learn(&p, index, what)
 	return carry, index
 }
 
@@ -296,12 +297,11 @@ func (k *Kernel) alone(f *Frame, uplink bool) *flowmap.Entry {
 	if row.Flags&flowmap.Rewrite == 0 {
 		p.ends(row)
 	} else {
-		switch p.track(row, &k.Rows[index^1].Half, true) {
-		case leave:
+		what := p.track(row, &k.Rows[index^1].Half, true)
+		if what == leave {
 			return nil
-		case move:
-			p.moves(&row.Half)
 		}
+		k.learn(&p, index, what)
 	}
 	return row
 }

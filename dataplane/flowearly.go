@@ -1,0 +1,104 @@
+package dataplane
+
+import (
+	"sync/atomic"
+)
+
+// A TCP connection is entered with the answer to its SYN, before that leaves: then the frame in hand
+// is the only one of the flow that is under way but SYNs, which come here anyway, and the next one
+// finds both rows. A sender who answers without waiting (RFC 7413) is given time: his frames come
+// here until the beginner has spoken, and what was in the ring by then is waited for.
+//
+// The beginner has not shown yet that he hears the answers, and perhaps he never will: who forges
+// the source of SYNs is answered by an open port. So few rows may be in doubt at once, and of a
+// container fewer than are left to others. Beyond that connections begin as ever, with the frames
+// that make them worth a row (offer), and so they do while somebody else has the table.
+
+// mostDoubts is how many pairs may be in doubt.
+const mostDoubts = 1024
+
+// doubtLooks is how many of those the entry of another looks at.
+const doubtLooks = 4
+
+// doubtTime is how long a pair may be in doubt, ns: the answer is sent again after one second, and
+// after two more.
+const doubtTime = int64(4e9)
+
+// doubt is a pair whose beginner has not shown yet that he hears the answers.
+type doubt struct {
+	number     uint32 // of his entry
+	generation uint32
+	since      int64
+	tenant     int
+}
+
+// doubts are they, in a ring.
+type doubts struct {
+	ring    [mostDoubts]doubt
+	first   uint32
+	waiting uint32
+	of      [MaxPorts]uint16 // by tenant
+}
+
+func (d *doubts) add(one doubt) {
+	d.ring[(d.first+d.waiting)%mostDoubts] = one
+	d.waiting++
+	d.of[one.tenant]++
+}
+
+func (d *doubts) take() doubt {
+	one := d.ring[d.first%mostDoubts]
+	d.first++
+	d.waiting--
+	d.of[one.tenant]--
+	return one
+}
+
+// mayDoubt reports whether a container may have one more pair in doubt.
+func (t *flowTable) mayDoubt(tenant int) bool {
+	d := &t.doubts
+	t.settleDoubts(doubtLooks, 0)
+	return uint32(d.of[tenant]) < mostDoubts-d.waiting
+}
+
+// settleDoubts looks at so many pairs and returns the rows of those that have been in doubt since a
+// time. It needs mu.
+func (t *flowTable) settleDoubts(looks uint32, before int64) (never []*flowRow) {
+	d := &t.doubts
+	for range min(looks, d.waiting) {
+		one := d.take()
+		m := &t.entries[one.number]
+		switch {
+		case m.Generation != one.generation || m.IsOff() || atomic.LoadUint32(&m.Half.Doubt) == 0:
+		case one.since < before:
+			for n := one.number &^ 1; n <= one.number|1; n++ {
+				if r := t.places[n].row; r != nil {
+					never = append(never, r)
+				}
+			}
+		default:
+			d.add(one)
+		}
+	}
+	return never
+}
+
+// enterEarly enters a connection by the answer to its SYN, which r is.
+func (w *worker) enterEarly(t *flowTable, r *routed) {
+	if !t.mu.TryLock() {
+		return
+	}
+	defer t.mu.Unlock()
+	l := &r.f.Layers
+	answer := flowID{in: r.f.In, dst: l.Dst, src: l.Src, tuple: l.Tuple}
+	begun := flowID{in: r.out, dst: r.src, src: r.dst, tuple: r.to.Reverse()}
+	tenant := rowTenant(w.sw.snapshot.Load(), r.f.In, r.out)
+	if !t.mayDoubt(tenant) || t.enter(answer, w.sw, true) == nil {
+		return
+	}
+	if row := t.enter(begun, w.sw, true); row != nil {
+		m := t.entry(row)
+		atomic.StoreUint64(&m.LastIn, 0) // what is under way there is of others
+		t.doubts.add(doubt{number: row.number, generation: m.Generation, since: w.now, tenant: tenant})
+	}
+}
