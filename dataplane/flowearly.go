@@ -93,8 +93,8 @@ func (w *worker) enterEarly(t *flowTable, r *routed) {
 	answer := flowID{in: r.f.In, dst: l.Dst, src: l.Src, tuple: l.Tuple}
 	begun := flowID{in: r.out, dst: r.src, src: r.dst, tuple: r.to.Reverse()}
 	tenant := rowTenant(w.sw.snapshot.Load(), r.f.In, r.out)
-	if !t.mayDoubt(tenant) || t.enter(answer, w.sw, true) == nil {
-		return
+	if len(t.free) <= t.reserve() || !t.mayDoubt(tenant) || t.enter(answer, w.sw, true) == nil {
+		return // no row ends for one that may be over soon
 	}
 	if row := t.enter(begun, w.sw, true); row != nil {
 		m := t.entry(row)

@@ -33,11 +33,12 @@ func rowTenant(s *Snapshot, in, out frame.PortID) int {
 	return int(in)
 }
 
+func (t *flowTable) reserve() int { return min(flowReserve, len(t.entries)/16) }
+
 // mayTake reports whether a container may have a new pair. When few are left, the
 // container with most rows begins none, and a pair of its own ends for another's.
 func (t *flowTable) mayTake(who int) bool {
-	reserve := min(flowReserve, len(t.entries)/16)
-	if len(t.free) > reserve || t.shares.Active() < 2 && t.shares.Held(who) == t.shares.Total() {
+	if len(t.free) > t.reserve() || t.shares.Active() < 2 && t.shares.Held(who) == t.shares.Total() {
 		return len(t.free) > 0
 	}
 	if giver := t.shares.Giver(who); giver == who {

@@ -24,8 +24,8 @@ import (
 // and the row loses all of them until the ring is empty (drain).
 
 const (
-	// flowWorth is how many frames of a flow pass here before it is worth a row:
-	// a short connection is over before a system call for it has paid.
+	// flowWorth is how many frames of a flow pass here before it is worth a row, unless it is a
+	// connection that begins early: what is over soon does not pay for the system calls.
 	flowWorth = 24
 	// flowAgain is after how many more frames it is offered again: a flow that a change has
 	// given back returns soon, also one of few large frames.
@@ -41,8 +41,9 @@ const (
 	flowDrain    = 50 * time.Millisecond
 )
 
-// flowTable is the rows in use. Workers only send offers; one goroutine, run, and
-// the doors of Switch change it.
+// flowTable is the rows in use. Workers send offers, and enter a connection themselves where
+// nobody else is at it (enterEarly); the goroutines run and lookForEnds, and the doors of Switch
+// change it.
 type flowTable struct {
 	maps    bpfmap.Flows
 	jiffy   time.Duration

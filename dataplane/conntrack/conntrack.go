@@ -254,12 +254,14 @@ func (t *Table) remove(r Ref, still func(*Conn) bool, inNeed bool) bool {
 	h0, h1 := c.hash[0].Load(), c.hash[1].Load()
 	a, b := t.lockPair(h0, h1)
 	defer unlockPair(a, b)
-	if c.state.Load() == uint32(stateFree) || c.hash[0].Load() != h0 || c.hash[1].Load() != h1 || !still(c) {
+	if c.state.Load() == uint32(stateFree) || c.hash[0].Load() != h0 || c.hash[1].Load() != h1 {
+		return false
+	}
+	if t.catchUp(c, r, t.Ended.now()); !still(c) {
 		return false
 	}
 	a.index.drop(h0, r)
 	b.index.drop(h1, r|1)
-	t.catchUp(c, r, t.Ended.now())
 	t.endRows(c)
 	claimed := c.claims()
 	raw := c.state.Swap(uint32(stateFree))
