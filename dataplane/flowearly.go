@@ -2,6 +2,8 @@ package dataplane
 
 import (
 	"sync/atomic"
+
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 )
 
 // A TCP connection is entered with the answer to its SYN, before that leaves: then the frame in hand
@@ -83,22 +85,42 @@ func (t *flowTable) settleDoubts(looks uint32, before int64) (never []*flowRow) 
 	return never
 }
 
-// enterEarly enters a connection by the answer to its SYN, which r is.
-func (w *worker) enterEarly(t *flowTable, r *routed) {
+// enterEarly enters a connection by the answer to its SYN, the ith routed frame.
+func (w *worker) enterEarly(t *flowTable, i int) {
 	if !t.mu.TryLock() {
 		return
 	}
 	defer t.mu.Unlock()
+	r := &w.routes[i]
 	l := &r.f.Layers
 	answer := flowID{in: r.f.In, dst: l.Dst, src: l.Src, tuple: l.Tuple}
 	begun := flowID{in: r.out, dst: r.src, src: r.dst, tuple: r.to.Reverse()}
 	tenant := rowTenant(w.sw.snapshot.Load(), r.f.In, r.out)
-	if len(t.free) <= t.reserve() || !t.mayDoubt(tenant) || t.enter(answer, w.sw, true) == nil {
-		return // no row ends for one that may be over soon
+	if len(t.free) <= t.reserve() || !t.mayDoubt(tenant) { // no row ends for one that may be over soon
+		return
+	}
+	if row := t.enter(answer, w.sw, true); row == nil {
+		return
+	} else if w.isLast(i, row.ports[0].tally) {
+		atomic.StoreUint64(&t.entry(row).LastIn, 0)
 	}
 	if row := t.enter(begun, w.sw, true); row != nil {
 		m := t.entry(row)
 		atomic.StoreUint64(&m.LastIn, 0) // what is under way there is of others
 		t.doubts.add(doubt{number: row.number, generation: m.Generation, since: w.now, tenant: tenant})
 	}
+}
+
+// isLast reports whether nothing of the flow of the ith routed frame is under way behind it: all that
+// was let through by its port is of this turn, or was done with before.
+func (w *worker) isLast(i int, tally *flowmap.Tally) bool {
+	if atomic.LoadUint64(&tally.In) > tally.Done()+uint64(w.batch.N) {
+		return false
+	}
+	for k := i + 1; k < len(w.routes); k++ {
+		if o := &w.routes[k]; o.hash == w.routes[i].hash {
+			return false
+		}
+	}
+	return true
 }

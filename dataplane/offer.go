@@ -70,7 +70,7 @@ func (w *worker) offer(s *Snapshot) {
 		}
 		if out := s.ports[r.out]; out != nil && r.in.carriesRouted() && out.carriesRouted() {
 			if w.offerFrame(t, r.f); r.begins {
-				w.enterEarly(t, r)
+				w.enterEarly(t, i)
 			}
 		}
 	}
