@@ -9,7 +9,7 @@ import (
 // A TCP connection is entered with the answer to its SYN, before that leaves: then the frame in hand
 // is the only one of the flow that is under way but SYNs, which come here anyway, and the next one
 // finds both rows. A sender who answers without waiting (RFC 7413) is given time: his frames come
-// here until the beginner has spoken, and what was in the ring by then is waited for.
+// here until the beginner has spoken, and the row waits for those in the ring by then.
 //
 // The beginner has not shown yet that he hears the answers, and perhaps he never will: who forges
 // the source of SYNs is answered by an open port. So few rows may be in doubt at once, and of a
@@ -106,12 +106,12 @@ func (w *worker) enterEarly(t *flowTable, i int) {
 	}
 	if row := t.enter(begun, w.sw, true); row != nil {
 		m := t.entry(row)
-		atomic.StoreUint64(&m.LastIn, 0) // what is under way there is of others
+		atomic.StoreUint64(&m.LastIn, 0) // of this flow nothing is under way there
 		t.doubts.add(doubt{number: row.number, generation: m.Generation, since: w.now, tenant: tenant})
 	}
 }
 
-// isLast reports whether nothing of the flow of the ith routed frame is under way behind it: all that
+// isLast reports whether nothing of the flow of the ith routed frame is under way after it: all that
 // was let through by its port is of this turn, or was done with before.
 func (w *worker) isLast(i int, tally *flowmap.Tally) bool {
 	if atomic.LoadUint64(&tally.In) > tally.Done()+uint64(w.batch.N) {

@@ -113,7 +113,7 @@ func (f *earlyFlow) wantState(states ...string) {
 	}
 }
 
-// TestEarly: of a short connection the switch has the SYN and its answer. What follows is carried,
+// TestEarly: of a short connection the switch has the SYN and its answer. The kernel carries the rest,
 // the ends too, and the connection has closed as soon as somebody asks.
 func TestEarly(t *testing.T) {
 	for name, flow := range map[string]func(*Lab, *flowtest.Kernel, int) *earlyFlow{"published": published, "masqueraded": masqueraded} {

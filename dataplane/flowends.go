@@ -7,8 +7,8 @@ import (
 
 // The programs follow a connection to its end and note that in memory that they share
 // (flowmap.Ends). Nobody is woken by it: the switch looks, often where connections end all the time
-// and at leisure where none does, and gives the rows of those that have ended back in batches. What
-// is missed the sweep finds. Whoever would refuse something because others have it looks first.
+// and at leisure where none does, and gives the rows of those that have ended back in batches. The
+// sweep finds the rest. Whoever would refuse something because others have it looks first.
 
 const (
 	endsSoon   = 20 * time.Millisecond
@@ -27,7 +27,7 @@ func (t *flowTable) learnEnds(sw *Switch) {
 	now := sw.now()
 	for pair := range t.ends.Pairs[:len(t.entries)/2] {
 		if at := &t.ends.Pairs[pair]; atomic.LoadUint32(at) != 0 {
-			atomic.StoreUint32(at, 0) // first: what is noted meanwhile is looked at again
+			atomic.StoreUint32(at, 0) // first: a note that comes meanwhile stays
 			t.learnEnd(sw, uint32(pair), now)
 		}
 	}
