@@ -183,6 +183,7 @@ func (s *Switch) OpenCapture(cfg CaptureConfig) (CaptureQueue, error) {
 	s.setMirrorsLocked(append(s.captures(), c))
 	s.mu.Unlock()
 	s.flows.show(s)
+	s.stations.renew(s)
 	return q, nil
 }
 
@@ -195,10 +196,12 @@ func (s *Switch) SetCapturePorts(id CaptureID, ports []frame.PortID) {
 	}
 	s.mu.Unlock()
 	s.flows.show(s)
+	s.stations.renew(s)
 }
 
 // EndCapture ends a capture and returns its counts; what it holds can still be read.
 func (s *Switch) EndCapture(id CaptureID) []CaptureCount {
+	defer s.stations.renew(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.capture(id)

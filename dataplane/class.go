@@ -16,6 +16,7 @@ type class struct {
 	of      uint8
 	members []*portConfig // two are enough
 	from    uint64        // classes that its members are parted from
+	to      uint64        // classes to which all of its unicast passes as it is, and back
 }
 
 const otherClass = flowmap.Classes - 1 // of those for which there is none: everybody is parted from them
@@ -32,6 +33,14 @@ func (c *class) hidden() uint64 {
 		return 0
 	}
 	return c.from
+}
+
+// reach are the classes to which it passes without a question about ports, protocols or who begins.
+func (c *class) reach() uint64 {
+	if c == nil {
+		return 1
+	}
+	return c.to
 }
 
 // classes sorts the containers of networks in which a row parts some.
@@ -93,8 +102,12 @@ func (s *Snapshot) sort(ports []*portConfig, of map[*portConfig]*class) {
 	}
 	for _, c := range classes {
 		for _, o := range classes {
-			if s.bridges(c.members[0], o.members[len(o.members)-1]) != nil {
+			one, other := c.members[0], o.members[len(o.members)-1]
+			switch asks := one.asks(other); {
+			case s.bridges(one, other) != nil:
 				c.from |= 1 << o.of
+			case !asks:
+				c.to |= 1 << o.of
 			}
 		}
 	}

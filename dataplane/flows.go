@@ -21,16 +21,31 @@ func (s *Switch) ReadConns(page []conntrack.Info, place uint32) (n int, next uin
 }
 
 // ReadBridged is ReadConns for the bridged flows of the last minute, of which each worker
-// remembers 4096; busy ones stay. A flow is told once for each worker that has seen it,
+// remembers 4096; busy ones stay. The flows of station rows come after them. A flow is told once for each worker that has seen it,
 // and conntrack.MergeParts makes one of these. A page shorter than BridgedPage is refused
 // as the end.
 func (s *Switch) ReadBridged(page []conntrack.Info, place uint32) (n int, next uint32) {
-	now := s.now()
+	now, stations := s.now(), uint32(len(s.workers)*accountParts)
+	if place == 0 {
+		s.stations.sweep(s, now, false)
+	}
 	defer func() { s.noteCarried(page[:n]) }()
 	for ; len(page) >= BridgedPage; place++ {
 		worker, part := int(place/accountParts), int(place%accountParts)
 		if worker >= len(s.workers) {
-			break
+			if next = s.stations.each(place-stations, func(e *stationFlow, carries bool) bool {
+				if n == len(page) {
+					return false
+				}
+				if page[n] = e.info(now); carries {
+					page[n].Carried = max(1, time.Duration(now-e.since))
+				}
+				n++
+				return true
+			}); next != 0 {
+				next += stations
+			}
+			return n, next
 		}
 		if len(page)-n < BridgedPage {
 			return n, place

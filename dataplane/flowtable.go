@@ -166,10 +166,11 @@ func (t *flowTable) run(sw *Switch, done <-chan struct{}) {
 			tick.Reset(flowSettle)
 		case <-tick.C:
 			t.mu.Lock()
-			if !t.settle(sw) {
+			again := t.settle(sw)
+			t.mu.Unlock()
+			if !sw.stations.settle(sw) && !again {
 				tick.Stop()
 			}
-			t.mu.Unlock()
 		}
 	}
 }
@@ -305,6 +306,7 @@ func (s *Switch) StepFlows() {
 		t.enter(<-t.offers, s, false)
 	}
 	t.settle(s)
+	s.stations.settle(s)
 }
 
 // ReapFlows is for tests, too: it gives back the rows of connections that have ended.

@@ -50,6 +50,7 @@ func (s *Switch) Tick() {
 	for _, w := range s.workers {
 		w.accounts.sweep(now, s)
 	}
+	s.stations.sweep(s, now, true)
 	s.frags.expire(now, s.workers[0])
 	s.flows.sweep(s, now)
 	s.flows.enterQuiet(s, now)

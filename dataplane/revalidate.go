@@ -154,7 +154,8 @@ func (s *Switch) FlowRows() (rows int, firsts uint64) {
 	if s.flows == nil {
 		return 0, 0
 	}
-	return int(s.flows.count.Load()), s.flows.firsts.Load()
+	between, begun := s.stations.activity()
+	return int(s.flows.count.Load()) + between, s.flows.firsts.Load() + begun
 }
 
 // stats reads the counters.

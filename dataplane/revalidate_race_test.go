@@ -54,7 +54,33 @@ func (m *sharedMaps) Forget(s flowmap.Stations) error {
 	defer m.mu.Unlock()
 	return m.k.Forget(s)
 }
-func (m *sharedMaps) Close() error { return nil }
+func (m *sharedMaps) Placed() (map[flowmap.StationKey]uint32, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.k.Placed()
+}
+func (m *sharedMaps) Place(all map[flowmap.StationKey]uint32) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.k.Place(all)
+}
+func (m *sharedMaps) Displace(keys []flowmap.StationKey) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.k.Displace(keys)
+}
+func (m *sharedMaps) StationFlows(fn func(flowmap.Key, flowmap.StationFlow)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.k.StationFlows(fn)
+}
+func (m *sharedMaps) EndStationFlows(keys []flowmap.Key) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.k.EndStationFlows(keys)
+}
+func (m *sharedMaps) StationRows() []flowmap.StationRow { return m.k.StationRows() }
+func (m *sharedMaps) Close() error                      { return nil }
 func (m *sharedMaps) Tally(ifindex uint32) *flowmap.Tally {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -44,9 +44,14 @@ type CaptureStats struct {
 
 // FlowStats say what the kernel's flow table does.
 type FlowStats struct {
-	Rows   int    // flows whose frames the kernel carries, or soon will
+	Rows   int    // flows whose frames the kernel carries, or soon will, by direction
 	Active int    // of them, carried now
 	Frames uint64 // carried since the switch began, super-frames as one
+	// Stations have rows, by which the frames between them are carried from the first one on;
+	// Between is how many flows there are by these, which count above as well, and Untold the
+	// frames of those for which there was no room among them.
+	Stations, Between int
+	Untold            uint64
 }
 
 // PortStats are the counters of one port since it was added. Rx is what came in
@@ -67,6 +72,7 @@ type PortStats struct {
 func (s *Switch) Stats() Stats {
 	st := Stats{Conns: s.conntrack.Len(), HalfOpen: s.conntrack.HalfOpen(), Pressure: s.conntrack.Pressure()}
 	st.Flows = s.flows.stats(s)
+	s.stations.stats(s, &st.Flows)
 	s.mu.Lock() // keeps KernelDrops off a port that is being closed
 	defer s.mu.Unlock()
 	st.FDB, st.Conntrack = s.fdb.Stats(), s.conntrack.Stats()

@@ -44,7 +44,8 @@ type Switch struct {
 	waiting   *waitingRoom
 	groups    *fdb.Groups
 	flooded   flooded
-	flows     *flowTable // nil without one
+	flows     *flowTable   // nil without one
+	stations  *stationRows // likewise
 	told      *told
 	peers     bpfmap.Peers // nil: nobody reads them
 
@@ -138,6 +139,9 @@ func New(cfg Config) (*Switch, error) {
 	if s.told, err = newTold(flows); err != nil {
 		return nil, errors.Join(fmt.Errorf("switch: stations: %w", err), s.Close())
 	}
+	if s.stations, err = newStationRows(flows, cfg.Flows.Rows); err != nil {
+		return nil, errors.Join(fmt.Errorf("switch: rows of stations: %w", err), s.Close())
+	}
 	s.flows.setTimeouts(s)
 	if err := s.flows.find(s); err != nil {
 		return nil, errors.Join(fmt.Errorf("switch: flow table: %w", err), s.Close())
@@ -227,6 +231,7 @@ func (s *Switch) AddPort(id frame.PortID, d port.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("switch: port %d: %w", id, err)
 	}
+	defer s.stations.plugged(s, id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -261,6 +266,7 @@ func (s *Switch) RemovePort(id frame.PortID) error {
 		return err
 	}
 	s.flows.revalidate(s, func(r *flowRow) bool { return r.flow.in == id || r.out == id })
+	s.stations.gone(s, id)
 	return e.port.Close()
 }
 
@@ -323,6 +329,7 @@ func (s *Switch) Install(cfg SnapshotConfig) error {
 	s.moveTenants(was, sn)
 	s.mu.Unlock()
 	s.flows.revalidate(s, nil)
+	s.stations.renew(s)
 	s.told.renew(s)
 	return nil
 }

@@ -76,6 +76,7 @@ func (s *Switch) TakeOver() (kept, ended int) {
 		return 0, 0
 	}
 	defer s.told.settle(s)
+	defer s.stations.takeOver(s)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v, now := s.view(), s.now()

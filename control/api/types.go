@@ -347,6 +347,12 @@ type FlowStats struct {
 	Rows   int    `json:"rows"`   // flows in the table
 	Active int    `json:"active"` // of them, carried by the kernel now
 	Frames uint64 `json:"frames"` // carried by the kernel since the start
+	// Stations are the containers between which the kernel carries from the first frame on,
+	// Between the flows of the last minute that it carries so. Untold are the frames of flows
+	// for which there was no room among these.
+	Stations int    `json:"stations"`
+	Between  int    `json:"between"`
+	Untold   uint64 `json:"untold"`
 }
 
 // StatsQuery selects ports: of containers, or one interface of theirs, by a word as in

@@ -10,8 +10,8 @@ import (
 
 // TestKernelTellsThePlaceOfAChecksum: where it does not, nothing fails, and all is slower.
 func TestKernelTellsThePlaceOfAChecksum(t *testing.T) {
-	if at := packetFields(); at[0] == 0 || at[1] <= at[0] {
-		t.Errorf("csum_start and network_header are at %d of struct sk_buff", at)
+	if at := packetFields(); at.sum[0] == 0 || at.sum[1] <= at.sum[0] || at.summed[0] == 0 {
+		t.Errorf("csum_start and network_header are at %d of struct sk_buff, ip_summed at %d", at.sum, at.summed)
 	}
 }
 

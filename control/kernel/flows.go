@@ -25,16 +25,21 @@ import (
 //	        frame it has seen
 //	askers  hash: ifindex -> flowmap.Asker
 //	stations hash: flowmap.StationKey -> flowmap.Station
+//	stationKeys hash: flowmap.StationKey -> number of a port
+//	stationRows array: number -> flowmap.StationRow, mapped into memory
+//	stationFlows hash: flowmap.Key -> flowmap.StationFlow
 //
-// The data path has keys, the memory of entries, askers and stations (Kernel.Flows), and with a
-// port its tally.
+// The data path has keys, the memory of entries and stationRows, and the others of stations
+// (Kernel.Flows), and with a port its tally.
 type flows struct {
-	keys, entries, ports, tallies, said *ebpf.Map
-	askers, stations, ends              *ebpf.Map
+	keys, entries, ports, tallies, said    *ebpf.Map
+	askers, stations, ends                 *ebpf.Map
+	stationKeys, stationRows, stationFlows *ebpf.Map
 
 	wait   *waiter
 	clock  *ebpf.Program
 	rows   []flowmap.Entry
+	at     []flowmap.StationRow
 	shared []flowmap.Tally
 	ended  []flowmap.Ends
 	memory [][]byte
@@ -80,6 +85,9 @@ func (f *flows) begin() (err error) {
 	if f.rows, err = mapMemory[flowmap.Entry](f, f.entries); err != nil {
 		return err
 	}
+	if f.at, err = mapMemory[flowmap.StationRow](f, f.stationRows); err != nil {
+		return err
+	}
 	if f.shared, err = mapMemory[flowmap.Tally](f, f.tallies); err != nil {
 		return err
 	}
@@ -92,6 +100,7 @@ func (f *flows) all() map[string]**ebpf.Map {
 	list := f.rowsBy()
 	list[programsMapVswAskers], list[programsMapVswStations] = &f.askers, &f.stations
 	list[programsMapVswFlowEnds] = &f.ends
+	list[programsMapVswStationKeys], list[programsMapVswStationRows], list[programsMapVswStationFlows] = &f.stationKeys, &f.stationRows, &f.stationFlows
 	return list
 }
 
@@ -123,7 +132,7 @@ func (f *flows) close() {
 	for _, mem := range f.memory {
 		_ = unix.Munmap(mem)
 	}
-	f.memory, f.rows, f.shared, f.ended = nil, nil, nil, nil
+	f.memory, f.rows, f.at, f.shared, f.ended = nil, nil, nil, nil, nil
 }
 
 // AddFlowPort begins to count the frames of an interface, from zero, on the tally of
@@ -179,11 +188,12 @@ func (k *Kernel) Flows() bpfmap.FlowDescriptor {
 	return bpfmap.FlowDescriptor{
 		Kind: bpfmap.KindKernel, Entries: f.rows, Ends: &f.ended[0], Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
 		Askers: f.askers.FD(), Stations: f.stations.FD(),
+		Rows: f.at, StationKeys: f.stationKeys.FD(), StationFlows: f.stationFlows.FD(),
 	}
 }
 
-// DecideFD is the socket filter for a container's port: it keeps frames of the
-// flow table's active flows from the socket, and marks them for the seal. It is
+// DecideFD is the socket filter for a container's port: it keeps frames of the flow table's
+// active flows, and those that station rows speak for, from the socket, and marks them for the seal. It is
 // borrowed until Close; -1 without a flow table.
 func (k *Kernel) DecideFD() int {
 	if k.flows == nil {

@@ -19,17 +19,19 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, typ := range map[string]reflect.Type{
-		"flow_entry":  reflect.TypeFor[flowmap.Entry](),
-		"flow_ends":   reflect.TypeFor[flowmap.Ends](),
-		"flow_half":   reflect.TypeFor[flowmap.Half](),
-		"flow_key":    reflect.TypeFor[flowmap.Key](),
-		"flow_tally":  reflect.TypeFor[flowmap.Tally](),
-		"peer_key":    reflect.TypeFor[flowmap.PeerKey](),
-		"subnet_key":  reflect.TypeFor[flowmap.SubnetKey](),
-		"asker":       reflect.TypeFor[flowmap.Asker](),
-		"station_key": reflect.TypeFor[flowmap.StationKey](),
-		"station":     reflect.TypeFor[flowmap.Station](),
-		"bound_ports": reflect.TypeFor[boundPorts](),
+		"flow_ends":    reflect.TypeFor[flowmap.Ends](),
+		"flow_entry":   reflect.TypeFor[flowmap.Entry](),
+		"flow_half":    reflect.TypeFor[flowmap.Half](),
+		"flow_key":     reflect.TypeFor[flowmap.Key](),
+		"flow_tally":   reflect.TypeFor[flowmap.Tally](),
+		"peer_key":     reflect.TypeFor[flowmap.PeerKey](),
+		"subnet_key":   reflect.TypeFor[flowmap.SubnetKey](),
+		"asker":        reflect.TypeFor[flowmap.Asker](),
+		"station_key":  reflect.TypeFor[flowmap.StationKey](),
+		"station":      reflect.TypeFor[flowmap.Station](),
+		"station_row":  reflect.TypeFor[flowmap.StationRow](),
+		"station_flow": reflect.TypeFor[flowmap.StationFlow](),
+		"bound_ports":  reflect.TypeFor[boundPorts](),
 	} {
 		var c *btf.Struct
 		if err := s.Types.TypeByName(name, &c); err != nil {
@@ -112,10 +114,13 @@ func TestConstants(t *testing.T) {
 			"FLOWMAP_VERSION": flowmap.Version, "FLOWMAP_MAX_ENTRIES": flowmap.MaxEntries, "FLOWMAP_MAX_PORTS": flowmap.MaxPorts,
 			"FLOWMAP_MAX_PEERS": flowmap.MaxPeers, "FLOWMAP_MAX_SUBNETS": flowmap.MaxSubnets,
 			"FLOWMAP_MAX_FRAGMENTS": flowmap.MaxFragments, "FLOWMAP_MAX_STRANGERS": flowmap.MaxStrangers,
-			"FLOWMAP_MAX_STATIONS": flowmap.MaxStations,
+			"FLOWMAP_MAX_STATIONS": flowmap.MaxStations, "FLOWMAP_MAX_STATION_FLOWS": flowmap.MaxStationFlows,
 		},
 		"asker_flag":   {"ASKER_HOST": flowmap.AskerHost, "ASKER_IP4": flowmap.AskerIP4, "ASKER_IP6": flowmap.AskerIP6},
 		"station_flag": {"STATION_GATEWAY": flowmap.StationGateway},
+		"station_row_flag": {
+			"STATION_SENDS": flowmap.StationSends, "STATION_RECEIVES": flowmap.StationReceives, "STATION_PEER": flowmap.StationPeer,
+		},
 		"flow_state": {
 			"FLOW_OFF": int(flowmap.Off), "FLOW_PENDING": int(flowmap.Pending), "FLOW_READY": int(flowmap.Ready),
 			"FLOW_DRAIN": int(flowmap.Drain), "FLOW_ACTIVE": int(flowmap.Active),

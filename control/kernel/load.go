@@ -30,7 +30,8 @@ func spec(stamp [2]uint32) (*ebpf.CollectionSpec, error) {
 	for name, p := range s.Programs {
 		p.Name = strings.TrimSuffix(name, bare)
 	}
-	return s, errors.Join(s.Variables[programsVarStamp].Set(stamp), s.Variables[programsVarSkBuffAt].Set(packetFields()))
+	at := packetFields()
+	return s, errors.Join(s.Variables[programsVarStamp].Set(stamp), s.Variables[programsVarSkBuffAt].Set(at.sum), s.Variables[programsVarIpSummedAt].Set(at.summed))
 }
 
 // newMap makes a map as the object describes it.
@@ -49,7 +50,7 @@ func newProgram(s *ebpf.CollectionSpec, name string, maps ...map[string]**ebpf.M
 		Maps:     map[string]*ebpf.MapSpec{rodata: s.Maps[rodata]},
 		Variables: map[string]*ebpf.VariableSpec{
 			programsVarStamp: s.Variables[programsVarStamp], programsVarNetnsCookie: s.Variables[programsVarNetnsCookie],
-			programsVarSkBuffAt: s.Variables[programsVarSkBuffAt],
+			programsVarSkBuffAt: s.Variables[programsVarSkBuffAt], programsVarIpSummedAt: s.Variables[programsVarIpSummedAt],
 		},
 		Types: s.Types, ByteOrder: s.ByteOrder,
 	}

@@ -39,6 +39,9 @@ const (
 	programsMapVswSent           = "vsw_sent"
 	programsMapVswSockets        = "vsw_sockets"
 	programsMapVswSocketsAt      = "vsw_sockets_at"
+	programsMapVswStationFlows   = "vsw_station_flows"
+	programsMapVswStationKeys    = "vsw_station_keys"
+	programsMapVswStationRows    = "vsw_station_rows"
 	programsMapVswStations       = "vsw_stations"
 	programsMapVswStrangers      = "vsw_strangers"
 	programsMapVswSubnets        = "vsw_subnets"
@@ -73,6 +76,7 @@ const (
 	programsProgVswSteer         = "vsw_steer"
 	programsProgVswThere         = "vsw_there"
 	programsProgVswWhoseLed      = "vsw_whose_led"
+	programsVarIpSummedAt        = "ip_summed_at"
 	programsVarLayout            = "layout"
 	programsVarNetnsCookie       = "netns_cookie"
 	programsVarSkBuffAt          = "sk_buff_at"
@@ -179,6 +183,9 @@ type programsMapSpecs struct {
 	VswSent         *ebpf.MapSpec `ebpf:"vsw_sent"`
 	VswSockets      *ebpf.MapSpec `ebpf:"vsw_sockets"`
 	VswSocketsAt    *ebpf.MapSpec `ebpf:"vsw_sockets_at"`
+	VswStationFlows *ebpf.MapSpec `ebpf:"vsw_station_flows"`
+	VswStationKeys  *ebpf.MapSpec `ebpf:"vsw_station_keys"`
+	VswStationRows  *ebpf.MapSpec `ebpf:"vsw_station_rows"`
 	VswStations     *ebpf.MapSpec `ebpf:"vsw_stations"`
 	VswStrangers    *ebpf.MapSpec `ebpf:"vsw_strangers"`
 	VswSubnets      *ebpf.MapSpec `ebpf:"vsw_subnets"`
@@ -190,6 +197,7 @@ type programsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsVariableSpecs struct {
+	IpSummedAt  *ebpf.VariableSpec `ebpf:"ip_summed_at"`
 	Layout      *ebpf.VariableSpec `ebpf:"layout"`
 	NetnsCookie *ebpf.VariableSpec `ebpf:"netns_cookie"`
 	SkBuffAt    *ebpf.VariableSpec `ebpf:"sk_buff_at"`
@@ -239,6 +247,9 @@ type programsMaps struct {
 	VswSent         *ebpf.Map `ebpf:"vsw_sent"`
 	VswSockets      *ebpf.Map `ebpf:"vsw_sockets"`
 	VswSocketsAt    *ebpf.Map `ebpf:"vsw_sockets_at"`
+	VswStationFlows *ebpf.Map `ebpf:"vsw_station_flows"`
+	VswStationKeys  *ebpf.Map `ebpf:"vsw_station_keys"`
+	VswStationRows  *ebpf.Map `ebpf:"vsw_station_rows"`
 	VswStations     *ebpf.Map `ebpf:"vsw_stations"`
 	VswStrangers    *ebpf.Map `ebpf:"vsw_strangers"`
 	VswSubnets      *ebpf.Map `ebpf:"vsw_subnets"`
@@ -271,6 +282,9 @@ func (m *programsMaps) Close() error {
 		m.VswSent,
 		m.VswSockets,
 		m.VswSocketsAt,
+		m.VswStationFlows,
+		m.VswStationKeys,
+		m.VswStationRows,
 		m.VswStations,
 		m.VswStrangers,
 		m.VswSubnets,
@@ -283,6 +297,7 @@ func (m *programsMaps) Close() error {
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsVariables struct {
+	IpSummedAt  *ebpf.Variable `ebpf:"ip_summed_at"`
 	Layout      *ebpf.Variable `ebpf:"layout"`
 	NetnsCookie *ebpf.Variable `ebpf:"netns_cookie"`
 	SkBuffAt    *ebpf.Variable `ebpf:"sk_buff_at"`

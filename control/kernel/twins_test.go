@@ -42,7 +42,7 @@ func newPrograms(t testing.TB) *programs {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = netlink.LinkDel(l) })
-		if _, err := s.k.AddFlowPort(ifindex, ifindex); err != nil {
+		if _, err := s.k.AddFlowPort(ifindex, switchtest.Number(ifindex)); err != nil {
 			t.Fatal(err)
 		}
 	}

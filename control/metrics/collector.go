@@ -41,8 +41,10 @@ var (
 	tableFull = desc("conntrack_refused_total", "Flows that were refused because conntrack was full.")
 	evicted   = desc("conntrack_evicted_total", "Flows that made room for others.")
 
-	flowRows   = desc("flow_table_flows", "Flows in the kernel's flow table: carried by the kernel now, or waiting.", "state")
-	flowFrames = desc("flow_table_frames_total", "Frames that the kernel carried by its flow table. A super-frame counts once.")
+	flowRows    = desc("flow_table_flows", "Flows in the kernel's flow table: carried by the kernel now, or waiting.", "state")
+	flowFrames  = desc("flow_table_frames_total", "Frames that the kernel carried by its flow table. A super-frame counts once.")
+	flowBetween = desc("station_flows", "Flows between containers that the kernel carries from the first frame on, of the last minute.")
+	flowUntold  = desc("station_untold_frames_total", "Frames of such flows for which the table of flows had no room: no flow tells of them.")
 
 	natUsed      = desc("nat_ports_used", "Masquerade ports in use, of ICMP identifiers, by address of the host.", "address", "proto")
 	natFree      = desc("nat_ports_free", "Masquerade ports that a new flow may take, by address of the host.", "address", "proto")
@@ -75,7 +77,7 @@ var (
 var all = []*prometheus.Desc{
 	networks, containers,
 	portRxFrames, portRxBytes, portTxFrames, portTxBytes, portKernelDrops, portDrops, portCost, drops,
-	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted, flowRows, flowFrames,
+	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted, flowRows, flowFrames, flowBetween, flowUntold,
 	natUsed, natFree, natExhausted, published, shareHeld, shareGave, shareRefused, captures, captureLost,
 	workerTime, workerTurns, workerSpins, workerSleeps, workerBatch, relays, relayLimit, relayGave, relayLost, readersHeld, readersLimit, readersRefused,
 }
@@ -134,6 +136,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(flowRows, r.FlowActive, "active")
 	gauge(flowRows, r.FlowRows-r.FlowActive, "waiting")
 	count(flowFrames, r.FlowFrames)
+	gauge(flowBetween, r.FlowBetween)
+	count(flowUntold, r.FlowUntold)
 	for _, n := range r.NAT {
 		gauge(natUsed, n.Used, n.Address, n.Proto)
 		gauge(natFree, n.Free, n.Address, n.Proto)

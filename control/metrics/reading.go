@@ -27,9 +27,10 @@ type Reading struct {
 	TableFull, PortsExhausted, Evicted uint64
 
 	// The kernel's flow table: flows in it, those whose frames the kernel carries
-	// now, and the frames that it has carried.
-	FlowRows, FlowActive int
-	FlowFrames           uint64
+	// now, and the frames that it has carried. FlowBetween are flows between stations, FlowUntold
+	// the frames of those for which there was no room.
+	FlowRows, FlowActive, FlowBetween int
+	FlowFrames, FlowUntold            uint64
 
 	NAT       []NATPorts
 	Published []Published

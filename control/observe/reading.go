@@ -22,6 +22,7 @@ func (o *Observer) Reading() metrics.Reading {
 		MaxFlows: st.Conntrack.Max, HalfOpen: st.HalfOpen,
 		TableFull: st.Pressure.TableFull, PortsExhausted: st.Pressure.PortsExhausted, Evicted: st.Pressure.Evicted,
 		FlowRows: st.Flows.Rows, FlowActive: st.Flows.Active, FlowFrames: st.Flows.Frames,
+		FlowBetween: st.Flows.Between, FlowUntold: st.Flows.Untold,
 		Captures: st.Captures.Running, CaptureLost: st.Captures.Lost,
 	}
 	for why := dataplane.NotDropped + 1; why < dataplane.NumDropReasons; why++ {

@@ -109,7 +109,7 @@ func (o *Observer) Stats(_ context.Context, q api.StatsQuery) (api.Stats, error)
 	}
 	st := o.sw.Stats()
 	out := api.Stats{Drops: make(map[string]uint64), Connections: st.Conns,
-		Flows: api.FlowStats{Rows: st.Flows.Rows, Active: st.Flows.Active, Frames: st.Flows.Frames}}
+		Flows: api.FlowStats{Rows: st.Flows.Rows, Active: st.Flows.Active, Frames: st.Flows.Frames, Stations: st.Flows.Stations, Between: st.Flows.Between, Untold: st.Flows.Untold}}
 	for r, count := range st.Drops {
 		if count > 0 {
 			out.Drops[dataplane.DropReason(r).String()] = count

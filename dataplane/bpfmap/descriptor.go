@@ -33,6 +33,9 @@ type FlowDescriptor struct {
 	Clock        int // of a program that returns the lower half of the jiffies
 	// Of hashes: ifindex -> flowmap.Asker, flowmap.StationKey -> flowmap.Station.
 	Askers, Stations int
+	Rows             []flowmap.StationRow // memory of all of them, by number of a port
+	// Of hashes: flowmap.StationKey -> number of a row, flowmap.Key -> flowmap.StationFlow.
+	StationKeys, StationFlows int
 }
 
 // Flows is the flow table of a FlowDescriptor. It is safe for concurrent use.
@@ -56,6 +59,14 @@ type Flows interface {
 	// some are left out.
 	Tell(flowmap.Stations) error
 	Forget(flowmap.Stations) error
+	// Placed returns the addresses by which the programs find the rows of stations. Place adds to
+	// these, and Displace takes out.
+	Placed() (map[flowmap.StationKey]uint32, error)
+	Place(map[flowmap.StationKey]uint32) error
+	Displace([]flowmap.StationKey) error
+	// StationFlows calls fn for the flows between stations, EndStationFlows forgets some.
+	StationFlows(fn func(flowmap.Key, flowmap.StationFlow)) error
+	EndStationFlows([]flowmap.Key) error
 	// Wait returns when no program runs that began before the call.
 	Wait()
 	Close() error

@@ -20,6 +20,8 @@ type kernelFlows struct {
 	outer, inner     *ebpf.Map
 	clock            *clock
 	askers, stations *ebpf.Map
+
+	stationKeys, stationFlows *ebpf.Map
 }
 
 func openFlows(d FlowDescriptor) (Flows, error) {
@@ -28,7 +30,7 @@ func openFlows(d FlowDescriptor) (Flows, error) {
 	for _, m := range []struct {
 		fd int
 		to **ebpf.Map
-	}{{d.Keys, &f.keys}, {d.Outer, &f.outer}, {d.Inner, &f.inner}, {d.Askers, &f.askers}, {d.Stations, &f.stations}} {
+	}{{d.Keys, &f.keys}, {d.Outer, &f.outer}, {d.Inner, &f.inner}, {d.Askers, &f.askers}, {d.Stations, &f.stations}, {d.StationKeys, &f.stationKeys}, {d.StationFlows, &f.stationFlows}} {
 		if err == nil {
 			*m.to, err = openMap(m.fd)
 		}
@@ -138,7 +140,7 @@ const ProgramTime = 100 * time.Millisecond
 
 // Close implements Flows.
 func (f *kernelFlows) Close() error {
-	return errors.Join(f.clock.close(), f.keys.Close(), f.outer.Close(), f.inner.Close(), f.askers.Close(), f.stations.Close()) // a nil map is allowed
+	return errors.Join(f.clock.close(), f.keys.Close(), f.outer.Close(), f.inner.Close(), f.askers.Close(), f.stations.Close(), f.stationKeys.Close(), f.stationFlows.Close()) // a nil map is allowed
 }
 
 // bytesOf is the memory of a key.

@@ -27,6 +27,33 @@ func (f *kernelFlows) Forget(s flowmap.Stations) error {
 	return errors.Join(DeleteAll(f.askers, slices.Collect(maps.Keys(s.Askers))), DeleteAll(f.stations, slices.Collect(maps.Keys(s.At))))
 }
 
+// Placed implements Flows.
+func (f *kernelFlows) Placed() (map[flowmap.StationKey]uint32, error) {
+	all := make(map[flowmap.StationKey]uint32)
+	err := each(f.stationKeys, func(k flowmap.StationKey, n uint32) { all[k] = n })
+	return all, err
+}
+
+// Place implements Flows.
+func (f *kernelFlows) Place(all map[flowmap.StationKey]uint32) error {
+	return putAll(f.stationKeys, all)
+}
+
+// Displace implements Flows.
+func (f *kernelFlows) Displace(keys []flowmap.StationKey) error {
+	return DeleteAll(f.stationKeys, keys)
+}
+
+// StationFlows implements Flows.
+func (f *kernelFlows) StationFlows(fn func(flowmap.Key, flowmap.StationFlow)) error {
+	return each(f.stationFlows, fn)
+}
+
+// EndStationFlows implements Flows.
+func (f *kernelFlows) EndStationFlows(keys []flowmap.Key) error {
+	return DeleteAll(f.stationFlows, keys)
+}
+
 // putAll enters elements into a map, in one call.
 func putAll[K comparable, V any](m *ebpf.Map, all map[K]V) error {
 	if len(all) == 0 {

@@ -79,3 +79,6 @@ func (l *Lab) Plug(name string) {
 
 // Unplugged are the stations without a port.
 func (l *Lab) Unplugged() []string { return slices.Clone(l.unplugged) }
+
+// Number is that of the port of an interface, and of its tally.
+func Number(ifindex int) int { return ifindex - int((*Lab)(nil).Ifindex(0)) }

@@ -46,6 +46,7 @@ struct {
 /* A frame of a flow in the table. */
 struct flow {
 	struct packet packet;
+	struct flow_key key; /* its protocol is 0 where the frame has none */
 	struct flow_entry *row;
 	__u32 index; /* of the row */
 };
@@ -106,18 +107,18 @@ static __always_inline bool dead(struct flow *f)
  */
 static __always_inline bool find(struct __sk_buff *skb, struct flow *f, bool uplink)
 {
-	struct flow_key key = {};
 	__u32 *index;
 
-	if (!parse(skb, &f->packet, &key))
+	f->key = (struct flow_key){};
+	if (!parse(skb, &f->packet, &f->key))
 		return false;
-	key.side = uplink ? 0 : skb->ifindex;
-	index = bpf_map_lookup_elem(&vsw_flow_keys, &key);
+	f->key.side = uplink ? 0 : skb->ifindex;
+	index = bpf_map_lookup_elem(&vsw_flow_keys, &f->key);
 	if (!index)
 		return false;
 	f->index = *index;
 	f->row = bpf_map_lookup_elem(&vsw_flow_entries, &f->index);
-	return f->row && same(&f->row->key, &key) && from(skb, &f->packet, f->row) && !dead(f);
+	return f->row && same(&f->row->key, &f->key) && from(skb, &f->packet, f->row) && !dead(f);
 }
 
 /* tally is that of the interface, NULL when nobody keeps one. */

@@ -18,6 +18,7 @@ enum flowmap_limit {
 	FLOWMAP_MAX_FRAGMENTS = 8192,
 	FLOWMAP_MAX_STRANGERS = 4096,
 	FLOWMAP_MAX_STATIONS = 16384,
+	FLOWMAP_MAX_STATION_FLOWS = 65536,
 };
 
 /* Who carries the frames of a row on. */
@@ -195,4 +196,41 @@ struct station {
 	__u16 mac[3];
 	__u8 class;
 	__u8 flags; /* enum station_flag */
+};
+
+/* What the rows of stations say (ADR 39): see StationDecision and StationFlow of flowmap. */
+enum station_row_flag {
+	STATION_SENDS = 1 << 0,    /* its frames go on by the row of who receives them */
+	STATION_RECEIVES = 1 << 1, /* frames go to it */
+	STATION_PEER = 1 << 2,     /* into the namespace of its interface's other end */
+};
+
+struct station_row {
+	__u32 state; /* enum flow_state: OFF, PENDING or ACTIVE, written by the switch */
+	__u32 generation;
+	__u32 ifindex;
+	__u32 network;
+	__u32 flags; /* enum station_row_flag */
+	__u32 mtu;
+	__be32 addr4;
+	__u16 mac[3];
+	__u8 class;
+	__u8 unused1;
+	__be32 addr6[4];
+	__u64 reach;
+
+	/* Of the programs. */
+	__u64 last_in; /* as of flow_entry */
+	__u64 begun;
+	__u64 sent, sent_bytes, got, got_bytes; /* of flows for which there was no room */
+	__u64 unused2[2];
+};
+
+struct station_flow {
+	__u64 packets[2], bytes[2]; /* from src, from dst of the key */
+	__u64 created, seen;        /* jiffies */
+	__u16 ports[2];
+	__u8 flags[2]; /* of TCP, all that were seen from each */
+	__u8 began;    /* 0: src sent the first frame, 1: dst */
+	__u8 unused;
 };

@@ -13,6 +13,7 @@
  */
 
 #include "flow.h"
+#include "rows.h"
 
 enum whose {
 	UNKNOWN, /* no filter has seen it */
@@ -26,13 +27,14 @@ enum whose {
 	QUOTES,   /* an ICMP error: what the packet in it says */
 	SOCKETS,  /* a socket of the host received the last one of the flow */
 	SURE,	  /* OURS, and no socket of the host is asked for: see socket.h */
+	STATION,  /* the kernel carries it, by the rows of two stations */
 };
 
 /* What a filter says of a frame: cb[2] to cb[4] are index, generation and whose. */
 struct said {
 	__u64 frame; /* its struct sk_buff; 0: the place is empty */
 	__u32 whose; /* enum whose */
-	__u32 index; /* of the entry, of a carried frame */
+	__u32 index; /* of the entry, of a carried frame; of STATION the pair */
 	__u32 generation;
 	__u32 unused;
 };
@@ -75,12 +77,12 @@ static __always_inline void mark(struct __sk_buff *skb, const struct flow *f)
 }
 
 /*
- * heard takes what the filter has said of a frame. With CARRIED there is an entry; one that is
- * another flow's by now makes the frame nobody's. While nobody is there no filter writes over
+ * heard takes what the filter has said of a frame. With CARRIED there is an entry, with STATION
+ * a row; one that is another's by now makes the frame nobody's. While nobody is there no filter writes over
  * what is old: a container may send a packet on with the mark that it came with, and the
  * place may be of a frame that another program took. The entry is then of another interface.
  */
-static __always_inline enum whose heard(struct __sk_buff *skb, struct flow_entry **row)
+static __always_inline enum whose heard(struct __sk_buff *skb, struct flow_entry **row, struct station_row **to)
 {
 	__u32 zero = 0, whose, index, generation;
 	struct said *s = bpf_map_lookup_elem(&vsw_said, &zero);
@@ -101,6 +103,10 @@ static __always_inline enum whose heard(struct __sk_buff *skb, struct flow_entry
 		generation = skb->cb[3];
 	} else {
 		return UNKNOWN;
+	}
+	if (whose == STATION) {
+		*to = receiver(skb, index, generation);
+		return *to ? STATION : UNKNOWN;
 	}
 	if (whose != CARRIED)
 		return whose;

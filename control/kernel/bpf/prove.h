@@ -16,6 +16,12 @@
  */
 volatile const __u32 sk_buff_at[2];
 
+/*
+ * Where struct sk_buff says whether a checksum is to be finished (ip_summed): the byte, and how
+ * far it is to be shifted; by the loader, 0 as above.
+ */
+volatile const __u32 ip_summed_at[2];
+
 /* provable is a constant to the verifier: what does without it is not looked at. */
 static __always_inline bool provable(void)
 {
@@ -61,4 +67,22 @@ static __always_inline bool partial(struct __sk_buff *skb, __u16 was)
 static __always_inline bool proved(struct __sk_buff *skb, __u16 was, __u32 at)
 {
 	return placed(skb, at) || !partial(skb, was);
+}
+
+#define CHECKSUM_PARTIAL 3
+
+/*
+ * finished_at says whether nobody finishes a checksum before a place in the frame: it is not
+ * partial, or is to be written there or after it. Unlike proved it changes nothing, so that a
+ * socket filter can ask it.
+ */
+static __always_inline bool finished_at(struct __sk_buff *skb, __u32 at)
+{
+	__u8 summed;
+
+	if (!ip_summed_at[0] || bpf_probe_read_kernel(&summed, sizeof(summed), (void *)skb + ip_summed_at[0]))
+		return false;
+	if ((summed >> (ip_summed_at[1] & 7) & 3) == CHECKSUM_PARTIAL)
+		return placed(skb, at);
+	return !skb->gso_size;
 }

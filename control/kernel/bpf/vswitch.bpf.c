@@ -14,6 +14,7 @@
 #include "hooks.h"
 #include "jump.h"
 #include "socket.h"
+#include "station.h"
 #include "steer.h"
 
 /* An enum is in the object's BTF where something is of it: here, for TestLayout. */
@@ -30,6 +31,7 @@ const struct {
 	enum relay_socket relay_socket;
 	enum asker_flag asker_flag;
 	enum station_flag station_flag;
+	enum station_row_flag station_row_flag;
 } layout SEC(".rodata.layout") = {};
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -39,13 +41,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SOCKET_ALL  -1
 
 /*
- * decide, socket filter of a container's AF_PACKET socket, keeps frames of active flows
- * from the socket and marks them for the seal.
+ * decide, socket filter of a container's AF_PACKET socket, keeps frames of active flows, and
+ * those between stations that rows speak for, from the socket and marks them for the seal.
  */
 SEC("socket")
 int vsw_decide(struct __sk_buff *skb)
 {
-	struct flow f;
+	struct flow f = {};
 
 	switch (decide(skb, &f, false)) {
 	case CARRY:
@@ -55,7 +57,12 @@ int vsw_decide(struct __sk_buff *skb)
 		say(skb, NOBODYS);
 		return SOCKET_NONE;
 	case NO_FLOW:
-		count(skb);
+		switch (station(skb, &f)) {
+		case CARRY:
+			return SOCKET_NONE;
+		case NO_FLOW:
+			count(skb);
+		}
 	default:
 		say(skb, OURS);
 		return SOCKET_ALL;
@@ -71,12 +78,18 @@ SEC("tc")
 int vsw_seal(struct __sk_buff *skb)
 {
 	struct flow_entry *row = NULL;
-	enum whose whose = heard(skb, &row);
+	struct station_row *to = NULL;
+	enum whose whose = heard(skb, &row, &to);
 
+	if (to)
+		return deliver(skb, to);
 	if (whose == UNKNOWN) {
 		row = alone(skb, false);
-		if (!row)
-			return answer(skb, TC_ACT_SHOT);
+		if (!row) {
+			int verdict = station_alone(skb);
+
+			return verdict == TC_ACT_UNSPEC ? answer(skb, TC_ACT_SHOT) : verdict;
+		}
 	}
 	return row ? execute(skb, row) : TC_ACT_SHOT;
 }
@@ -248,7 +261,8 @@ SEC("tc")
 int vsw_shield(struct __sk_buff *skb)
 {
 	struct flow_entry *row = NULL;
-	enum whose whose = heard(skb, &row);
+	struct station_row *to = NULL;
+	enum whose whose = heard(skb, &row, &to);
 
 	if (whose == UNKNOWN) {
 		if (skb->pkt_type <= PACKET_MULTICAST)

@@ -18,6 +18,8 @@ const (
 	Nobodys               // neither
 	Carried               // the kernel carries it
 	Echo                  // both: a program of the host may have asked with the same identifier
+
+	Station Whose = 11 // the kernel carries it, by the rows of two stations
 )
 
 // ip is an IP header and what follows it behind extension headers.

@@ -39,7 +39,11 @@ func describe(m any) int {
 // DescribeFlows returns a descriptor of which bpfmap.OpenFlows makes f, once. It is the way of
 // a flow table in memory through the door of the data path.
 func DescribeFlows(f bpfmap.Flows, entries []flowmap.Entry, ends *flowmap.Ends) bpfmap.FlowDescriptor {
-	return bpfmap.FlowDescriptor{Kind: kind, Entries: entries, Ends: ends, Keys: describe(f)}
+	d := bpfmap.FlowDescriptor{Kind: kind, Entries: entries, Ends: ends, Keys: describe(f)}
+	if k, ok := f.(interface{ StationRows() []flowmap.StationRow }); ok {
+		d.Rows = k.StationRows()
+	}
+	return d
 }
 
 // DescribePeers is the same of peers in memory.

@@ -27,6 +27,7 @@ type Kernel struct {
 	Peers             map[flowmap.PeerKey]bool
 	Bound             [2]map[uint16]bool // UDP ports of IPv4 and IPv6 that programs of the host have bound
 	Told              flowmap.Stations
+	Residents         stations
 	Nobody            bool          // is there: frames meet no socket filter
 	Jiffies           func() uint64 // of 4 ms for the switch
 	Waits             int           // how often somebody waited for the programs
@@ -41,7 +42,11 @@ func New(rows int, now func() int64) *Kernel {
 	return &Kernel{
 		Stamp: [2]uint32{1, 2}, // or a frame without a mark has one
 		Rows:  make([]flowmap.Entry, rows), Ends: new(flowmap.Ends), Keys: make(map[flowmap.Key]uint32), Tallies: make(map[uint32]*flowmap.Tally),
-		Told:    flowmap.Stations{Askers: make(map[uint32]flowmap.Asker), At: make(map[flowmap.StationKey]flowmap.Station)},
+		Told: flowmap.Stations{Askers: make(map[uint32]flowmap.Asker), At: make(map[flowmap.StationKey]flowmap.Station)},
+		Residents: stations{
+			At: make([]flowmap.StationRow, flowmap.MaxPorts), Keys: make(map[flowmap.StationKey]uint32),
+			Flows: make(map[flowmap.Key]flowmap.StationFlow), MaxFlows: flowmap.MaxStationFlows,
+		},
 		Jiffies: func() uint64 { return uint64(now()) / uint64(jiffy) },
 	}
 }

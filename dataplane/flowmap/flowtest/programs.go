@@ -56,7 +56,13 @@ const (
 func (k *Kernel) Decide(f *Frame) Result {
 	r, index := k.decide(f, false)
 	if r == noFlow {
-		k.count(f)
+		switch d, _ := k.station(f, false); d {
+		case carry:
+			k.say(f, Station)
+			return Result{Verdict: None}
+		case noFlow:
+			k.count(f)
+		}
 	}
 	return k.keep(f, r, index)
 }
@@ -84,9 +90,15 @@ func (k *Kernel) say(f *Frame, whose Whose) {
 
 // Seal is tc ingress of a container's cable.
 func (k *Kernel) Seal(f *Frame) Result {
-	whose, row := k.heard(f)
+	whose, row, to := k.heard(f)
+	if to != nil {
+		return deliver(to)
+	}
 	if whose == Unknown {
 		if row = k.alone(f, false); row == nil {
+			if d, to := k.station(f, true); d == carry {
+				return deliver(to)
+			}
 			return k.answer(f, Shot)
 		}
 	}
@@ -147,7 +159,7 @@ func (k *Kernel) Filter(f *Frame) Result {
 
 // Shield is tc ingress of an uplink.
 func (k *Kernel) Shield(f *Frame) Result {
-	whose, row := k.heard(f)
+	whose, row, _ := k.heard(f)
 	if whose == Unknown {
 		if f.ToHost || f.ToGroup {
 			row = k.alone(f, true)
@@ -172,26 +184,34 @@ func (k *Kernel) count(f *Frame) {
 }
 
 // heard is what the socket filter has said, in the place of the CPU or in the frame.
-func (k *Kernel) heard(f *Frame) (Whose, *flowmap.Entry) {
+func (k *Kernel) heard(f *Frame) (Whose, *flowmap.Entry, *flowmap.StationRow) {
 	whose, index, generation := Whose(f.CB[4]), f.CB[2], f.CB[3]
 	switch {
 	case f.said != Unknown:
-		if whose, index = f.said, f.index; whose == Carried {
+		switch whose, index = f.said, f.index; whose {
+		case Carried:
 			generation = k.Rows[index].Generation
+		case Station:
+			generation = k.Residents.At[index&0xffff].Generation
 		}
 	case f.CB[0] != k.Stamp[0] || f.CB[1] != k.Stamp[1]:
-		return Unknown, nil
+		return Unknown, nil, nil
 	}
 	f.said = Unknown
 	switch {
+	case whose == Station:
+		if to := k.receiver(f, index, generation); to != nil {
+			return Station, nil, to
+		}
+		return Unknown, nil, nil
 	case whose != Carried:
-		return whose, nil
+		return whose, nil, nil
 	case int(index) >= len(k.Rows) || k.Rows[index].Generation != generation:
-		return Nobodys, nil
+		return Nobodys, nil, nil
 	case k.Rows[index].In != f.Ifindex:
-		return Unknown, nil
+		return Unknown, nil, nil
 	}
-	return Carried, &k.Rows[index]
+	return Carried, &k.Rows[index], nil
 }
 
 // find looks up the entry of a frame.

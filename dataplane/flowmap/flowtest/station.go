@@ -1,0 +1,177 @@
+package flowtest
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"sync/atomic"
+
+	"github.com/vswitch/vswitch/dataplane/flowmap"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// stations are the maps of station rows (ADR 39).
+type stations struct {
+	At       []flowmap.StationRow
+	Keys     map[flowmap.StationKey]uint32
+	Flows    map[flowmap.Key]flowmap.StationFlow
+	MaxFlows int
+}
+
+// StationRows are the memory of the rows.
+func (k *Kernel) StationRows() []flowmap.StationRow { return k.Residents.At }
+
+// Placed implements bpfmap.Flows.
+func (k *Kernel) Placed() (map[flowmap.StationKey]uint32, error) {
+	return maps.Clone(k.Residents.Keys), nil
+}
+
+// Place implements bpfmap.Flows.
+func (k *Kernel) Place(all map[flowmap.StationKey]uint32) error {
+	maps.Copy(k.Residents.Keys, all)
+	return nil
+}
+
+// Displace implements bpfmap.Flows.
+func (k *Kernel) Displace(keys []flowmap.StationKey) error {
+	for _, key := range keys {
+		if _, ok := k.Residents.Keys[key]; !ok {
+			return errors.New("not there")
+		}
+		delete(k.Residents.Keys, key)
+	}
+	return nil
+}
+
+// StationFlows implements bpfmap.Flows.
+func (k *Kernel) StationFlows(fn func(flowmap.Key, flowmap.StationFlow)) error {
+	for key, f := range k.Residents.Flows {
+		fn(key, f)
+	}
+	return nil
+}
+
+// EndStationFlows implements bpfmap.Flows.
+func (k *Kernel) EndStationFlows(keys []flowmap.Key) error {
+	for _, key := range keys {
+		delete(k.Residents.Flows, key)
+	}
+	return nil
+}
+
+// pair finds the rows of who sends a frame and who receives it.
+func (k *Kernel) pair(f *Frame, p *packet) (from, to uint32, ok bool) {
+	for from = 0; ; from++ {
+		if int(from) == len(k.Residents.At) {
+			return 0, 0, false
+		}
+		if r := &k.Residents.At[from]; r.State != flowmap.Off && r.Ifindex == f.Ifindex {
+			break
+		}
+	}
+	s := &k.Residents.At[from]
+	if s.Flags&flowmap.StationSends == 0 || header.MAC(f.Data[6:]) != s.MAC || !has(s, p.key.Src) {
+		return 0, 0, false
+	}
+	if port := binary.BigEndian.Uint16(p.key.Ports[2:]); p.key.Proto == header.ProtoUDP && (port == 67 || port == 68 || port == 546 || port == 547) {
+		return 0, 0, false
+	}
+	to, ok = k.Residents.Keys[flowmap.StationKey{Network: s.Network, Addr: p.key.Dst}]
+	if !ok || to == from {
+		return 0, 0, false
+	}
+	r := &k.Residents.At[to]
+	ok = r.State != flowmap.Off && r.Flags&flowmap.StationReceives != 0 && r.Network == s.Network && has(r, p.key.Dst) &&
+		header.MAC(f.Data) == r.MAC && s.Reach>>r.Class&1 != 0
+	return from, to, ok
+}
+
+func has(r *flowmap.StationRow, a header.Addr) bool {
+	if a.Is4() {
+		return r.Addr4 != [4]byte{} && a == header.AddrFrom4(r.Addr4)
+	}
+	return r.Addr6 != header.Addr{} && a == r.Addr6
+}
+
+// station is decide for a frame that is of no entry. Only the tally says whether earlier ones are
+// under way; while nobody is there none is.
+func (k *Kernel) station(f *Frame, alone bool) (d decision, to *flowmap.StationRow) {
+	p, ok := parse(f)
+	if !ok {
+		return noFlow, nil
+	}
+	src, dst, ok := k.pair(f, &p)
+	if !ok {
+		return noFlow, nil
+	}
+	from, to := &k.Residents.At[src], &k.Residents.At[dst]
+	sound := p.wireSize(f) <= int(from.MTU) && f.GSOSize == 0 // see proved
+	if a := k.Tallies[f.Ifindex]; !alone {
+		if a == nil {
+			return toSwitch, nil
+		}
+		if !sound || from.State != flowmap.Active || to.State != flowmap.Active || from.LastIn > atomic.LoadUint64(&a.Taken)+atomic.LoadUint64(&a.Lost) {
+			a.In++
+			from.LastIn = a.In
+			return toSwitch, nil
+		}
+	} else if !sound {
+		return noFlow, nil
+	}
+	k.account(f, &p, src, dst)
+	f.index, f.CB[2], f.CB[3] = src<<16|dst, src<<16|dst, to.Generation
+	return carry, to
+}
+
+// lesser compares addresses as the words of the machine.
+func lesser(a, b header.Addr) bool {
+	for i := 0; i < len(a); i += 4 {
+		if x, y := binary.NativeEndian.Uint32(a[i:]), binary.NativeEndian.Uint32(b[i:]); x != y {
+			return x < y
+		}
+	}
+	return false
+}
+
+// account counts a frame that is carried.
+func (k *Kernel) account(f *Frame, p *packet, src, dst uint32) {
+	from, to := &k.Residents.At[src], &k.Residents.At[dst]
+	key, dir := p.key, 0
+	key.Side = from.Network
+	if lesser(key.Dst, key.Src) {
+		key.Src, key.Dst, dir = key.Dst, key.Src, 1
+		key.Ports = [4]byte{key.Ports[2], key.Ports[3], key.Ports[0], key.Ports[1]}
+	}
+	n := uint64(len(f.Data))
+	s, ok := k.Residents.Flows[key]
+	if !ok {
+		if len(k.Residents.Flows) >= k.Residents.MaxFlows {
+			from.Sent, from.SentBytes, to.Got, to.GotBytes = from.Sent+1, from.SentBytes+n, to.Got+1, to.GotBytes+n
+			return
+		}
+		s.Created, s.Began = k.Jiffies(), uint8(dir)
+		s.Ports[dir], s.Ports[1-dir] = uint16(src), uint16(dst)
+		from.Begun++
+	}
+	s.Packets[dir]++
+	s.Bytes[dir] += n
+	s.Seen = k.Jiffies()
+	if key.Proto == header.ProtoTCP {
+		s.Flags[dir] |= p.l4[13]
+	}
+	k.Residents.Flows[key] = s
+}
+
+// deliver sends a frame to a station.
+func deliver(to *flowmap.StationRow) Result {
+	return Result{Verdict: Redirect, Out: to.Ifindex, Peer: to.Flags&flowmap.StationPeer != 0}
+}
+
+// receiver is the row that the mark of a frame leads to, nil when it is another's or comes from elsewhere.
+func (k *Kernel) receiver(f *Frame, pair, generation uint32) *flowmap.StationRow {
+	from, to := pair>>16, pair&0xffff
+	if int(from) >= len(k.Residents.At) || int(to) >= len(k.Residents.At) || k.Residents.At[from].Ifindex != f.Ifindex || k.Residents.At[to].Generation != generation {
+		return nil
+	}
+	return &k.Residents.At[to]
+}
