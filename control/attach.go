@@ -27,14 +27,14 @@ func (c *Controller) Attach(ctx context.Context, in api.Attach) (api.Container, 
 	if err != nil {
 		return api.Container{}, err
 	}
-	defer c.names.lockRuntime(p.Rec.Runtime, p.Rec.RuntimeID)()
+	defer c.names.Lock(ofRuntime(p.Rec.Runtime, p.Rec.RuntimeID))()
 	c.mu.Lock()
 	if ct := c.inv.OfRuntime(p.Rec.Runtime, p.Rec.RuntimeID); ct != nil {
 		p.Rec.Name = ct.Rec.Name // which its runtime may not know
 	}
 	c.mu.Unlock()
 	name := p.Rec.Name
-	defer c.names.lock(ofContainer(name))()
+	defer c.names.Lock(ofContainer(name))()
 
 	var ns edge.Netns
 	if p.Rec.Netns != "" || p.Rec.PID != 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/vswitch/vswitch/control/events"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/keyed"
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/readers"
@@ -49,7 +50,7 @@ type Controller struct {
 
 	ops      sync.RWMutex
 	closing  bool
-	names    keyedMutex
+	names    keyed.Mutex
 	builder  builder
 	relayTab atomic.Pointer[inventory.RelayTable]
 	claims   *claims.Table
@@ -92,6 +93,16 @@ func (c *Controller) enter() (leave func(), err error) {
 // ofContainer and ofNetwork are the two families of keys in names.
 func ofContainer(name string) string { return "container " + name }
 func ofNetwork(name string) string   { return "network " + name }
+
+// ofRuntime is the key under which a runtime's requests for one of its containers take turns,
+// before that of the container's name: a Release that comes while Attach still runs waits for
+// it, and finds what it made.
+func ofRuntime(runtime, id string) string {
+	if runtime == "" {
+		return ""
+	}
+	return "runtime " + runtime + " " + id
+}
 
 // portOwner says what a port of the switch is.
 type portOwner struct {

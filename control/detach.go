@@ -21,7 +21,7 @@ func (c *Controller) Detach(_ context.Context, name string) error {
 	list, err := c.inv.Meant(name)
 	c.mu.Unlock()
 	if errors.Is(err, api.ErrNotFound) {
-		defer c.names.lock(ofContainer(name))()
+		defer c.names.Lock(ofContainer(name))()
 		return c.unrestored.bury(c, name)
 	}
 	if err != nil {

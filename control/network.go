@@ -21,7 +21,7 @@ func (c *Controller) CreateNetwork(_ context.Context, in api.NetworkCreate) (api
 	if err != nil {
 		return api.Network{}, err
 	}
-	defer c.names.lock(ofNetwork(rec.Name))()
+	defer c.names.Lock(ofNetwork(rec.Name))()
 	h := &netChange{c: c, n: inventory.NewNetwork(rec)}
 	if err := h.choose(); err != nil {
 		return api.Network{}, err
@@ -50,7 +50,7 @@ func (c *Controller) RemoveNetwork(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	defer c.names.lock(ofNetwork(n.Rec.Name))()
+	defer c.names.Lock(ofNetwork(n.Rec.Name))()
 	return c.removeNetwork(n.Rec.Name)
 }
 
@@ -87,7 +87,7 @@ func (c *Controller) dropEphemeral(name string) {
 	if !drop {
 		return
 	}
-	defer c.names.lock(ofNetwork(name))()
+	defer c.names.Lock(ofNetwork(name))()
 	err := c.removeNetwork(name)
 	if err != nil && !errors.Is(err, api.ErrConflict) && !errors.Is(err, api.ErrNotFound) { // joined or removed meanwhile
 		c.log.Error("remove a network with its last container", "network", name, "err", joined(err))
@@ -112,7 +112,7 @@ func (c *Controller) PruneNetworks(_ context.Context) (api.Pruned, error) {
 	}
 	c.mu.Unlock()
 	for _, name := range names {
-		unlock := c.names.lock(ofNetwork(name))
+		unlock := c.names.Lock(ofNetwork(name))
 		err := c.removeNetwork(name)
 		unlock()
 		switch {

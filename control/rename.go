@@ -18,7 +18,7 @@ func (c *Controller) lockContainer(ct *inventory.Container) (unlock func(), ok b
 		c.mu.Lock()
 		name := ct.Rec.Name
 		c.mu.Unlock()
-		unlock := c.names.lock(ofContainer(name))
+		unlock := c.names.Lock(ofContainer(name))
 		c.mu.Lock()
 		same, there := ct.Rec.Name == name, c.inv.Containers[name] == ct
 		c.mu.Unlock()
@@ -52,7 +52,7 @@ func (c *Controller) UpdateContainer(_ context.Context, name string, in api.Cont
 	if err != nil {
 		return out, err
 	}
-	defer c.names.lockRuntime(ct.Rec.Runtime, ct.Rec.RuntimeID)()
+	defer c.names.Lock(ofRuntime(ct.Rec.Runtime, ct.Rec.RuntimeID))()
 	c.mu.Lock()
 	old := ct.Rec.Name
 	c.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *Controller) UpdateContainer(_ context.Context, name string, in api.Cont
 	keys := []string{ofContainer(old), ofContainer(to)}
 	slices.Sort(keys) // one order for all: two renames cannot wait for each other
 	for _, key := range slices.Compact(keys) {
-		defer c.names.lock(key)()
+		defer c.names.Lock(key)()
 	}
 	c.mu.Lock()
 	same, other := c.inv.Containers[old] == ct && ct.Ready, c.inv.Containers[to]

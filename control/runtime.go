@@ -29,7 +29,7 @@ func (c *Controller) Release(_ context.Context, in api.Release) error {
 // releaseOf takes away the interfaces of a runtime's container that are named
 // and for which gone says yes.
 func (c *Controller) releaseOf(in api.Release, gone func(*inventory.Endpoint) bool) error {
-	defer c.names.lockRuntime(in.Runtime, in.RuntimeID)()
+	defer c.names.Lock(ofRuntime(in.Runtime, in.RuntimeID))()
 	c.mu.Lock()
 	ct := c.inv.OfRuntime(in.Runtime, in.RuntimeID)
 	c.mu.Unlock()

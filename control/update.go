@@ -23,7 +23,7 @@ func (c *Controller) UpdateNetwork(_ context.Context, name string, in api.Networ
 	if err != nil {
 		return api.Network{}, err
 	}
-	defer c.names.lock(ofNetwork(n.Rec.Name))()
+	defer c.names.Lock(ofNetwork(n.Rec.Name))()
 	c.mu.Lock()
 	same, was, called := c.inv.Networks[n.Rec.Name] == n && n.Ready, n.Rec, n.Called()
 	c.mu.Unlock()
