@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/bench/gen"
 	"github.com/vswitch/vswitch/bench/rig"
+	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )

@@ -140,12 +140,12 @@ func (r *refusals) next(o *Observer, names *directory.Directory, now time.Time) 
 	}
 	for _, d := range slices.Backward(drops) { // the oldest first
 		host, _, err := net.SplitHostPort(d.Source)
+		if err != nil {
+			host = d.Source
+		}
 		key := d.Reason + " " + host + " " + d.Dest
 		if d.Source == "" || d.Time.Before(since) || now.Sub(r.told[key]) < refusalAgain {
 			continue
-		}
-		if err != nil {
-			host = d.Source
 		}
 		if r.told == nil || len(r.told) >= refusalsKnown {
 			r.told = make(map[string]time.Time)

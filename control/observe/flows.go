@@ -116,14 +116,6 @@ func (c *chosen) port(names *directory.Directory, id frame.PortID) bool {
 	return c == nil || c.FitsPort(names.Behind(id), p)
 }
 
-// seen is a flow as the one sees it that was asked for.
-func (c *chosen) seen(v viewed) api.Flow {
-	if !c.has(v.near) && c.has(v.far) {
-		v = v.turned()
-	}
-	return v.Flow
-}
-
 // viewed is a flow as it is shown, and its ends: near is that of Container.
 type viewed struct {
 	api.Flow
