@@ -224,8 +224,11 @@ func closeMaps(m io.Closer) error {
 // The descriptors of d stay the caller's, who may close them. It is an error when the ID
 // is out of range or in use, and when the port cannot be opened or the poller takes no more.
 func (s *Switch) AddPort(id frame.PortID, d port.Descriptor) error {
-	if int(id) >= MaxPorts {
-		return fmt.Errorf("switch: port %d: IDs end at %d", id, MaxPorts-1)
+	s.mu.Lock()
+	err := s.refuses(id)
+	s.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	p, err := port.Open(d) // without the lock: others are added meanwhile
 	if err != nil {
@@ -234,11 +237,8 @@ func (s *Switch) AddPort(id frame.PortID, d port.Descriptor) error {
 	defer s.stations.plugged(s, id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.closed:
-		return errors.Join(errors.New("switch: closed"), p.Close())
-	case s.ports[id].Load() != nil:
-		return errors.Join(fmt.Errorf("switch: port %d: in use: remove it first", id), p.Close())
+	if err := s.refuses(id); err != nil {
+		return errors.Join(err, p.Close())
 	}
 	w := s.workers[0]
 	for _, o := range s.workers[1:] {
@@ -253,6 +253,19 @@ func (s *Switch) AddPort(id frame.PortID, d port.Descriptor) error {
 		return errors.Join(fmt.Errorf("switch: port %d: poll: %w", id, err), p.Close())
 	}
 	w.portCount++
+	return nil
+}
+
+// refuses says why the switch takes no port by an ID. It needs mu.
+func (s *Switch) refuses(id frame.PortID) error {
+	switch {
+	case s.closed:
+		return errors.New("switch: closed")
+	case int(id) >= MaxPorts:
+		return fmt.Errorf("switch: port %d: IDs end at %d", id, MaxPorts-1)
+	case s.ports[id].Load() != nil:
+		return fmt.Errorf("switch: port %d: in use: remove it first", id)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -42,6 +43,7 @@ func described(t *testing.T) *kernelFlows {
 	array := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
 	keys, inner := newMap(t, hash(48, 4)), newMap(t, array)
 	askers, stations := newMap(t, hash(4, 24)), newMap(t, hash(20, 12))
+	stationKeys, stationFlows := newMap(t, hash(20, 4)), newMap(t, hash(48, uint32(unsafe.Sizeof(flowmap.StationFlow{}))))
 	outer := newMap(t, &ebpf.MapSpec{Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: array})
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.FnJiffies64.Call(), asm.Return()},
@@ -49,7 +51,7 @@ func described(t *testing.T) *kernelFlows {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := OpenFlows(FlowDescriptor{Kind: KindKernel, Keys: keys.FD(), Outer: outer.FD(), Inner: inner.FD(), Clock: program.FD(), Askers: askers.FD(), Stations: stations.FD()})
+	f, err := OpenFlows(FlowDescriptor{Kind: KindKernel, Keys: keys.FD(), Outer: outer.FD(), Inner: inner.FD(), Clock: program.FD(), Askers: askers.FD(), Stations: stations.FD(), StationKeys: stationKeys.FD(), StationFlows: stationFlows.FD()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +61,7 @@ func described(t *testing.T) *kernelFlows {
 		}
 	})
 	program.Close()
-	for _, m := range []*ebpf.Map{keys, inner, outer, askers, stations} {
+	for _, m := range []*ebpf.Map{keys, inner, outer, askers, stations, stationKeys, stationFlows} {
 		m.Close()
 	}
 	return f.(*kernelFlows)

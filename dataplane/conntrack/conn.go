@@ -199,14 +199,17 @@ func (c *Conn) become(t *Table, r Ref, st connState) {
 	}
 	if st.closed() {
 		t.endRows(c)
-	} else if was&told != 0 {
+	} else if was&told != 0 || st.reopens() && connState(was&^stateFlags).closed() {
+		if was&told == 0 {
+			t.Ended.tracked(c, connState(was&^stateFlags))
+		}
 		c.again(t.Ended.now())
 		t.Begun.begun(c)
 	}
 	c.noteState(t)
 }
 
-// again makes a new flow of one whose end was told: both count from where they begin.
+// again makes a new flow of one that has ended: both count from where they begin.
 func (c *Conn) again(now int64) {
 	c.created.Store(now)
 	for d := range c.packets {

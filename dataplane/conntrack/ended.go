@@ -10,17 +10,14 @@ import (
 const logRoom = 8192
 
 // tellAfter is how long after its last packet a closed flow is told of as ended: the last
-// acknowledgment belongs to it. tellAnyway is when it is told though the kernel may not have
-// counted all that it carried.
-const (
-	tellAfter  = int64(time.Second)
-	tellAnyway = int64(5 * time.Second)
-)
+// acknowledgment belongs to it, and no program counts for it any more.
+const tellAfter = int64(time.Second)
 
 // Log keeps flows that have begun, or that have ended, until somebody reads them. Nobody
 // waits for a reader: what does not fit is counted. While it is off a flow costs a load.
 type Log struct {
 	on   atomic.Bool
+	from atomic.Int64 // ns, since when
 	now  func() int64
 	mu   sync.Mutex
 	ring []Info
@@ -34,6 +31,7 @@ func (q *Log) Record(on bool) {
 	q.ring, q.lost = nil, 0
 	if on {
 		q.ring = make([]Info, 0, logRoom)
+		q.from.Store(q.now())
 	}
 	q.on.Store(on)
 }
@@ -84,16 +82,27 @@ func (q *Log) begun(c *Conn) {
 	}
 }
 
-// tellClosed tells the end of a closed flow whose last packets have come, once.
+// tellClosed tells the end of a closed flow whose last packets have come, once. What closed before
+// somebody began to read is no news.
 func (t *Table) tellClosed(i uint32, now int64) {
-	idle := now - t.conn(i).lastSeen.Load()
-	if idle < tellAfter {
+	if seen := t.conn(i).lastSeen.Load(); !t.Ended.on.Load() || seen < t.Ended.from.Load() || now-seen < tellAfter {
 		return
 	}
 	t.live(i, func(c *Conn) {
+		t.catchUp(c, Ref(i)<<1, now)
 		v := c.state.Load()
-		carried := c.rows[0].Load() != 0 || c.rows[1].Load() != 0
-		if v&told == 0 && connState(v&^stateFlags).closed() && (!carried || idle >= tellAnyway) && c.state.CompareAndSwap(v, v|told) {
+		if v&told != 0 || !connState(v&^stateFlags).closed() || now-c.lastSeen.Load() < tellAfter {
+			return
+		}
+		lock := t.lock(c) // a row's number is another flow's once it was taken back
+		lock.Lock()
+		for dir := range c.rows {
+			if n := c.rows[dir].Load(); n != 0 {
+				c.count(&t.rows[n-1], dir)
+			}
+		}
+		lock.Unlock()
+		if c.state.CompareAndSwap(v, v|told) {
 			t.Ended.tracked(c, connState(v&^stateFlags))
 		}
 	})
