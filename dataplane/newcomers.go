@@ -20,7 +20,7 @@ const (
 	putOffCost = 300
 )
 
-// newcomers are packets for published ports that may begin a flow, as an uplink's turn found
+// newcomers are SYNs for published ports, as an uplink's turn found
 // more than it could take. They are dear: each makes a flow, wakes a container and is answered.
 // So they wait for turns of the container that they are for, and the uplink's ring is free for
 // what others wait for: a flood of one published port is paid for by its container. A container
@@ -146,13 +146,8 @@ func (s *Snapshot) newcomer(f *frame.Frame) frame.PortID {
 	if !header.Parse(f.Data(), l) || l.Kind != header.KindL4 || l.Flags&header.FlagICMPError != 0 {
 		return frame.NoPort
 	}
-	switch l.Tuple.Proto {
-	case header.ProtoTCP:
-		if l.TCPFlags&(header.TCPSYN|header.TCPACK) != header.TCPSYN {
-			return frame.NoPort
-		}
-	case header.ProtoUDP:
-	default:
+	// Datagrams do not wait: a flow that the kernel begins to carry meanwhile would overtake them.
+	if l.Tuple.Proto != header.ProtoTCP || l.TCPFlags&(header.TCPSYN|header.TCPACK) != header.TCPSYN {
 		return frame.NoPort
 	}
 	iv := s.publish.find(l.Tuple.Proto, l.Tuple.Dst, l.Tuple.DstPort)

@@ -94,7 +94,7 @@ func TestS72TextOfStrangersOnTheTerminal(t *testing.T) {
 		path   string
 	}{
 		{"ps", containers, "/v1/containers"},
-		{"inspect x", containers[0], "/v1/containers/x"},
+		{"inspect x", containers, "/v1/containers?select=x"},
 		{"network ls", networks, "/v1/networks"},
 		{"network inspect x", networks[0], "/v1/networks/x"},
 		{"port ls x", []api.PortMapping{filled[api.PortMapping]()}, "/v1/containers/x/ports"},
@@ -169,7 +169,7 @@ func TestS72ErrorsOnTheTerminal(t *testing.T) {
 		{evil}, {"ps", evil}, {"ps", "--" + evil}, {"ps", "--format", evil}, {"run", "--label", evil, "--", "true"}, {"\xff\x9b31m"},
 		{"daemon", "--config", file}, {"daemon", "--config", "/nosuch/" + evil}, {"daemon", "--uplink", evil, "--pool", evil},
 	} {
-		newFakeDaemon(t, map[string]string{"GET /v1/containers/x": "409\n" + string(body), "POST /v1/containers/x/ports": "409\n" + string(body)})
+		newFakeDaemon(t, map[string]string{"GET /v1/containers?select=x": "409\n" + string(body), "POST /v1/containers/x/ports": "409\n" + string(body)})
 		var stdout, stderr bytes.Buffer
 		if code := run(t.Context(), args, strings.NewReader(""), &stdout, &stderr); code == exitOK {
 			t.Errorf("%q: exit code 0", args)
@@ -228,6 +228,7 @@ func TestS72LogOnTheTerminal(t *testing.T) {
 // printers are the files that may write to a stream without sayf or a table.
 var printers = map[string]string{
 	"format.go":    "has sayf and table",
+	"template.go":  "prints what a template makes, each column harmless",
 	"screen.go":    "steers the terminal; what it draws comes from tables",
 	"man.go":       "no part of the program",
 	"demo_box.go":  "speaks to its parent through a pipe",

@@ -176,6 +176,12 @@ func adoptMap(id ebpf.MapID, places map[string]**ebpf.Map) error {
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
+	if info.Name == layoutSpec.Name { // the same object has one layout: whoever says otherwise is believed
+		var laid versions
+		if err := laid.read(m); err != nil || laid != versionsNow {
+			return errors.Join(errNotKept, err, m.Close())
+		}
+	}
 	place := places[info.Name]
 	if place == nil {
 		return m.Close()

@@ -45,6 +45,9 @@ func (e *echo) Disconnect(_ context.Context, name, network string) error {
 func (e *echo) Containers(_ context.Context, f api.ContainerFilter) ([]api.Container, error) {
 	return []api.Container{}, e.note(f)
 }
+func (e *echo) Container(_ context.Context, name string) (api.Container, error) {
+	return api.Container{Name: name}, nil
+}
 func (e *echo) Check(_ context.Context, name string) error      { return e.note("check", name) }
 func (e *echo) Release(_ context.Context, in api.Release) error { return e.note(in) }
 func (e *echo) GC(_ context.Context, in api.GC) (api.Collected, error) {

@@ -67,7 +67,10 @@ var parameters = map[string][]string{
 }
 
 // looking are the paths whose handlers look at their parameters themselves.
-var looking = []string{"GET /v1/nat", "GET /v1/flows", "GET /v1/flows/log", "GET /v1/events", "GET /v1/containers"}
+var looking = []string{
+	"GET /v1/nat", "GET /v1/flows", "GET /v1/flows/log", "GET /v1/events", "GET /v1/containers",
+	"DELETE /v1/containers/{name}", "DELETE /v1/networks/{name}",
+}
 
 // noPath answers what no pattern is for: a path that takes other methods, or none.
 func (s *server) noPath(w http.ResponseWriter, r *http.Request, mux *router) {
