@@ -167,7 +167,10 @@ func TestNetworkOfARuntime(t *testing.T) {
 	if n, err := r.Network(ctx, "blue"); err != nil || n.Interface != "blue0" {
 		t.Errorf("%+v, %v", n, err)
 	}
-	if err := r.RemoveNetwork(ctx, "blue"); err != nil {
+	if err := r.RemoveNetwork(ctx, "blue"); !client.IsConflict(err) {
+		t.Errorf("a network that a runtime relies on: %v", err)
+	}
+	if err := r.RemoveNetwork(ctx, "blue", true); err != nil {
 		t.Error(err)
 	}
 	r.stop()
