@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -200,8 +201,13 @@ func (l *dockerLab) oneContainer(back string) {
 	// Both interfaces carry frames, and each is named.
 	l.get("shop_db_1", back)
 	l.served(l.world.Outside, netlab.HostAddr+":18081")
-	flows := l.must("flows", "shop_web_1")
-	if strings.Count(flows, "shop_web_1") < 2 {
-		l.t.Errorf("flows of web:\n%s", flows)
+	l.docker("exec", "-d", "shop_db_1", "sh", "-c", "sleep 30 | nc "+back+" 80") // what both ends have closed is not told
+	c, err := l.world.Outside.Dial("tcp", netlab.HostAddr+":18081", 5*time.Second)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer c.Close()
+	if !eventually(func() bool { return strings.Count(l.must("flows", "shop_web_1"), "shop_web_1") >= 2 }) {
+		l.t.Errorf("flows of web:\n%s", l.must("flows", "shop_web_1"))
 	}
 }

@@ -50,12 +50,12 @@ func TestSockets(t *testing.T) {
 						continue
 					}
 					found = true
-					inode := s.Inode
+					inode, cookie := s.Inode, s.Cookie
 					if s.Listens != (s.Proto == unix.IPPROTO_TCP) {
 						t.Errorf("%s %s: listens: %v", tt.network, tt.addr, s.Listens)
 					}
-					s.Port, s.Inode, s.Listens = 0, 0, false
-					if s != tt.want || inode == 0 {
+					s.Port, s.Inode, s.Cookie, s.Listens = 0, 0, 0, false
+					if s != tt.want || inode == 0 || cookie == 0 {
 						t.Errorf("%s %s (MPTCP %v): got %+v inode %d, want %+v", tt.network, tt.addr, mptcp, s, inode, tt.want)
 					}
 				}
