@@ -48,6 +48,7 @@ type flows struct {
 	mu    sync.Mutex        // guards what follows
 	used  map[uint32]uint32 // number by ifindex
 	owner map[uint32]uint32 // ifindex by number
+	left  map[uint32]uint32 // likewise of a process before, until another has the number or settle
 }
 
 func newFlows() *flows {
@@ -157,11 +158,46 @@ func (k *Kernel) AddFlowPort(ifindex, number int) (*flowmap.Tally, error) {
 		return nil, fmt.Errorf("flow table: interface %d has tally %d: remove it first", index, other)
 	}
 	f.shared[n] = flowmap.Tally{}
+	f.forget(n, index)
 	if err := f.ports.Put(index, n); err != nil {
 		return nil, fmt.Errorf("flow table: interface %d: %w", index, err)
 	}
 	f.used[index], f.owner[n] = n, index
 	return &f.shared[n], nil
+}
+
+// readPorts notes the interfaces that a process before has counted. Their numbers stay: as long as
+// nobody is there, and during a start, the programs find by them who sends to another station.
+func (f *flows) readPorts() error {
+	f.left = make(map[uint32]uint32)
+	var index, number uint32
+	it := f.ports.Iterate()
+	for it.Next(&index, &number) {
+		f.left[number] = index
+	}
+	return it.Err()
+}
+
+// forget takes a number from the interface that had it with a process before, if that is another
+// one than now. It needs mu.
+func (f *flows) forget(number, now uint32) {
+	index, ok := f.left[number]
+	if !ok {
+		return
+	}
+	delete(f.left, number)
+	if _, used := f.used[index]; !used && index != now {
+		_ = f.ports.Delete(index)
+	}
+}
+
+// settle takes the numbers of all interfaces that nobody counts again.
+func (f *flows) settle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for number := range f.left {
+		f.forget(number, 0)
+	}
 }
 
 // RemoveFlowPort ends the counting. The port is closed by then.

@@ -83,6 +83,9 @@ func TestProgramsGoOn(t *testing.T) {
 	if entry := uint32(0); k.flows.keys.Lookup(leftKey, &entry) != nil || entry != 6 || k.flows.rows[6].Key != leftKey {
 		t.Errorf("entry %d", entry)
 	}
+	if numbered(k, 9) != 7 {
+		t.Errorf("interface 9 has number %d", numbered(k, 9))
+	}
 	if k.bound.tcp[99] != 1 || k.bound.listed != 0 {
 		t.Errorf("notes of a port %d, listed %d", k.bound.tcp[99], k.bound.listed)
 	}

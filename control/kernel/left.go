@@ -204,21 +204,11 @@ func (k *Kernel) readLeft() error {
 	if k.flows == nil {
 		return nil
 	}
-	var index, number uint32
-	var ports []uint32
-	for it := k.flows.ports.Iterate(); it.Next(&index, &number); {
-		ports = append(ports, index)
-	}
-	for _, index := range ports {
-		if err := k.flows.ports.Delete(index); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-	}
-	return nil
+	return k.flows.readPorts()
 }
 
-// Settle drops the slots and subnets that a process before has claimed and nobody has claimed
-// again.
+// Settle drops the slots, subnets and numbers of interfaces that a process before has claimed and
+// nobody has claimed again.
 func (k *Kernel) Settle() error {
 	k.mu.Lock()
 	addrs := slices.Collect(maps.Keys(k.leftSlots))
@@ -226,6 +216,9 @@ func (k *Kernel) Settle() error {
 	subnets := slices.Collect(maps.Keys(k.leftSubnets))
 	k.leftSlots, k.leftSubnets = nil, nil
 	k.mu.Unlock()
+	if k.flows != nil {
+		k.flows.settle()
+	}
 	errs := []error{k.refilled()}
 	for _, a := range addrs {
 		errs = append(errs, k.DropSlot(a.NetIP()))

@@ -85,6 +85,12 @@ func fill(t *testing.T, k *Kernel) {
 	k.Opened().Set(3, header.ProtoUDP, 9090)
 }
 
+// numbered is the number by which the programs know an interface, 0 if there is none.
+func numbered(k *Kernel, index uint32) (n uint32) {
+	_ = k.flows.ports.Lookup(index, &n)
+	return n
+}
+
 // TestGoesOn: the maps of a process that has ended are used on by the next one of the same owner
 // and layout, by no other.
 func TestGoesOn(t *testing.T) {
@@ -115,11 +121,22 @@ func TestGoesOn(t *testing.T) {
 		if !k.Published().Test(3, header.ProtoTCP, 8080) || !k.Opened().Test(3, header.ProtoUDP, 9090) {
 			t.Error("a claimed port is lost")
 		}
-		// Numbers of interfaces are given anew.
+		// Numbers of interfaces go on until another one is given them.
+		if numbered(k, 9) != 7 {
+			t.Errorf("interface 9 has number %d", numbered(k, 9))
+		}
 		if tally, err := k.AddFlowPort(10, 7); err != nil || tally.In != 0 {
 			t.Errorf("tally %+v, %v", tally, err)
 		}
+		if numbered(k, 9) != 0 || numbered(k, 10) != 7 {
+			t.Errorf("interfaces 9 and 10 have numbers %d and %d", numbered(k, 9), numbered(k, 10))
+		}
 		k.RemoveFlowPort(10)
+		for index, number := range map[int]int{9: 7, 11: 8, 12: 5} {
+			if _, err := k.AddFlowPort(index, number); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	k := openWith(t, Config{Left: programs, Owner: "one"})
 	slot := func(a netip.Addr) (n uint32) {
@@ -132,9 +149,20 @@ func TestGoesOn(t *testing.T) {
 	if err := k.ClaimSlot(leftAddr, 3); err != nil {
 		t.Error(err)
 	}
+	for index, number := range map[int]int{9: 7, 11: 6} {
+		if _, err := k.AddFlowPort(index, number); err != nil {
+			t.Error(err)
+		}
+	}
+	if numbered(k, 12) != 5 {
+		t.Error("an interface that is not there yet has lost its number")
+	}
 	// The rest goes, as nobody claims it again.
 	if err := k.Settle(); err != nil {
 		t.Error(err)
+	}
+	if numbered(k, 9) != 7 || numbered(k, 11) != 6 || numbered(k, 12) != 0 {
+		t.Errorf("interfaces have numbers %d, %d and %d", numbered(k, 9), numbered(k, 11), numbered(k, 12))
 	}
 	if slot(leftAddr) != 3 || slot(leftOther) != 0 || k.planes.subnets.Lookup(flowmap.SubnetKeyOf(leftSubnet), new(uint8)) == nil {
 		t.Errorf("slots %d and %d, or a subnet is left", slot(leftAddr), slot(leftOther))
