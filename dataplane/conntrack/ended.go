@@ -82,8 +82,8 @@ func (q *Log) begun(c *Conn) {
 	}
 }
 
-// tellClosed tells the end of a closed flow whose last packets have come, once. What closed before
-// somebody began to read is no news.
+// tellClosed tells the end of a closed flow whose last packets have come, once. A flow that closed before
+// anybody read is no news.
 func (t *Table) tellClosed(i uint32, now int64) {
 	if seen := t.conn(i).lastSeen.Load(); !t.Ended.on.Load() || seen < t.Ended.from.Load() || now-seen < tellAfter {
 		return
