@@ -86,4 +86,7 @@ type FlowQuery struct {
 	Limit int
 	// Begins is for the flow log only: also flows that begin, and packets that are refused.
 	Begins bool
+	// Closed is for readers inside of the daemon that add up what passed: also flows that both ends
+	// have closed, which are remembered for late packets only.
+	Closed bool
 }

@@ -101,6 +101,6 @@ func (f *flowFilter) isPeer(v *viewed) bool {
 // all reports whether every flow is wanted.
 func (f *flowFilter) all() bool {
 	q := f.q
-	q.Limit, q.Begins = 0, false
+	q.Limit, q.Begins, q.Closed = 0, false, false
 	return q == api.FlowQuery{}
 }

@@ -36,8 +36,8 @@ func (o *Observer) Flows(_ context.Context, q api.FlowQuery) (server.Rows[api.Fl
 			return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Bytes[0]+b.Bytes[1], a.Bytes[0]+a.Bytes[1]), cmp.Compare(a.Age, b.Age))
 		},
 		wanted: func(names *directory.Directory, i *conntrack.Info) bool {
-			if i.Closed || f.all() {
-				return !i.Closed // what is closed is remembered for late packets only
+			if f.all() || i.Closed && !q.Closed {
+				return !i.Closed || q.Closed // what is closed is remembered for late packets only
 			}
 			_, ok := f.seen(viewFlow(names, i, time.Now()))
 			return ok
