@@ -80,7 +80,11 @@ var events = []event{
 		} {
 			l.ip(args)
 		}
-	}, restore: (*eventLab).uplinkUp},
+	}, restore: func(l *eventLab) {
+		l.ip("addr del 198.51.100.2/24 dev eth0")
+		l.ip("addr del 2001:db8::2/64 dev eth0")
+		l.uplinkUp()
+	}},
 	{name: "host end down", lasts: time.Second, do: func(l *eventLab) { l.hostEnds("down") }, undo: func(l *eventLab) { l.hostEnds("up") }},
 	{name: "detach", do: func(l *eventLab) {
 		l.must("detach", "a")

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -94,7 +95,7 @@ func TestS72TextOfStrangersOnTheTerminal(t *testing.T) {
 		path   string
 	}{
 		{"ps", containers, "/v1/containers"},
-		{"inspect x", containers, "/v1/containers?select=x"},
+		{"inspect x", containers[0], "/v1/containers?select=x"},
 		{"network ls", networks, "/v1/networks"},
 		{"network inspect x", networks[0], "/v1/networks/x"},
 		{"port ls x", []api.PortMapping{filled[api.PortMapping]()}, "/v1/containers/x/ports"},
@@ -112,7 +113,11 @@ func TestS72TextOfStrangersOnTheTerminal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			newFakeDaemon(t, map[string]string{"GET " + tc.path: "200\n" + string(body) + "\n"})
+			sent := string(body)
+			if strings.Contains(tc.path, "select=") { // one of a list
+				sent = "[" + sent + "]"
+			}
+			newFakeDaemon(t, map[string]string{"GET " + tc.path: "200\n" + sent + "\n"})
 			var stdout, stderr bytes.Buffer
 			run(t.Context(), strings.Fields(tc.cmd), strings.NewReader(""), &stdout, &stderr)
 			harmless(t, tc.cmd, stdout.String()+stderr.String())
@@ -169,7 +174,7 @@ func TestS72ErrorsOnTheTerminal(t *testing.T) {
 		{evil}, {"ps", evil}, {"ps", "--" + evil}, {"ps", "--format", evil}, {"run", "--label", evil, "--", "true"}, {"\xff\x9b31m"},
 		{"daemon", "--config", file}, {"daemon", "--config", "/nosuch/" + evil}, {"daemon", "--uplink", evil, "--pool", evil},
 	} {
-		newFakeDaemon(t, map[string]string{"GET /v1/containers?select=x": "409\n" + string(body), "POST /v1/containers/x/ports": "409\n" + string(body)})
+		newFakeDaemon(t, map[string]string{"GET /v1/containers?select=x": "409\n" + string(body), "GET /v1/containers?select=" + url.QueryEscape(evil): "409\n" + string(body), "POST /v1/containers/x/ports": "409\n" + string(body)})
 		var stdout, stderr bytes.Buffer
 		if code := run(t.Context(), args, strings.NewReader(""), &stdout, &stderr); code == exitOK {
 			t.Errorf("%q: exit code 0", args)
