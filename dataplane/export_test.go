@@ -171,3 +171,6 @@ func NewcomerMemory(s *Switch) (n int) {
 	}
 	return n
 }
+
+// IsGuest reports whether an address has had a connection with a published port.
+func (s *Switch) IsGuest(a header.Addr) bool { return s.guests.has(&a) }

@@ -3,7 +3,9 @@ package dataplane
 import (
 	"sync/atomic"
 
+	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/flowmap"
+	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // A TCP connection is entered with the answer to its SYN, before that leaves: then the frame in hand
@@ -32,6 +34,7 @@ type doubt struct {
 	generation uint32
 	since      int64
 	tenant     int
+	guest      header.Addr // who began it by a published port, or zero
 }
 
 // doubts are they, in a ring.
@@ -57,21 +60,26 @@ func (d *doubts) take() doubt {
 }
 
 // mayDoubt reports whether a container may have one more pair in doubt.
-func (t *flowTable) mayDoubt(tenant int) bool {
+func (t *flowTable) mayDoubt(sw *Switch, tenant int) bool {
 	d := &t.doubts
-	t.settleDoubts(doubtLooks, 0)
+	t.settleDoubts(sw, doubtLooks, 0)
 	return uint32(d.of[tenant]) < mostDoubts-d.waiting
 }
 
 // settleDoubts looks at so many pairs and returns the rows of those that have been in doubt since a
-// time. It needs mu.
-func (t *flowTable) settleDoubts(looks uint32, before int64) (never []*flowRow) {
+// time. Who has shown that he hears the answers of a published port is a guest. It needs mu.
+func (t *flowTable) settleDoubts(sw *Switch, looks uint32, before int64) (never []*flowRow) {
 	d := &t.doubts
 	for range min(looks, d.waiting) {
 		one := d.take()
 		m := &t.entries[one.number]
 		switch {
-		case m.Generation != one.generation || m.IsOff() || atomic.LoadUint32(&m.Half.Doubt) == 0:
+		case m.Generation != one.generation:
+		case atomic.LoadUint32(&m.Half.Doubt) == 0:
+			if one.guest != (header.Addr{}) {
+				sw.guests.note(&one.guest)
+			}
+		case m.IsOff():
 		case one.since < before:
 			for n := one.number &^ 1; n <= one.number|1; n++ {
 				if r := t.places[n].row; r != nil {
@@ -95,8 +103,9 @@ func (w *worker) enterEarly(t *flowTable, i int) {
 	l := &r.f.Layers
 	answer := flowID{in: r.f.In, dst: l.Dst, src: l.Src, tuple: l.Tuple}
 	begun := flowID{in: r.out, dst: r.src, src: r.dst, tuple: r.to.Reverse()}
-	tenant := rowTenant(w.sw.snapshot.Load(), r.f.In, r.out)
-	if len(t.free) <= t.reserve() || !t.mayDoubt(tenant) { // no row ends for one that may be over soon
+	s := w.sw.snapshot.Load()
+	tenant := rowTenant(s, r.f.In, r.out)
+	if len(t.free) <= t.reserve() || !t.mayDoubt(w.sw, tenant) { // no row ends for one that may be over soon
 		return
 	}
 	if row := t.enter(answer, w.sw, true); row == nil {
@@ -107,7 +116,11 @@ func (w *worker) enterEarly(t *flowTable, i int) {
 	if row := t.enter(begun, w.sw, true); row != nil {
 		m := t.entry(row)
 		atomic.StoreUint64(&m.LastIn, 0) // of this flow nothing is under way there
-		t.doubts.add(doubt{number: row.number, generation: m.Generation, since: w.now, tenant: tenant})
+		d := doubt{number: row.number, generation: m.Generation, since: w.now, tenant: tenant}
+		if p := s.ports[r.out]; p != nil && p.Kind == PortUplink && r.kind == conntrack.KindPublish {
+			d.guest = begun.tuple.Src
+		}
+		t.doubts.add(d)
 	}
 }
 

@@ -2,6 +2,7 @@ package dataplane_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -145,6 +146,31 @@ func TestEarly(t *testing.T) {
 			l.Advance(241 * time.Second)
 			f.wantState()
 		})
+	}
+}
+
+// TestEarlyMakesAGuest: who has shown that he hears the answers of a published port is a guest of it,
+// though the switch has not seen the segment that showed it.
+func TestEarlyMakesAGuest(t *testing.T) {
+	l, maps := newEarlyLab(t)
+	f := published(l, maps, 5000)
+	f.begin()
+	who := header.AddrFrom(netip.MustParseAddrPort(f.from).Addr())
+	l.Advance(time.Second)
+	if l.Switch.IsGuest(who) {
+		t.Error("one is a guest who has shown nothing")
+	}
+	f.want(byKernel, true, ACK, 1001, 3001, "")
+	l.Advance(time.Second)
+	if !l.Switch.IsGuest(who) {
+		t.Error("one is no guest whom the container has answered")
+	}
+	m := masqueraded(l, maps, 5001)
+	m.begin()
+	m.want(byKernel, true, ACK, 1001, 3001, "")
+	l.Advance(time.Second)
+	if l.Switch.IsGuest(header.AddrFrom(netip.MustParseAddrPort(m.from).Addr())) {
+		t.Error("a container is a guest of what it connected to")
 	}
 }
 

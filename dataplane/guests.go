@@ -2,7 +2,7 @@ package dataplane
 
 import (
 	"hash/maphash"
-	"slices"
+	"sync/atomic"
 
 	"github.com/vswitch/vswitch/dataplane/header"
 )
@@ -14,10 +14,11 @@ const (
 
 // guests are the addresses whose flows to published ports were shown to be wanted by both sides:
 // who forges addresses has to guess one (Peng, Leckie and Ramamohanarao 2003). Of IPv6 the /64
-// is one guest. The latest of a set come first, and the last gives way.
-type guests [guestSets][guestWays]uint32 // upper half of the hash
+// is one guest. The latest of a set come first, and the last gives way. Workers and the sweep of
+// the flow table write it: of two who write one set at once a guest may be lost.
+type guests [guestSets][guestWays]atomic.Uint32 // upper half of the hash
 
-func (g *guests) set(a *header.Addr) (set *[guestWays]uint32, mark uint32) {
+func (g *guests) set(a *header.Addr) (set *[guestWays]atomic.Uint32, mark uint32) {
 	b := a[:]
 	if !a.Is4() {
 		b = a[:8]
@@ -28,15 +29,19 @@ func (g *guests) set(a *header.Addr) (set *[guestWays]uint32, mark uint32) {
 
 func (g *guests) note(a *header.Addr) {
 	set, mark := g.set(a)
-	at := slices.Index(set[:], mark)
-	if at < 0 {
-		at = guestWays - 1
+	for next, i := mark, 0; i < guestWays; i++ {
+		if next = set[i].Swap(next); next == mark {
+			return
+		}
 	}
-	copy(set[1:at+1], set[:at])
-	set[0] = mark
 }
 
 func (g *guests) has(a *header.Addr) bool {
 	set, mark := g.set(a)
-	return slices.Contains(set[:], mark)
+	for i := range set {
+		if set[i].Load() == mark {
+			return true
+		}
+	}
+	return false
 }

@@ -30,7 +30,6 @@ type newcomers struct {
 	mem    *chunks
 	frames []newcomer // by their first chunk
 	ports  [MaxPorts]newcomerQueue
-	guests guests
 }
 
 // newcomerQueue is what waits for one container's port.
@@ -164,7 +163,7 @@ func (s *Snapshot) newcomer(f *frame.Frame) frame.PortID {
 func (w *worker) keep(f *frame.Frame, id frame.PortID, e *portEntry) {
 	p := &w.newcomers
 	q, need, room, who := &p.ports[id], chunksOf(len(f.Buf)), p.mem.left, 1
-	if !p.guests.has(&f.Layers.Tuple.Src) {
+	if !w.sw.guests.has(&f.Layers.Tuple.Src) {
 		who, room = 0, room/2
 	}
 	to := w.sw.ports[id].Load()

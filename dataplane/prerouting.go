@@ -143,7 +143,7 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 		return DropBadReset
 	}
 	if proves && c.Assured() {
-		w.newcomers.guests.note(&l.Tuple.Src)
+		w.sw.guests.note(&l.Tuple.Src)
 	}
 	r.begins = begins && c.Heard()
 	r.to, r.kind, r.tracked, r.heard = c.Towards(reply), c.Kind, true, c.Heard()

@@ -140,7 +140,7 @@ func (t *flowTable) sweepRows(sw *Switch, now int64) (ended []*flowRow) {
 		}
 	}
 	t.end(ended)
-	never := t.settleDoubts(mostDoubts, now-doubtTime)
+	never := t.settleDoubts(sw, mostDoubts, now-doubtTime)
 	t.end(never)
 	ended = append(append(ended, t.endOff()...), never...)
 	ended = t.relieve(now, append(t.resting, ended...))

@@ -44,6 +44,7 @@ type Switch struct {
 	waiting   *waitingRoom
 	groups    *fdb.Groups
 	flooded   flooded
+	guests    guests
 	flows     *flowTable   // nil without one
 	stations  *stationRows // likewise
 	told      *told
