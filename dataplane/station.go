@@ -202,6 +202,7 @@ func (t *stationRows) begin(sw *Switch, want map[frame.PortID]flowmap.StationDec
 		}
 	}
 	if entered {
+		t.lend()
 		t.settleSoon(sw)
 	}
 }

@@ -107,6 +107,29 @@ func TestStationFlowsWithoutRoom(t *testing.T) {
 	}
 }
 
+// TestStationFlowsHaveShares: who begins flows in masses leaves half of the table to others, and
+// all of them are carried.
+func TestStationFlowsHaveShares(t *testing.T) {
+	l := newStationLab(t)
+	for n := range flowmap.MaxStationFlows - 1 {
+		f := toStation("c1", "c2", false, Packet{Proto: header.ProtoUDP, Src: fmt.Sprintf("10.1.0.11:%d", n+1), Dst: "10.1.0.12:9"})
+		if out := l.meetPrograms("c1", f); out < 0 {
+			t.Fatalf("the %d. is not carried", n)
+		}
+		if n%8192 == 0 {
+			l.Switch.Stats() // reads the table
+		}
+	}
+	if st := l.Switch.Stats().Flows; st.Between > flowmap.MaxStationFlows/2+1 || st.Between < flowmap.MaxStationFlows/4 {
+		t.Errorf("one station has %d flows of %d", st.Between, flowmap.MaxStationFlows)
+	}
+	untold := l.Switch.Stats().Flows.Untold
+	l.meet("c3", toStation("c3", "c2", false, Packet{Flags: SYN}))
+	if st := l.Switch.Stats().Flows; st.Untold != untold {
+		t.Error("the flow of another is not told")
+	}
+}
+
 // TestF01StationsTakenOver: rows, and the flows that they count, are the next process's. Until it has
 // asked them they stay, and while nobody is there connections begin by them.
 func TestF01StationsTakenOver(t *testing.T) {

@@ -117,6 +117,21 @@ func (t *stationRows) sweepLocked(sw *Switch, now int64, measure, fresh bool) {
 		}
 	}
 	t.live.Store(int32(len(f.known)))
+	t.lend()
+}
+
+// lend lets each station begin flows until the table is read next: it may have as many as it leaves
+// free (Choudhury and Hahne 1998), so that who scans its neighbours hides no flow of others.
+func (t *stationRows) lend() {
+	held := make(map[frame.PortID]int)
+	for _, e := range t.flows.known {
+		held[e.ports[0]]++
+	}
+	free := flowmap.MaxStationFlows - len(t.flows.known)
+	for id := range t.used {
+		r := &t.rows[id]
+		atomic.StoreUint64(&r.Lease, atomic.LoadUint64(&r.Begun)+uint64(max(0, free-held[id])))
+	}
 }
 
 // readUntold adds to the counters of a port what was carried without a flow that is told.

@@ -44,7 +44,8 @@ type StationRow struct {
 	Begun  uint64 // flows that the station has begun
 	// Of flows for which there was no room: frames and bytes sent by the station, and sent to it.
 	Sent, SentBytes, Got, GotBytes uint64
-	_                              [2]uint64
+	Lease                          uint64 // how far Begun may grow, written by the switch
+	_                              uint64
 }
 
 // Off makes a row none.

@@ -223,7 +223,8 @@ struct station_row {
 	__u64 last_in; /* as of flow_entry */
 	__u64 begun;
 	__u64 sent, sent_bytes, got, got_bytes; /* of flows for which there was no room */
-	__u64 unused2[2];
+	__u64 lease;				/* how far begun may grow, written by the switch */
+	__u64 unused2;
 };
 
 struct station_flow {

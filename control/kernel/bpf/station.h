@@ -138,11 +138,13 @@ static __always_inline bool turn(struct flow_key *key, __u32 network)
 	return true;
 }
 
-/* begin enters a flow, NULL when there is no room. */
+/* begin enters a flow, NULL when there is no room, or when the station has had its share of it. */
 static __always_inline struct station_flow *begin(const struct pair *p, const struct flow_key *key, bool turned)
 {
 	struct station_flow n = {};
 
+	if (READ_ONCE(p->from->begun) >= READ_ONCE(p->from->lease))
+		return NULL;
 	n.created = bpf_jiffies64();
 	/* Both numbers at once: the verifier knows no index of a stack. */
 	*(__u32 *)n.ports = turned ? p->numbers : p->numbers << 16 | p->numbers >> 16;

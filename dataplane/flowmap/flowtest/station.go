@@ -145,7 +145,7 @@ func (k *Kernel) account(f *Frame, p *packet, src, dst uint32) {
 	n := uint64(len(f.Data))
 	s, ok := k.Residents.Flows[key]
 	if !ok {
-		if len(k.Residents.Flows) >= k.Residents.MaxFlows {
+		if from.Begun >= from.Lease || len(k.Residents.Flows) >= k.Residents.MaxFlows {
 			from.Sent, from.SentBytes, to.Got, to.GotBytes = from.Sent+1, from.SentBytes+n, to.Got+1, to.GotBytes+n
 			return
 		}
