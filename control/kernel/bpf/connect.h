@@ -148,7 +148,7 @@ static __always_inline bool leads(__u32 proto, const struct sock_end *asked, str
 }
 
 /* near4 and near6 are the address that a socket is bound to, 0 or ::ffff:0.0.0.0 for none. */
-static __always_inline void near4(__be32 to[4], struct bpf_sock *sk)
+static __always_inline void near4(__be32 to[4], struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	__be32 ip = sk->src_ip4;
 
@@ -156,7 +156,7 @@ static __always_inline void near4(__be32 to[4], struct bpf_sock *sk)
 	mapped(to, ip);
 }
 
-static __always_inline void near6(__be32 to[4], struct bpf_sock *sk)
+static __always_inline void near6(__be32 to[4], struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	to[0] = sk->src_ip6[0];
 	to[1] = sk->src_ip6[1];
@@ -261,7 +261,7 @@ static __always_inline bool sends(struct bpf_sock_addr *ctx, struct bpf_sock *sk
 }
 
 /* sends_on is for a datagram while nobody is there: where an earlier one of its socket went. */
-static __always_inline bool sends_on(struct bpf_sock *sk, const __be32 near[4], struct led *l)
+static __always_inline bool sends_on(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const __be32 near[4], struct led *l)
 {
 	struct sent *s = bpf_sk_storage_get(&vsw_sent, sk, 0, 0);
 	bool found = false;
@@ -356,7 +356,7 @@ static __always_inline struct bpf_sock *ours(struct bpf_sock_addr *ctx)
 }
 
 /* source4 and source6 are near of a datagram, which may name its own. */
-static __always_inline void source4(__be32 to[4], struct bpf_sock_addr *ctx)
+static __always_inline void source4(__be32 to[4], struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	__be32 ip = ctx->msg_src_ip4;
 
@@ -364,7 +364,7 @@ static __always_inline void source4(__be32 to[4], struct bpf_sock_addr *ctx)
 	mapped(to, ip);
 }
 
-static __always_inline void source6(__be32 to[4], struct bpf_sock_addr *ctx)
+static __always_inline void source6(__be32 to[4], struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	to[0] = ctx->msg_src_ip6[0];
 	to[1] = ctx->msg_src_ip6[1];

@@ -6,164 +6,58 @@
 #include "asked.h"
 #include "connect.h"
 
+/* A hook of both families: near reads the source that a packet would have. */
+#define LEADS(name, hook, near, family, verdict)			\
+	SEC("cgroup/" hook #family)					\
+	int vsw_##name##family(struct bpf_sock_addr *ctx)		\
+	{								\
+		struct bpf_sock *sk = ours(ctx);			\
+		struct led l = {};					\
+		__be32 from[4];						\
+									\
+		if (!sk)						\
+			return 1;					\
+		near##family(from, ctx, sk);				\
+		read##family(&l.asked, ctx);				\
+		if (verdict(ctx, sk, from, &l))				\
+			write##family(ctx, &l.to);			\
+		return 1;						\
+	}
+
+/* The same of one that tells a program the end that it asked for in place of the one it has. */
+#define TELLS(name, hook, family, verdict)				\
+	SEC("cgroup/" hook #family)					\
+	int vsw_##name##family(struct bpf_sock_addr *ctx)		\
+	{								\
+		struct bpf_sock *sk = ours(ctx);			\
+		struct led l = {};					\
+									\
+		if (!sk)						\
+			return 1;					\
+		read##family(&l.to, ctx);				\
+		if (verdict(sk, &l))					\
+			write##family(ctx, &l.asked);			\
+		return 1;						\
+	}
+
 /*
  * connect and sendmsg, of a cgroup, lead what the host sends to a published port to the container. They
  * are there only while the daemon is: without it the relay's sockets keep what comes for the next one.
  */
-SEC("cgroup/connect4")
-int vsw_connect4(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-	__be32 near[4];
-
-	if (!sk)
-		return 1;
-	near4(near, sk);
-	read4(&l.asked, ctx);
-	if (connects(ctx, sk, near, &l))
-		write4(ctx, &l.to);
-	return 1;
-}
-
-SEC("cgroup/connect6")
-int vsw_connect6(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-	__be32 near[4];
-
-	if (!sk)
-		return 1;
-	near6(near, sk);
-	read6(&l.asked, ctx);
-	if (connects(ctx, sk, near, &l))
-		write6(ctx, &l.to);
-	return 1;
-}
-
-SEC("cgroup/sendmsg4")
-int vsw_send4(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-	__be32 near[4];
-
-	if (!sk)
-		return 1;
-	source4(near, ctx);
-	read4(&l.asked, ctx);
-	if (sends(ctx, sk, near, &l))
-		write4(ctx, &l.to);
-	return 1;
-}
-
-SEC("cgroup/sendmsg6")
-int vsw_send6(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-	__be32 near[4];
-
-	if (!sk)
-		return 1;
-	source6(near, ctx);
-	read6(&l.asked, ctx);
-	if (sends(ctx, sk, near, &l))
-		write6(ctx, &l.to);
-	return 1;
-}
+LEADS(connect, "connect", near, 4, connects)
+LEADS(connect, "connect", near, 6, connects)
+LEADS(send, "sendmsg", source, 4, sends)
+LEADS(send, "sendmsg", source, 6, sends)
 
 /*
  * The others stay while nobody is there: a socket goes on where it went, and sees what it asked for.
  */
-SEC("cgroup/sendmsg4")
-int vsw_send_on4(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-	__be32 near[4];
-
-	if (!sk)
-		return 1;
-	source4(near, ctx);
-	read4(&l.asked, ctx);
-	if (sends_on(sk, near, &l))
-		write4(ctx, &l.to);
-	return 1;
-}
-
-SEC("cgroup/sendmsg6")
-int vsw_send_on6(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-	__be32 near[4];
-
-	if (!sk)
-		return 1;
-	source6(near, ctx);
-	read6(&l.asked, ctx);
-	if (sends_on(sk, near, &l))
-		write6(ctx, &l.to);
-	return 1;
-}
-
-SEC("cgroup/recvmsg4")
-int vsw_receive4(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-
-	if (!sk)
-		return 1;
-	read4(&l.to, ctx);
-	if (receives(sk, &l))
-		write4(ctx, &l.asked);
-	return 1;
-}
-
-SEC("cgroup/recvmsg6")
-int vsw_receive6(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-
-	if (!sk)
-		return 1;
-	read6(&l.to, ctx);
-	if (receives(sk, &l))
-		write6(ctx, &l.asked);
-	return 1;
-}
-
-SEC("cgroup/getpeername4")
-int vsw_peername4(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-
-	if (!sk)
-		return 1;
-	read4(&l.to, ctx);
-	if (asked_for(sk, &l))
-		write4(ctx, &l.asked);
-	return 1;
-}
-
-SEC("cgroup/getpeername6")
-int vsw_peername6(struct bpf_sock_addr *ctx)
-{
-	struct bpf_sock *sk = ours(ctx);
-	struct led l = {};
-
-	if (!sk)
-		return 1;
-	read6(&l.to, ctx);
-	if (asked_for(sk, &l))
-		write6(ctx, &l.asked);
-	return 1;
-}
+LEADS(send_on, "sendmsg", source, 4, sends_on)
+LEADS(send_on, "sendmsg", source, 6, sends_on)
+TELLS(receive, "recvmsg", 4, receives)
+TELLS(receive, "recvmsg", 6, receives)
+TELLS(peername, "getpeername", 4, asked_for)
+TELLS(peername, "getpeername", 6, asked_for)
 
 /* whose_led tells, in a test run, what a connected socket asked for: see struct whose_socket. */
 SEC("tc")
