@@ -21,24 +21,7 @@ func TestF40UplinkIsMadeAnew(t *testing.T) {
 	r := newRig(t)
 	r.cfg.Uplinks = []string{"eth0"}
 	r.start()
-	web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
-	echo(t, web, ":80")
-	echo(t, r.world.Outside, ":7000")
-	dial := func() (conns []net.Conn) {
-		for _, c := range []struct {
-			from *netlab.NS
-			to   string
-		}{{web, netlab.OutsideAddr + ":7000"}, {r.world.Outside, netlab.HostAddr + ":8080"}} {
-			conn, err := c.from.Dial("tcp", c.to, 30*time.Second)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { conn.Close() })
-			say(t, conn, "hello")
-			conns = append(conns, conn)
-		}
-		return conns
-	}
+	dial := echoes(t, r)
 	var conns []net.Conn
 	for range 5 {
 		conns = append(conns, dial()...)

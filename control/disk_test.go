@@ -97,11 +97,7 @@ func TestF22StartOnADiskThatTakesNothing(t *testing.T) {
 			t.Run(fmt.Sprint(what, " damaged ", damage), func(t *testing.T) {
 				labtest.NeedRoot(t)
 				m := newMachine(t)
-				dir := t.TempDir()
-				if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+				dir := smallDisk(t)
 				m.cfg.StateDir = dir
 				m.start()
 				ctx := t.Context()
@@ -140,4 +136,15 @@ func TestF22StartOnADiskThatTakesNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// smallDisk is a directory that is a disk of its own, of 1 MiB.
+func smallDisk(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
 }

@@ -13,6 +13,31 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
+// echoes has a container and the world echo lines, and returns what dials a connection each way, on
+// which something was said.
+func echoes(t *testing.T, r *rig) (bothWays func() []net.Conn) {
+	t.Helper()
+	web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
+	echo(t, web, ":80")
+	echo(t, r.world.Outside, ":7000")
+	return func() (conns []net.Conn) {
+		t.Helper()
+		for _, c := range []struct {
+			from *netlab.NS
+			to   string
+		}{{web, netlab.OutsideAddr + ":7000"}, {r.world.Outside, netlab.HostAddr + ":8080"}} {
+			conn, err := c.from.Dial("tcp", c.to, 30*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			say(t, conn, "before")
+			conns = append(conns, conn)
+		}
+		return conns
+	}
+}
+
 // TestF40UplinkFlaps: an uplink is down for a moment and loses its routes, which come back
 // after it. Connections out and to a published port go on, those that the kernel carries and
 // those that it does not, also where somebody speaks meanwhile.
@@ -24,23 +49,10 @@ func TestF40UplinkFlaps(t *testing.T) {
 				r.cfg.Uplinks = []string{"eth0"}
 			}
 			r.start()
-			web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
-			echo(t, web, ":80")
-			echo(t, r.world.Outside, ":7000")
+			bothWays := echoes(t, r)
 			var conns []net.Conn
 			for range 10 {
-				for _, c := range []struct {
-					from *netlab.NS
-					to   string
-				}{{web, netlab.OutsideAddr + ":7000"}, {r.world.Outside, netlab.HostAddr + ":8080"}} {
-					conn, err := c.from.Dial("tcp", c.to, 30*time.Second)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer conn.Close()
-					conns = append(conns, conn)
-					say(t, conn, "before")
-				}
+				conns = append(conns, bothWays()...)
 			}
 			host := r.world.Host
 			if err := host.SetDown("eth0"); err != nil {
@@ -146,19 +158,8 @@ func TestF40AddressFlips(t *testing.T) {
 				r.cfg.Uplinks = []string{"eth0"}
 			}
 			r.start()
-			web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
-			echo(t, web, ":80")
-			echo(t, r.world.Outside, ":7000")
-			out, err := web.Dial("tcp", netlab.OutsideAddr+":7000", 30*time.Second)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer out.Close()
-			in, err := r.world.Outside.Dial("tcp", netlab.HostAddr+":8080", 30*time.Second)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer in.Close()
+			conns := echoes(t, r)()
+			out, in := conns[0], conns[1]
 			for i := range 3 {
 				say(t, out, "before")
 				say(t, in, "before")

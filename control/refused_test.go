@@ -18,11 +18,7 @@ import (
 func TestF19EachCommandOnAReadOnlyDisk(t *testing.T) {
 	labtest.NeedRoot(t)
 	m := newMachine(t)
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	dir := smallDisk(t)
 	m.cfg.StateDir = dir
 	m.start()
 	ctx := t.Context()

@@ -177,6 +177,20 @@ func FuzzCall(f *testing.F) {
 	})
 }
 
+// serveDockerd serves a dockerd on a socket, and returns its path.
+func serveDockerd(t *testing.T, d *fakeDockerd) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: d}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	return path
+}
+
 // fakeDockerd serves networks and an event stream.
 type fakeDockerd struct {
 	mu       sync.Mutex
@@ -275,14 +289,7 @@ func TestNames(t *testing.T) {
 		post(t, h, "NetworkDriver.CreateEndpoint", fmt.Sprintf(`{"NetworkID":"%s","EndpointID":"%s","Interface":{"Address":"10.0.0.%s/24"},"Options":{}}`, network, id, id[1:]))
 	}
 	d := &fakeDockerd{networks: map[string]string{}, events: make(chan string, 1)}
-	path := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: d}
-	go srv.Serve(l)
-	defer srv.Close()
+	path := serveDockerd(t, d)
 	s := &shared{Backend: b}
 	n := NewNames(s, path, quiet)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -349,14 +356,7 @@ func TestDetails(t *testing.T) {
 		},
 		events: make(chan string, 1),
 	}
-	path := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: d}
-	go srv.Serve(l)
-	defer srv.Close()
+	path := serveDockerd(t, d)
 	b.containers["e1"].Labels = map[string]string{api.LabelSandbox: "/proc/self/ns/net"}
 	n := NewNames(b, path, quiet)
 	for range 2 { // the second time there is nothing to do
