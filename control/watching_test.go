@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http/httptrace"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,12 +16,14 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab"
 )
 
-// follow reads a stream until the end of the test.
+// follow reads a stream until the end of the test. It returns when the daemon has begun to
+// answer: what happens from then on is in the stream.
 func follow[T any](t *testing.T, read func(context.Context, func(T) error) error) <-chan T {
 	t.Helper()
 	ch := make(chan T, 4096)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	answered, done := make(chan struct{}), make(chan error, 1)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: sync.OnceFunc(func() { close(answered) })})
 	go func() { done <- read(ctx, func(v T) error { ch <- v; return nil }) }()
 	t.Cleanup(func() {
 		cancel()
@@ -27,6 +31,11 @@ func follow[T any](t *testing.T, read func(context.Context, func(T) error) error
 			t.Error(err)
 		}
 	})
+	select {
+	case <-answered:
+	case <-time.After(30 * time.Second):
+		t.Fatal("no answer after 30 s")
+	}
 	return ch
 }
 
