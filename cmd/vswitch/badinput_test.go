@@ -176,7 +176,7 @@ func TestWithoutRights(t *testing.T) {
 		want string
 	}{
 		{"demo", "demo: network namespaces need rights: run it as root: sudo vswitch demo"},
-		{"ps", "vswitch daemon at RUN/vswitch.sock: permission denied: run as root or join the group that owns the socket"},
+		{"ps", "vswitch daemon at RUN/vswitch.sock: permission denied: run as root, or join the group vswitch-ro to read or vswitch-admin to make changes"},
 		{"run -- true", "run: make a network namespace: operation not permitted: run it as root"},
 		{"daemon --run-dir OWN/run --state-dir OWN/state", "bpf is not permitted: run as root outside of user namespaces, or with CAP_BPF and CAP_NET_ADMIN"},
 	} {

@@ -262,7 +262,7 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w at %s: start one with \"vswitch daemon\"", ErrNoDaemon, c.socket)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("vswitch daemon at %s: %w: run as root or join the group that owns the socket",
+		return fmt.Errorf("vswitch daemon at %s: %w: run as root, or join the group vswitch-ro to read or vswitch-admin to make changes",
 			c.socket, fs.ErrPermission)
 	}
 	// The url.Error in front would show a made-up host.

@@ -17,6 +17,7 @@ import (
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/edge/linux"
 	"github.com/vswitch/vswitch/control/holder"
+	"github.com/vswitch/vswitch/control/roles"
 	"github.com/vswitch/vswitch/control/server"
 	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/control/web"
@@ -212,13 +213,17 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 	}
+	granted := roles.Find()
+	if err := granted.LetIn(l.Addr().String()); err != nil {
+		cfg.Log.Warn("only those reach the API whom the socket's mode lets in", "err", err)
+	}
 	all := backend{c, c.Observer()}
 	socketHandler, pageHandler := handlers(all, &cfg)
 	local, _, err := readersOf(c.Readers(), l)
 	if err != nil {
 		return err
 	}
-	end, served := serveOn(server.New(socketHandler, cfg.Log), local)
+	end, served := serveOn(server.New(socketHandler, cfg.Log), local, granted)
 	cleanup = append(cleanup, end)
 	var pageServed <-chan error
 	if page != nil {
@@ -227,7 +232,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 		cleanup = append(cleanup, forget)
-		end, pageServed = serveOn(web.New(pageHandler, cfg.Log), visited)
+		end, pageServed = serveOn(web.New(pageHandler, cfg.Log), visited, nil)
 		cleanup = append(cleanup, end)
 		cfg.Log.Info("page ready", "url", cfg.Page.URL, "token", cfg.Page.Token != "")
 	}

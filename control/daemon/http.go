@@ -19,6 +19,7 @@ import (
 	"github.com/vswitch/vswitch/control/metrics"
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/readers"
+	"github.com/vswitch/vswitch/control/roles"
 	"github.com/vswitch/vswitch/control/server"
 	"github.com/vswitch/vswitch/control/web"
 )
@@ -102,7 +103,7 @@ func handlers(b backend, cfg *Config) (socket, page http.Handler) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", scrapes)
 	mux.Handle("/", requests)
-	return r.Handler(mux), r.Handler(web.Handler(web.Config{Backend: b, Readers: r, API: requests, Metrics: scrapes, Token: cfg.Page.Token, Log: cfg.Log}))
+	return r.Handler(roles.Guard(mux, cfg.Log)), r.Handler(web.Handler(web.Config{Backend: b, Readers: r, API: requests, Metrics: scrapes, Token: cfg.Page.Token, Log: cfg.Log}))
 }
 
 // localConns is how many connections others than root may have to the API's socket.
@@ -123,16 +124,21 @@ func readersOf(r *readers.Readers, l net.Listener) (*readers.Listener, func() er
 
 // serveOn answers on l until end is called, which ends streams at once, clients that take
 // their time after clientGrace, and gives requests that are worked on shutdownGrace. served
-// has the error when it failed before.
-func serveOn(srv *http.Server, l net.Listener) (end func() error, served <-chan error) {
+// has the error when it failed before. granted knows what clients of a unix socket may do;
+// it is nil where nobody asks.
+func serveOn(srv *http.Server, l net.Listener, granted *roles.Roles) (end func() error, served <-chan error) {
 	// Captures and other streams have no end of their own.
 	base, stop := context.WithCancel(context.Background())
 	srv.BaseContext = func(net.Listener) context.Context { return base }
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if r, ok := c.(*readers.Conn); ok {
-			return r.Context(ctx)
+		r, ok := c.(*readers.Conn)
+		if !ok {
+			return ctx
 		}
-		return ctx
+		if local, ok := r.Conn.(*net.UnixConn); ok && granted != nil {
+			ctx = roles.With(ctx, granted.Of(local))
+		}
+		return r.Context(ctx)
 	}
 	var clients clients
 	srv.ConnState = clients.note

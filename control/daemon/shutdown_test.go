@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/readers"
+	"github.com/vswitch/vswitch/control/roles"
 	"github.com/vswitch/vswitch/control/server"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -46,7 +47,7 @@ func TestF38SlowClientsHoldNoEndUp(t *testing.T) {
 		<-finish
 		io.WriteString(w, "done")
 	})
-	end, _ := serveOn(server.New(readers.New(readers.BoundsFor(readers.DefaultMemory), func(readers.Reached) {}).Handler(mux), slog.New(slog.DiscardHandler)), l)
+	end, _ := serveOn(server.New(readers.New(readers.BoundsFor(readers.DefaultMemory), func(readers.Reached) {}).Handler(mux), slog.New(slog.DiscardHandler)), l, roles.Find())
 	conns := make(map[string]net.Conn)
 	for what, text := range map[string]string{
 		"body":  "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",

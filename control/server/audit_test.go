@@ -19,7 +19,7 @@ func TestF18CapturesAreLogged(t *testing.T) {
 		r := httptest.NewRequest("GET", path, nil)
 		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(readers.With(r.Context(), readers.Reader{UID: 1000, Known: true})))
 	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `msg="capture begins" of="[web uplink]" by="user 1000" filter="tcp port 80"`) {
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `msg="capture begins" of="[web uplink]" by="user 1000" pid=0 filter="tcp port 80"`) {
 		t.Errorf("the log says %q", got)
 	}
 }

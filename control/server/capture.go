@@ -124,7 +124,7 @@ func (s *server) capture(w http.ResponseWriter, r *http.Request) {
 	defer c.Close()
 	id := s.captures.add(c)
 	defer s.captures.remove(id)
-	s.log.Info("capture begins", "of", cfg.Targets, "by", readers.From(r.Context()).String(), "filter", cfg.Filter)
+	s.log.Info("capture begins", "of", cfg.Targets, "by", readers.From(r.Context()).String(), "pid", readers.Process(r.Context()), "filter", cfg.Filter)
 	// ReadTimeout would end the request in the middle.
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	w.Header().Set("Content-Type", "application/x-pcapng")

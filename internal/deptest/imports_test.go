@@ -144,6 +144,10 @@ var rules = []rule{
 		but:    []string{"module/control/api", "module/control/places", "module/dataplane/share"},
 		reason: "who may take how much is counted apart from what is taken",
 	}, {
+		in: []string{"control/roles"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api", "module/control/readers"},
+		reason: "who may do what is decided in front of the interface, by the request alone",
+	}, {
 		in: []string{"control/metrics"}, forbids: []string{"module/..."},
 		but:    []string{"module/control/api"},
 		reason: "what a scrape tells is handed over whole: the collector links nothing that it could change",
@@ -217,7 +221,7 @@ var rules = []rule{
 		reason: "BPF is loaded in control/kernel, and the data path opens maps by their descriptors in dataplane/bpfmap; the demo and the benchmark only look or compare",
 	}, {
 		in: []string{"..."}, forbids: []string{"golang.org/x/sys/unix"},
-		reason: "system calls live where a system call is the job: ports, maps, pages, control/{holder,host,kernel,relay,reserve,process}, netlab, bench and the commands that start processes",
+		reason: "system calls live where a system call is the job: ports, maps, pages, control/{holder,host,kernel,relay,reserve,roles,process}, netlab, bench and the commands that start processes",
 	}, {
 		in:      []string{"dataplane", "dataplane/bpfmap", "dataplane/conntrack", "dataplane/fdb", "dataplane/filter", "dataplane/flowmap", "dataplane/frame", "dataplane/header", "dataplane/pages", "dataplane/port"},
 		forbids: []string{"log", "log/...", "encoding/json", "net/http", "os/exec", "github.com/gopacket/..."},
@@ -241,7 +245,7 @@ var exempt = map[string][]string{
 	"github.com/cilium/ebpf/...":         {"control/kernel", "dataplane/bpfmap", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
 	"github.com/containernetworking/...": {"control/cni"},
 	"golang.org/x/sys/unix": {
-		"dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve",
+		"dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/roles",
 		"control/process", "control/doctor", "internal/netlab/...", "bench/...", "cmd/vswitch",
 	},
 }
