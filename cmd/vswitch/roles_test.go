@@ -16,6 +16,7 @@ import (
 // reads why; vswitch-capture may capture too, vswitch-admin may all, and nobody else gets in.
 func TestRolesOfTheDaemon(t *testing.T) {
 	const user, reads, captures, admins = 61005, 61003, 61002, 61001
+	labtest.NeedRoot(t)
 	r := newRig(t)
 	web := labtest.New(t, "web")
 	r.must("attach", "web", "--netns", web.Path())

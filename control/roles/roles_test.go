@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/vswitch/vswitch/control/readers"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // Groups of nobody: a process is a member by its number alone.
@@ -28,7 +29,8 @@ const dialer = "VSWITCH_ROLES_DIAL"
 func TestMain(m *testing.M) {
 	path := os.Getenv(dialer)
 	if path == "" {
-		os.Exit(m.Run())
+		labtest.Main(m)
+		return
 	}
 	if _, err := net.Dial("unix", path); err != nil {
 		fmt.Println(err)
@@ -42,9 +44,7 @@ func TestMain(m *testing.M) {
 // TestRolesByGroup: root and the socket's own group may all, members of the groups what these may, a
 // member of two the more, and nobody else connects at all.
 func TestRolesByGroup(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can be somebody else")
-	}
+	labtest.NeedRoot(t)
 	dir := t.TempDir()
 	// Others have to reach it, and this program.
 	for _, d := range []string{filepath.Dir(dir), dir} {
@@ -141,6 +141,7 @@ func TestRolesByGroup(t *testing.T) {
 
 // TestRolesByHand: who was let in by hand may all, as without the groups, and keeps his entry.
 func TestRolesByHand(t *testing.T) {
+	labtest.NeedProgram(t, "setfacl")
 	path := filepath.Join(t.TempDir(), "api.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
