@@ -74,6 +74,20 @@ func TestCleanRoot(t *testing.T) {
 	}
 	m.must(". /usr/share/bash-completion/completions/vswitch && complete -p vswitch")
 
+	// The groups of the package.
+	as := func(group, command string) string {
+		return m.run("setpriv --reuid 61005 --regid 61005 --groups $(getent group " + group + " | cut -d: -f3) " + command + " 2>&1")
+	}
+	if got := as("vswitch-ro", "sh -c 'vswitch ps -q; echo $?'"); !strings.HasSuffix(got, "0") {
+		t.Errorf("who is in vswitch-ro reads: %s", got)
+	}
+	if got := as("vswitch-ro", "vswitch network create no"); !strings.Contains(got, "join the group vswitch-admin") {
+		t.Errorf("who is in vswitch-ro changes: %s", got)
+	}
+	if got := as("nogroup", "vswitch ps"); !strings.Contains(got, "permission denied") {
+		t.Errorf("who is in no group reads: %s", got)
+	}
+
 	// A container with a port below 1024 and a range, whose namespace is made after
 	// the service began.
 	m.must(`ip netns add box
