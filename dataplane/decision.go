@@ -44,12 +44,13 @@ type view struct {
 	lists     *listTable
 	mirrors   *mirrorTable
 	conntrack *conntrack.Table
+	ids       *conntrack.Identifiers
 	busy      *conntrack.BusyPorts
 	entries   *[MaxPorts]atomic.Pointer[portEntry]
 }
 
 func (s *Switch) view() *view {
-	return &view{s.snapshot.Load(), s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.busy.Load(), &s.ports}
+	return &view{s.snapshot.Load(), s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.ids, s.busy.Load(), &s.ports}
 }
 
 // decide says what the stages do with the frames of a flow now. ok is false when the
@@ -162,6 +163,9 @@ func (v *view) decideRouted(d *decision, f *frame.Frame, in *portConfig) bool {
 	d.row = rewriteOf(t, &r.to, &h)
 	d.row.Out, d.row.MTU = out.Ifindex, uint32(h.mtu)
 	d.row.Flags |= wayOut(in, out)
+	if d.row.Flags&flowmap.NeedsDF != 0 {
+		d.row.Flags |= v.ids.Flags(&r.to)
+	}
 	d.row.Policy = c.Rule.Load()
 	if in.Kind == PortContainer {
 		d.row.Flags |= flowmap.ProveSum

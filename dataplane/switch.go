@@ -123,7 +123,7 @@ func New(cfg Config) (*Switch, error) {
 		peers:   peers,
 	}
 	s.notices.init()
-	s.ids = conntrack.NewIdentifiers(s.keys)
+	s.ids = conntrack.NewIdentifiers(s.keys, cfg.Flows.Identifiers)
 	tracked := conntrack.Config{Max: cfg.MaxConns, Ports: cfg.Masquerade, Opened: cfg.Opened, Peers: peers, PortKey: cfg.PortKey}
 	if s.flows != nil {
 		tracked.Rows = s.flows.entries

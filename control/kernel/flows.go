@@ -21,6 +21,7 @@ import (
 //	ports   hash: ifindex -> number of a port's tally
 //	tallies array: number -> flowmap.Tally, mapped into memory
 //	ends    array of one: flowmap.Ends, mapped into memory
+//	numbers array of one: flowmap.Identifiers, mapped into memory
 //	said    a place for each CPU, where a filter says to the program after it whose
 //	        frame it has seen
 //	askers  hash: ifindex -> flowmap.Asker
@@ -33,7 +34,7 @@ import (
 // (Kernel.Flows), and with a port its tally.
 type flows struct {
 	keys, entries, ports, tallies, said    *ebpf.Map
-	askers, stations, ends                 *ebpf.Map
+	askers, stations, ends, numbers        *ebpf.Map
 	stationKeys, stationRows, stationFlows *ebpf.Map
 
 	wait   *waiter
@@ -42,6 +43,7 @@ type flows struct {
 	at     []flowmap.StationRow
 	shared []flowmap.Tally
 	ended  []flowmap.Ends
+	idents []flowmap.Identifiers
 	memory [][]byte
 	goesOn bool // with the maps of a process before
 
@@ -92,7 +94,10 @@ func (f *flows) begin() (err error) {
 	if f.shared, err = mapMemory[flowmap.Tally](f, f.tallies); err != nil {
 		return err
 	}
-	f.ended, err = mapMemory[flowmap.Ends](f, f.ends)
+	if f.ended, err = mapMemory[flowmap.Ends](f, f.ends); err != nil {
+		return err
+	}
+	f.idents, err = mapMemory[flowmap.Identifiers](f, f.numbers)
 	return err
 }
 
@@ -100,7 +105,7 @@ func (f *flows) begin() (err error) {
 func (f *flows) all() map[string]**ebpf.Map {
 	list := f.rowsBy()
 	list[programsMapVswAskers], list[programsMapVswStations] = &f.askers, &f.stations
-	list[programsMapVswFlowEnds] = &f.ends
+	list[programsMapVswFlowEnds], list[programsMapVswIdentifiers] = &f.ends, &f.numbers
 	list[programsMapVswStationKeys], list[programsMapVswStationRows], list[programsMapVswStationFlows] = &f.stationKeys, &f.stationRows, &f.stationFlows
 	return list
 }
@@ -133,7 +138,7 @@ func (f *flows) close() {
 	for _, mem := range f.memory {
 		_ = unix.Munmap(mem)
 	}
-	f.memory, f.rows, f.at, f.shared, f.ended = nil, nil, nil, nil, nil
+	f.memory, f.rows, f.at, f.shared, f.ended, f.idents = nil, nil, nil, nil, nil, nil
 }
 
 // AddFlowPort begins to count the frames of an interface, from zero, on the tally of
@@ -221,8 +226,13 @@ func (k *Kernel) Flows() bpfmap.FlowDescriptor {
 	if f == nil {
 		return bpfmap.FlowDescriptor{}
 	}
+	var idents *flowmap.Identifiers
+	if fetchesAdd() {
+		idents = &f.idents[0]
+	}
 	return bpfmap.FlowDescriptor{
-		Kind: bpfmap.KindKernel, Entries: f.rows, Ends: &f.ended[0], Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
+		Identifiers: idents,
+		Kind:        bpfmap.KindKernel, Entries: f.rows, Ends: &f.ended[0], Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
 		Askers: f.askers.FD(), Stations: f.stations.FD(),
 		Rows: f.at, StationKeys: f.stationKeys.FD(), StationFlows: f.stationFlows.FD(),
 	}

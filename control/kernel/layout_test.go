@@ -19,19 +19,20 @@ func TestLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, typ := range map[string]reflect.Type{
-		"flow_ends":    reflect.TypeFor[flowmap.Ends](),
-		"flow_entry":   reflect.TypeFor[flowmap.Entry](),
-		"flow_half":    reflect.TypeFor[flowmap.Half](),
-		"flow_key":     reflect.TypeFor[flowmap.Key](),
-		"flow_tally":   reflect.TypeFor[flowmap.Tally](),
-		"peer_key":     reflect.TypeFor[flowmap.PeerKey](),
-		"subnet_key":   reflect.TypeFor[flowmap.SubnetKey](),
-		"asker":        reflect.TypeFor[flowmap.Asker](),
-		"station_key":  reflect.TypeFor[flowmap.StationKey](),
-		"station":      reflect.TypeFor[flowmap.Station](),
-		"station_row":  reflect.TypeFor[flowmap.StationRow](),
-		"station_flow": reflect.TypeFor[flowmap.StationFlow](),
-		"bound_ports":  reflect.TypeFor[boundPorts](),
+		"flow_ends":        reflect.TypeFor[flowmap.Ends](),
+		"flow_identifiers": reflect.TypeFor[flowmap.Identifiers](),
+		"flow_entry":       reflect.TypeFor[flowmap.Entry](),
+		"flow_half":        reflect.TypeFor[flowmap.Half](),
+		"flow_key":         reflect.TypeFor[flowmap.Key](),
+		"flow_tally":       reflect.TypeFor[flowmap.Tally](),
+		"peer_key":         reflect.TypeFor[flowmap.PeerKey](),
+		"subnet_key":       reflect.TypeFor[flowmap.SubnetKey](),
+		"asker":            reflect.TypeFor[flowmap.Asker](),
+		"station_key":      reflect.TypeFor[flowmap.StationKey](),
+		"station":          reflect.TypeFor[flowmap.Station](),
+		"station_row":      reflect.TypeFor[flowmap.StationRow](),
+		"station_flow":     reflect.TypeFor[flowmap.StationFlow](),
+		"bound_ports":      reflect.TypeFor[boundPorts](),
 	} {
 		var c *btf.Struct
 		if err := s.Types.TypeByName(name, &c); err != nil {
@@ -111,7 +112,7 @@ func TestConstants(t *testing.T) {
 	}
 	for name, want := range map[string]map[string]int{
 		"flowmap_limit": {
-			"FLOWMAP_VERSION": flowmap.Version, "FLOWMAP_MAX_ENTRIES": flowmap.MaxEntries, "FLOWMAP_MAX_PORTS": flowmap.MaxPorts,
+			"FLOWMAP_VERSION": flowmap.Version, "FLOWMAP_MAX_ENTRIES": flowmap.MaxEntries, "FLOWMAP_MAX_PORTS": flowmap.MaxPorts, "FLOWMAP_MAX_COUNTERS": flowmap.MaxCounters,
 			"FLOWMAP_MAX_PEERS": flowmap.MaxPeers, "FLOWMAP_MAX_SUBNETS": flowmap.MaxSubnets,
 			"FLOWMAP_MAX_FRAGMENTS": flowmap.MaxFragments, "FLOWMAP_MAX_STRANGERS": flowmap.MaxStrangers,
 			"FLOWMAP_MAX_STATIONS": flowmap.MaxStations, "FLOWMAP_MAX_STATION_FLOWS": flowmap.MaxStationFlows,
@@ -127,7 +128,7 @@ func TestConstants(t *testing.T) {
 		},
 		"flow_flag": {
 			"FLOW_TO_PEER": flowmap.ToPeer, "FLOW_REWRITE": flowmap.Rewrite, "FLOW_NEEDS_DF": flowmap.NeedsDF,
-			"FLOW_TO_STACK": flowmap.ToStack, "FLOW_PROVE_SUM": flowmap.ProveSum,
+			"FLOW_TO_STACK": flowmap.ToStack, "FLOW_PROVE_SUM": flowmap.ProveSum, "FLOW_COUNTER_SHIFT": flowmap.CounterShift,
 		},
 		"flow_scale": {"FLOW_SCALE": flowmap.ScaleMask, "FLOW_SCALE_UNKNOWN": flowmap.ScaleUnknown, "FLOW_MOST_UNKNOWN": flowmap.MostUnknown},
 		"claim": {

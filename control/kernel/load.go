@@ -29,6 +29,9 @@ func spec(stamp [2]uint32) (*ebpf.CollectionSpec, error) {
 	}
 	for name, p := range s.Programs {
 		p.Name = strings.TrimSuffix(name, bare)
+		if !fetchesAdd() {
+			withoutFetch(p.Instructions)
+		}
 	}
 	at := packetFields()
 	return s, errors.Join(s.Variables[programsVarStamp].Set(stamp), s.Variables[programsVarSkBuffAt].Set(at.sum), s.Variables[programsVarIpSummedAt].Set(at.summed))

@@ -27,6 +27,7 @@ const (
 	programsMapVswFlowPorts      = "vsw_flow_ports"
 	programsMapVswFlowTally      = "vsw_flow_tally"
 	programsMapVswFragments      = "vsw_fragments"
+	programsMapVswIdentifiers    = "vsw_identifiers"
 	programsMapVswJumps          = "vsw_jumps"
 	programsMapVswLed            = "vsw_led"
 	programsMapVswLiving         = "vsw_living"
@@ -171,6 +172,7 @@ type programsMapSpecs struct {
 	VswFlowPorts    *ebpf.MapSpec `ebpf:"vsw_flow_ports"`
 	VswFlowTally    *ebpf.MapSpec `ebpf:"vsw_flow_tally"`
 	VswFragments    *ebpf.MapSpec `ebpf:"vsw_fragments"`
+	VswIdentifiers  *ebpf.MapSpec `ebpf:"vsw_identifiers"`
 	VswJumps        *ebpf.MapSpec `ebpf:"vsw_jumps"`
 	VswLed          *ebpf.MapSpec `ebpf:"vsw_led"`
 	VswLiving       *ebpf.MapSpec `ebpf:"vsw_living"`
@@ -235,6 +237,7 @@ type programsMaps struct {
 	VswFlowPorts    *ebpf.Map `ebpf:"vsw_flow_ports"`
 	VswFlowTally    *ebpf.Map `ebpf:"vsw_flow_tally"`
 	VswFragments    *ebpf.Map `ebpf:"vsw_fragments"`
+	VswIdentifiers  *ebpf.Map `ebpf:"vsw_identifiers"`
 	VswJumps        *ebpf.Map `ebpf:"vsw_jumps"`
 	VswLed          *ebpf.Map `ebpf:"vsw_led"`
 	VswLiving       *ebpf.Map `ebpf:"vsw_living"`
@@ -270,6 +273,7 @@ func (m *programsMaps) Close() error {
 		m.VswFlowPorts,
 		m.VswFlowTally,
 		m.VswFragments,
+		m.VswIdentifiers,
 		m.VswJumps,
 		m.VswLed,
 		m.VswLiving,

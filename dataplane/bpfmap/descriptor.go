@@ -26,7 +26,9 @@ type FlowDescriptor struct {
 	Kind    Kind
 	Entries []flowmap.Entry // memory of all of them
 	Ends    *flowmap.Ends   // memory in which the programs note what has ended
-	Keys    int             // of a hash: flowmap.Key -> number of an entry
+	// Identifiers is memory in which the programs count identifications; nil: they cannot.
+	Identifiers *flowmap.Identifiers
+	Keys        int // of a hash: flowmap.Key -> number of an entry
 	// Outer is the descriptor of an array of one map, Inner that map's: the kernel waits for
 	// its programs when the element is exchanged.
 	Outer, Inner int

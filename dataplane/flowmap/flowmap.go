@@ -50,6 +50,21 @@ const (
 	ProveSum             // a container says where a partial checksum is: it is proved before somebody finishes it
 )
 
+// CounterShift is where Flags hold, beside NeedsDF, the number of the counter that packets without
+// DF have their identifications from, and one; 0: they are left to the switch.
+const (
+	CounterShift = 16
+	MaxCounters  = 2048
+)
+
+// Identifiers are the counters of identifications, which the switch and the programs share: who sends
+// n packets adds n to one, in one step. Keys are of the hash that leads from a destination to a
+// counter, 0: nobody has begun yet.
+type Identifiers struct {
+	Keys [4]uint64
+	Next [MaxCounters]uint32
+}
+
 // Key names a flow in one direction, laid out as the programs put it together: bytes of
 // packets in network order.
 type Key struct {

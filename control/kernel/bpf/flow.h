@@ -43,6 +43,14 @@ struct {
 	__type(value, struct flow_tally);
 } vsw_flow_tally SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_identifiers);
+} vsw_identifiers SEC(".maps");
+
 /* A frame of a flow in the table. */
 struct flow {
 	struct packet packet;

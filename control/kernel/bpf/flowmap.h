@@ -13,6 +13,7 @@ enum flowmap_limit {
 	FLOWMAP_VERSION = 5,
 	FLOWMAP_MAX_ENTRIES = 32768,
 	FLOWMAP_MAX_PORTS = 4096,
+	FLOWMAP_MAX_COUNTERS = 2048,
 	FLOWMAP_MAX_PEERS = 262144,
 	FLOWMAP_MAX_SUBNETS = 8192,
 	FLOWMAP_MAX_FRAGMENTS = 8192,
@@ -36,6 +37,8 @@ enum flow_flag {
 	FLOW_NEEDS_DF = 1 << 2, /* without DF a packet needs an identification of its own */
 	FLOW_TO_STACK = 1 << 3, /* the host's stack has it, as if the output had received it */
 	FLOW_PROVE_SUM = 1 << 4, /* a container says where a partial checksum is: prove it */
+	/* With FLOW_NEEDS_DF: the counter of identifications, and one. 0: the switch has it. */
+	FLOW_COUNTER_SHIFT = 16,
 };
 
 /* flow_half.scale. One that nobody has told counts as the largest, up to a window. */
@@ -127,6 +130,12 @@ struct flow_ends {
 	__u64 rung;
 	__u64 unused[7];
 	__u32 pairs[FLOWMAP_MAX_ENTRIES / 2];
+};
+
+/* The counters of identifications, of the programs and the switch. */
+struct flow_identifiers {
+	__u64 keys[4]; /* of the switch */
+	__u32 next[FLOWMAP_MAX_COUNTERS];
 };
 
 enum claim {

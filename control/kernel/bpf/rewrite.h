@@ -39,6 +39,28 @@ static __always_inline __u16 adjusted(__u16 check, __u32 diff)
 	return ~sum;
 }
 
+/*
+ * identify gives a packet that may be cut an identification of its own (RFC 6864), and each
+ * segment of a super-packet one: the device that cuts it counts on from the first. A packet socket
+ * says how large segments are, and not how many.
+ */
+static __always_inline void identify(struct __sk_buff *skb, const struct flow_entry *row, struct iphdr *ip)
+{
+	__u32 zero = 0, at = (row->flags >> FLOW_COUNTER_SHIFT) - 1, segments = 1;
+	struct flow_identifiers *ids;
+	__be16 was = ip->id;
+
+	if (!(row->flags & FLOW_NEEDS_DF) || ip->frag_off & IP_DF || at >= FLOWMAP_MAX_COUNTERS)
+		return;
+	ids = bpf_map_lookup_elem(&vsw_identifiers, &zero);
+	if (!ids)
+		return;
+	if (skb->gso_size)
+		segments = skb->gso_segs ? skb->gso_segs : (skb->len + skb->gso_size - 1) / skb->gso_size;
+	ip->id = bpf_htons(__sync_fetch_and_add(&ids->next[at], segments));
+	ip->check = adjusted(ip->check, (__u32)(__u16)~was + ip->id);
+}
+
 static __always_inline bool rewrite4(struct __sk_buff *skb, const struct flow_entry *row)
 {
 	struct frame4 f;
@@ -52,6 +74,7 @@ static __always_inline bool rewrite4(struct __sk_buff *skb, const struct flow_en
 	f.ports = row->ports;
 	f.ip.ttl--;
 	f.ip.check = adjusted(f.ip.check, row->l3_diff);
+	identify(skb, row, &f.ip);
 	return bpf_skb_store_bytes(skb, 0, &f.eth, size, 0) == 0;
 }
 

@@ -123,7 +123,7 @@ static __always_inline enum tracked track(const struct flow *f, bool alone)
 	__u32 other = f->index ^ 1;
 	const struct flow_entry *o;
 
-	if (f->row->flags & FLOW_NEEDS_DF && !(p->fragment & IP_DF))
+	if (f->row->flags & FLOW_NEEDS_DF && !(f->row->flags >> FLOW_COUNTER_SHIFT) && !(p->fragment & IP_DF))
 		return LEAVE;
 	if (p->proto != IPPROTO_TCP)
 		return IGNORE;

@@ -40,6 +40,9 @@ func describe(m any) int {
 // a flow table in memory through the door of the data path.
 func DescribeFlows(f bpfmap.Flows, entries []flowmap.Entry, ends *flowmap.Ends) bpfmap.FlowDescriptor {
 	d := bpfmap.FlowDescriptor{Kind: kind, Entries: entries, Ends: ends, Keys: describe(f)}
+	if k, ok := f.(interface{ Identifiers() *flowmap.Identifiers }); ok {
+		d.Identifiers = k.Identifiers()
+	}
 	if k, ok := f.(interface{ StationRows() []flowmap.StationRow }); ok {
 		d.Rows = k.StationRows()
 	}

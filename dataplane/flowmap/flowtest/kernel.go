@@ -20,6 +20,7 @@ type Kernel struct {
 	Keys              map[flowmap.Key]uint32
 	Rows              []flowmap.Entry
 	Ends              *flowmap.Ends
+	Numbers           *flowmap.Identifiers
 	Tallies           map[uint32]*flowmap.Tally // by ifindex
 	Opened, Published flowmap.ClaimPlane
 	Addrs             map[header.Addr]int // slots
@@ -41,7 +42,7 @@ type Kernel struct {
 func New(rows int, now func() int64) *Kernel {
 	return &Kernel{
 		Stamp: [2]uint32{1, 2}, // or a frame without a mark has one
-		Rows:  make([]flowmap.Entry, rows), Ends: new(flowmap.Ends), Keys: make(map[flowmap.Key]uint32), Tallies: make(map[uint32]*flowmap.Tally),
+		Rows:  make([]flowmap.Entry, rows), Ends: new(flowmap.Ends), Numbers: new(flowmap.Identifiers), Keys: make(map[flowmap.Key]uint32), Tallies: make(map[uint32]*flowmap.Tally),
 		Told: flowmap.Stations{Askers: make(map[uint32]flowmap.Asker), At: make(map[flowmap.StationKey]flowmap.Station)},
 		Residents: stations{
 			At: make([]flowmap.StationRow, flowmap.MaxPorts), Keys: make(map[flowmap.StationKey]uint32),
@@ -62,6 +63,9 @@ func (k *Kernel) Tally(ifindex uint32) *flowmap.Tally {
 	}
 	return a
 }
+
+// Identifiers is where the programs count identifications.
+func (k *Kernel) Identifiers() *flowmap.Identifiers { return k.Numbers }
 
 // Close implements bpfmap.Flows.
 func (k *Kernel) Close() error { return nil }
@@ -176,4 +180,6 @@ func (k *Kernel) Meet(at At, ifindex uint32, toHost bool, frame []byte, gso uint
 }
 
 // Execute writes into a frame what a row says.
-func Execute(frame []byte, row *flowmap.Entry) { execute(&Frame{Data: frame}, row) }
+func Execute(frame []byte, row *flowmap.Entry) {
+	execute(&Frame{Data: frame}, row, new(flowmap.Identifiers))
+}

@@ -108,7 +108,7 @@ const fin, syn, rst, ack = 1, 2, 4, 16
 
 // track holds a segment against the halves of its connection. alone says that nobody is there.
 func (p *packet) track(row *flowmap.Entry, o *flowmap.Half, alone bool) tracked {
-	if row.Flags&flowmap.NeedsDF != 0 && p.noID {
+	if row.Flags&flowmap.NeedsDF != 0 && row.Flags>>flowmap.CounterShift == 0 && p.noID {
 		return leave
 	}
 	if p.key.Proto != header.ProtoTCP {
@@ -199,7 +199,8 @@ func (p *packet) moves(s *flowmap.Half) {
 }
 
 // rewrite is false for what is too short, which then has not changed.
-func rewrite(frame []byte, row *flowmap.Entry) bool {
+func rewrite(f *Frame, row *flowmap.Entry, ids *flowmap.Identifiers) bool {
+	frame := f.Data
 	v4 := etherType(frame) == header.TypeIPv4
 	ip, ttl, proto, addrs, each := 40, 7, 6, 8, 16
 	if v4 {
@@ -235,6 +236,15 @@ func rewrite(frame []byte, row *flowmap.Entry) bool {
 	b[ttl]--
 	if v4 {
 		adjust(b[10:], row.L3Diff)
+		if at := row.Flags >> flowmap.CounterShift; at != 0 && b[6]&0x40 == 0 {
+			was, n := binary.NativeEndian.Uint16(b[4:]), uint32(1)
+			if f.GSOSize != 0 {
+				n = (uint32(len(frame)) + f.GSOSize - 1) / f.GSOSize
+			}
+			binary.BigEndian.PutUint16(b[4:], uint16(ids.Next[at-1]))
+			ids.Next[at-1] += n
+			adjust(b[10:], uint32(^was)+uint32(binary.NativeEndian.Uint16(b[4:])))
+		}
 	}
 	return true
 }

@@ -328,7 +328,7 @@ func (k *Kernel) alone(f *Frame, uplink bool) *flowmap.Entry {
 
 // execute does with a frame what a row says, and counts both that and what it cannot do.
 func (k *Kernel) execute(f *Frame, row *flowmap.Entry) Result {
-	r := execute(f, row)
+	r := execute(f, row, k.Numbers)
 	if r.Verdict != Shot {
 		k.carried(f, row)
 	} else if a := k.Tallies[f.Ifindex]; a != nil {
@@ -343,8 +343,8 @@ func (k *Kernel) carried(f *Frame, row *flowmap.Entry) {
 	row.LastUse = k.Jiffies()
 }
 
-func execute(f *Frame, row *flowmap.Entry) Result {
-	if row.Flags&flowmap.ProveSum != 0 && !f.proved(row) || row.Flags&flowmap.Rewrite != 0 && !rewrite(f.Data, row) {
+func execute(f *Frame, row *flowmap.Entry, ids *flowmap.Identifiers) Result {
+	if row.Flags&flowmap.ProveSum != 0 && !f.proved(row) || row.Flags&flowmap.Rewrite != 0 && !rewrite(f, row, ids) {
 		return Result{Verdict: Shot}
 	}
 	r := Result{Verdict: Redirect, Out: row.Out, Peer: row.Flags&flowmap.ToPeer != 0}
