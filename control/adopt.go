@@ -20,9 +20,11 @@ import (
 
 // Networks and containers that the state has lost are found again in the kernel: the aliases of links say which
 // networks and containers they are of (inventory.Marks), the other end of a cable has the
-// container's MAC address. Published ports are in no link, and are lost.
+// container's MAC address. Published ports are in no link, and are lost. Before that a copy in memory is
+// asked for, which has all.
 
-// identify gives a state that has lost its identity the one that the kernel's links have. One
+// identify gives a state that has lost something all that a copy in memory has. One that has lost
+// its identity, and finds no copy, is given the one that the kernel's links have. One
 // that is empty is lost, too, where a daemon that had the same directory has left something.
 func identify(c *Controller, s *state.Contents) {
 	held, in := c.edge.HeldFor()
@@ -30,12 +32,33 @@ func identify(c *Controller, s *state.Contents) {
 		s.Damage = &state.Damage{File: state.FileName, Problem: "it was removed", Incomplete: true, Anonymous: true}
 		s.Refused = errors.Join(s.Refused, c.store.Lost(s.Damage.Problem))
 	}
+	if s.Damage != nil && in == c.cfg.StateDir && recall(c, held, s) {
+		return
+	}
 	if s.Damage == nil || !s.Damage.Anonymous {
 		return
 	}
 	links, err := c.edge.Links()
 	if id := inventory.LostOwner(links, held, len(c.store.Identity())); err == nil && id != "" {
 		s.Refused = errors.Join(s.Refused, c.store.Adopt(id))
+	}
+}
+
+// recall takes what is lost from the copy in memory that a process before has left, if it is of
+// this directory.
+func recall(c *Controller, identity string, s *state.Contents) bool {
+	f := c.edge.HeldState()
+	if f == nil {
+		return false
+	}
+	defer f.Close()
+	return c.store.Recall(f, identity, s)
+}
+
+// remember has a copy of the state outlive the process, in memory.
+func remember(c *Controller) {
+	if err := c.store.Remember(c.edge.HoldState); err != nil {
+		c.log.Warn("what is stored is on the disk alone", "err", joined(err))
 	}
 }
 

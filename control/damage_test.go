@@ -120,8 +120,9 @@ func TestF20DaemonStartsOnADamagedState(t *testing.T) {
 // as closed as they were; published ports do not.
 func TestF20StateIsFoundAgainInTheKernel(t *testing.T) {
 	for what, change := range map[string]func(string, []byte) []byte{
-		"both empty": func(string, []byte) []byte { return []byte{} },
-		"both zeros": func(_ string, b []byte) []byte { clear(b); return b },
+		"both empty":   func(string, []byte) []byte { return []byte{} },
+		"both zeros":   func(_ string, b []byte) []byte { clear(b); return b },
+		"both cut off": func(_ string, b []byte) []byte { return b[:700] },
 		"a record, and all of the copy": func(name string, b []byte) []byte {
 			if name == state.CopyName {
 				clear(b)
@@ -252,7 +253,7 @@ func TestF20StateIsRemoved(t *testing.T) {
 	if d := cmp.Diff(before, m.endpoints()); d != "" {
 		t.Errorf("endpoints (-before +after):\n%s", d)
 	}
-	if text := m.told(); !strings.Contains(text, "removed") || !strings.Contains(text, "found again") {
+	if text := m.told(); !strings.Contains(text, "removed") || !strings.Contains(text, "holder") {
 		t.Errorf("event %q", text)
 	}
 	m.stop()
@@ -262,5 +263,102 @@ func TestF20StateIsRemoved(t *testing.T) {
 	}
 	if again, err := m.Container(t.Context(), web.ID); err != nil || again.Name != "web" {
 		t.Errorf("its ID is another: %v", err)
+	}
+}
+
+// Whatever becomes of both files, all comes back from the copy that the holder has: published ports,
+// labels, what a network does not translate, containers without interfaces.
+func TestF20StateIsRecalled(t *testing.T) {
+	for what, change := range map[string]func([]byte) []byte{
+		"removed": func([]byte) []byte { return nil },
+		"empty":   func([]byte) []byte { return []byte{} },
+		"zeros":   func(b []byte) []byte { clear(b); return b },
+		"a third": func(b []byte) []byte { return b[:len(b)/3] },
+		"bits": func(b []byte) []byte {
+			for i := 40; i < len(b); i += 97 {
+				b[i] ^= 4
+			}
+			return b
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newMachine(t).start()
+			ctx := t.Context()
+			m.container("before")
+			m.stop()
+			m.start() // the copy begins anew with each process
+			_, err := m.CreateNetwork(ctx, api.NetworkCreate{Name: "blue", Subnet: "10.7.0.0/24", Labels: map[string]string{"a": "b"}, Exempt: []string{"192.0.2.0/24"}})
+			m.ok(err)
+			m.container("web", networks("bridge", "blue"), publish("8080:80", "20000-20999:20000-20999/udp"), func(in *api.Attach) { in.Labels = map[string]string{"x": "y"} })
+			m.container("gone", publish("9090:80"))
+			m.ok(m.Detach(ctx, "gone"))
+			_, err = m.Publish(ctx, "before", []string{"8443:443"})
+			m.ok(err)
+			want, facts := m.listed(), m.Facts()
+			m.lost(change)
+			m.start()
+			if d := cmp.Diff(want, m.listed()); d != "" {
+				t.Errorf("(-before +after):\n%s", d)
+			}
+			if text := m.told(); !strings.Contains(text, "holder") || strings.Contains(text, "lost are") || strings.Contains(text, "\n") {
+				t.Errorf("event %q", text)
+			}
+			m.same("the loss", facts, m.Facts())
+			m.dials(tcp, "127.0.0.1:8443", "10.88.0.2:443")
+			// What is on disk now is all there is, also without a holder.
+			m.stop()
+			m.EndHolder()
+			m.start()
+			if d := cmp.Diff(want, m.listed()); d != "" || m.told() != "" {
+				t.Errorf("the next start: event %q (-before +after):\n%s", m.told(), d)
+			}
+		})
+	}
+}
+
+// dies kills the daemon, whose files stay where they are.
+func (m *machine) dies() {
+	m.t.Helper()
+	dir := m.cfg.StateDir
+	m.kill()
+	m.cfg.StateDir = dir
+}
+
+// lost kills the daemon and changes both files where they are.
+func (m *machine) lost(change func([]byte) []byte) {
+	m.t.Helper()
+	m.dies()
+	dir := m.cfg.StateDir
+	for _, name := range []string{state.FileName, state.CopyName} {
+		path := filepath.Join(dir, name)
+		b, err := os.ReadFile(path)
+		m.ok(err)
+		if b = change(b); b == nil {
+			m.ok(os.Remove(path))
+		} else {
+			m.ok(os.WriteFile(path, b, 0o600))
+		}
+	}
+}
+
+// A copy of another directory, or one that is damaged too, gives nothing.
+func TestF20RecalledByItsOwnOnly(t *testing.T) {
+	m := newMachine(t).start()
+	m.container("web", publish("8080:80"))
+	m.lost(func(b []byte) []byte { clear(b); return b })
+	elsewhere, was := t.TempDir(), m.cfg.StateDir
+	for _, name := range []string{state.FileName, state.CopyName} {
+		b, err := os.ReadFile(filepath.Join(was, name))
+		m.ok(err)
+		m.ok(os.WriteFile(filepath.Join(elsewhere, name), b, 0o600))
+	}
+	m.cfg.StateDir = elsewhere
+	m.start()
+	cts, err := m.Containers(t.Context(), api.ContainerFilter{})
+	m.ok(err)
+	for _, ct := range cts {
+		if len(ct.Ports) > 0 {
+			t.Errorf("%s has ports %v of another directory's state", ct.Name, ct.Ports)
+		}
 	}
 }

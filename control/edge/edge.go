@@ -11,6 +11,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/relay"
@@ -36,6 +37,13 @@ type Edge interface {
 	// open for this one, "" when there are none, and its state directory, "" when it has not
 	// told.
 	HeldFor() (identity, directory string)
+	// HoldState has a copy of the state, a file in memory that begins with b, stay with what outlives
+	// the process, in place of the one before, and returns it for who writes on; nil where nothing
+	// outlives it.
+	HoldState(b []byte) (*os.File, error)
+	// HeldState is, before Begin, the one that a process before has left, which becomes the
+	// caller's; nil when there is none.
+	HeldState() *os.File
 	// DropHeld closes those that nobody has asked for, and gives ports back.
 	DropHeld() error
 	// Keep has stay what is closed from now on, for the process to come: devices stay open,

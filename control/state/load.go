@@ -160,7 +160,8 @@ func choose(f *file, c *copied) loaded {
 		return l
 	case fileClean: // the process ended between the two
 		return loaded{records: c.records, commit: c.commit, stored: f.records, freshCopy: c.fault != "", lines: c.lines, size: c.size}
-	case hasCopy && (f == nil || c.commit >= f.commit) && (f == nil || !f.old):
+	case hasCopy && (f == nil || c.commit >= f.commit) && (f == nil || !f.old) && (c.fault == "" || f != nil && f.commit > 0):
+		// One that is cut off is followed only as far as the file says that there was no more.
 		l := loaded{records: c.records, commit: c.commit, freshFile: true, freshCopy: c.fault != "", lines: c.lines, size: c.size}
 		l.damage = &Damage{File: FileName, Problem: f.problem(), Source: CopyName}
 		return l

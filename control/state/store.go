@@ -54,8 +54,10 @@ type Store struct {
 	commit  uint64
 	db      *database
 	copy    *copyFile
-	remake  bool // the file is to be made anew
-	keep    bool // of the one that is there: it is damaged, people may want it
+	memory  *memory
+	found   uint64 // commit that was found on disk
+	remake  bool   // the file is to be made anew
+	keep    bool   // of the one that is there: it is damaged, people may want it
 	closed  bool
 }
 
@@ -74,7 +76,7 @@ func Open(dir string) (*Store, Contents, error) {
 		return nil, Contents{}, err
 	}
 	s := &Store{
-		path: path, records: l.records, commit: l.commit, remake: l.freshFile, keep: l.freshFile && l.damage != nil && l.damage.File == FileName,
+		path: path, records: l.records, commit: l.commit, found: l.commit, remake: l.freshFile, keep: l.freshFile && l.damage != nil && l.damage.File == FileName,
 		copy: &copyFile{path: filepath.Join(dir, CopyName), n: l.lines, size: l.size, live: l.records.size()}, identity: string(l.records[keyIdentity]),
 	}
 	if s.identity == "" {
@@ -231,6 +233,7 @@ func (s *Store) write(ops []op) error {
 	}
 	s.commit = commit
 	s.records.apply(ops)
+	s.memory.follow(commit, ops, s.records)
 	return nil
 }
 
@@ -333,6 +336,9 @@ func (s *Store) Close() error {
 
 func (s *Store) release() error {
 	s.copy.close()
+	if s.memory != nil {
+		s.memory.close()
+	}
 	if s.db == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package edgetest
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -29,7 +30,29 @@ func testKept(c contract) {
 	}
 	unwanted := spec
 	unwanted.Name, unwanted.Addrs = "vs-9876543210", []netip.Prefix{netip.MustParsePrefix("10.90.0.1/24")}
+	// holds wants the copy of the state that is left to say so.
+	holds := func(e edge.Edge, want string) {
+		f, got := e.HeldState(), ""
+		if f != nil {
+			b := make([]byte, 64)
+			n, _ := f.ReadAt(b, 0)
+			got = string(b[:n])
+			c.ok("close", f.Close())
+		}
+		if got != want {
+			c.Errorf("the state that is left is %q, want %q", got, want)
+		}
+	}
+	hold := func(e edge.Edge, text, more string) {
+		f, err := e.HoldState([]byte(text))
+		c.ok("hold", err)
+		_, err = f.WriteAt([]byte(more), int64(len(text)))
+		c.ok("write", errors.Join(err, f.Close()))
+	}
 	e := next("")
+	holds(e, "")
+	hold(e, "one", "")
+	hold(e, "tw", "o")
 	ns, _ := c.netns("web")
 	index, err := e.AddCable(ns, cable()) // or nothing would be kept
 	c.ok("add a cable", err)
@@ -52,6 +75,8 @@ func testKept(c contract) {
 
 	spec.Addrs = []netip.Prefix{netip.MustParsePrefix("10.89.0.1/24"), netip.MustParsePrefix("fd00:89::1/64")}
 	e = next(owner.Identity)
+	holds(e, "two")
+	hold(e, "three", "")
 	again, err := e.OpenDevice(spec)
 	c.ok("adopt", err)
 	if again.Index() != d.Index() {
@@ -94,5 +119,6 @@ func testKept(c contract) {
 		c.Errorf("stored %v after the end", stored)
 	}
 	e = next("")
+	holds(e, "")
 	c.ok("end", e.Close())
 }

@@ -103,6 +103,8 @@ func (e *Edge) end() {
 	e.dead, e.resolve, e.holds, e.k.heldFor, e.k.heldIn = true, nil, nil, "", ""
 	if e.keep {
 		e.k.heldFor, e.k.heldIn = e.owner.Identity, e.owner.Directory
+	} else {
+		e.k.forgetState()
 	}
 	for _, q := range slices.Clone(e.ports) {
 		e.endPort(q)
@@ -147,34 +149,6 @@ func (e *Edge) Close() error {
 	defer e.k.mu.Unlock()
 	e.end()
 	return errors.Join(errs...)
-}
-
-// HeldFor implements edge.Edge.
-func (e *Edge) HeldFor() (identity, directory string) {
-	e.k.mu.Lock()
-	defer e.k.mu.Unlock()
-	return e.k.heldFor, e.k.heldIn
-}
-
-// DropHeld implements edge.Edge.
-func (e *Edge) DropHeld() error {
-	unlock, err := e.enter("DropHeld")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	e.k.heldFor, e.k.heldIn = "", ""
-	for _, l := range slices.Clone(e.k.host.links) {
-		if l.Kind == "tun" && l.queue == nil && strings.HasPrefix(l.Alias, host.AliasOf(e.owner.Identity)) {
-			e.k.removeLink(l)
-		}
-	}
-	if len(e.owner.Reserved) == 0 {
-		return nil
-	}
-	e.k.unreserve(e.owner.Reserved)
-	e.owner.Reserved = nil
-	return e.put(e.largeLocked())
 }
 
 // Keep implements edge.Edge.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 
@@ -30,6 +31,7 @@ type Kernel struct {
 	reserved  []reserve.Range
 	heldFor   string             // whose devices a process has left open
 	heldIn    string             // and the state directory of that
+	heldState *os.File           // a copy of the state, nil for none
 	asked     map[netip.Addr]int // interfaces by which neighbours were asked for
 	consumed  map[*Edge]func()   // who is told
 	consumers []host.Consumer    // what of the host takes packets that have no port

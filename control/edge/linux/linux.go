@@ -142,6 +142,21 @@ func (e *Edge) HeldFor() (identity, directory string) { return e.heldFor, e.held
 func (e *Edge) DropHeld() error {
 	e.cfg.Holder.Settle()
 	return e.ports.Settle()
+// heldState is the name, with the holder, of a copy of the state in memory.
+const heldState = "state"
+
+// HoldState implements edge.Edge.
+func (e *Edge) HoldState(b []byte) (*os.File, error) { return e.cfg.Holder.PutMemory(heldState, b) }
+
+// HeldState implements edge.Edge.
+func (e *Edge) HeldState() *os.File {
+	fd, _, ok := e.cfg.Holder.Take(heldState)
+	if !ok {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), heldState)
+}
+
 }
 
 // Keep implements edge.Edge. To close the sockets that are prepared takes the kernel some tens
