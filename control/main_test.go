@@ -55,7 +55,7 @@ func beDaemon(env string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := RunDaemon(ctx, spec.RunDir, cfg, func(h *holder.Holder) (edge.Edge, error) {
-		return linux.Open(linux.Config{Holder: h, NoFlowTable: spec.NoFlowTable, NoTCX: spec.NoTCX, Cgroup: spec.Cgroup, Log: cfg.Log})
+		return linux.Open(linux.Config{Holder: h, OwnRanges: len(spec.MasqueradePorts) > 0, NoFlowTable: spec.NoFlowTable, NoTCX: spec.NoTCX, Cgroup: spec.Cgroup, Log: cfg.Log})
 	}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

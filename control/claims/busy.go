@@ -36,6 +36,13 @@ func (t *Table) TellBusy(set func(*conntrack.BusyPorts)) {
 			b.Reach(s.Proto, s.Port)
 		}
 	}
+	others, err := t.edge.OthersPorts()
+	if err != nil {
+		t.log.Error("read the ports of other switches at the uplinks", "err", err)
+	}
+	for _, o := range others {
+		b.Leave(o.Proto, &o.Ports)
+	}
 	set(b)
 }
 
@@ -57,6 +64,7 @@ func (t *Table) Follow(ctx context.Context, set func(*conntrack.BusyPorts), tell
 	tick := time.NewTicker(busyPeriod)
 	defer tick.Stop()
 	known := make(map[uint32]bool)
+	t.TellBusy(set) // the uplinks are open by now
 	for round := 1; ; {
 		select {
 		case <-ctx.Done():

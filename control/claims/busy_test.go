@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/header"
@@ -22,6 +23,8 @@ type binding struct {
 }
 
 func (b *binding) BusyPorts() ([]host.Socket, error) { return *b.list.Load(), nil }
+
+func (b *binding) OthersPorts() ([]edge.OthersPorts, error) { return nil, nil }
 
 func (b *binding) Intruders() ([]host.Socket, error) { return nil, nil }
 

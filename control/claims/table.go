@@ -29,6 +29,7 @@ type Edge interface {
 	edge.Claims
 	edge.Reservations
 	Addrs() ([]host.Addr, error)
+	OthersPorts() ([]edge.OthersPorts, error)
 }
 
 // Table has every published interval, also those being made, and every slot. Its methods

@@ -99,7 +99,7 @@ func (cfg *Config) fill() error {
 	}
 	if cfg.OpenEdge == nil {
 		cfg.OpenEdge = func(h *holder.Holder) (edge.Edge, error) {
-			e, err := linux.Open(linux.Config{NoFlowTable: cfg.NoFlowTable, MaxFlows: cfg.MaxFlows, Cgroup: cfg.Cgroup, Holder: h, Log: cfg.Log})
+			e, err := linux.Open(linux.Config{NoFlowTable: cfg.NoFlowTable, OwnRanges: len(cfg.MasqueradePorts) > 0, MaxFlows: cfg.MaxFlows, Cgroup: cfg.Cgroup, Holder: h, Log: cfg.Log})
 			if err != nil {
 				return nil, err
 			}

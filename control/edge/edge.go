@@ -237,9 +237,19 @@ type Uplinks interface {
 	// KeepUplinks removes the owner's shields from all interfaces but these, and returns
 	// the names of those that had one. No port of theirs is open.
 	KeepUplinks(indexes ...int) (others []string, err error)
+	// OthersPorts are ports of TCP and UDP that masquerade leaves to the switches of other owners at
+	// our uplinks, where the kernel tells of them: what they have flows from, or publish, and, unless
+	// our ranges are somebody's choice, their part of all ports.
+	OthersPorts() ([]OthersPorts, error)
 	// LocalPorts is net.ipv4.ip_local_port_range, from which the host takes the ports of
 	// its own connections.
 	LocalPorts() (low, high uint16)
+}
+
+// OthersPorts has a bit for each port of a protocol.
+type OthersPorts struct {
+	Proto uint8
+	Ports [1024]uint64
 }
 
 // Claims say which packets of an uplink are ours. An address of the host has a slot of

@@ -96,17 +96,6 @@ func (k *Kernel) ShieldUplink(ifindex int) error {
 	return nil
 }
 
-// Shared reports whether the switch of another owner has a shield on an interface of the calling
-// thread's network namespace, too.
-func (k *Kernel) Shared(ifindex int) (bool, error) {
-	list, err := hook{ifindex, ebpf.AttachTCXIngress}.ours(shieldName, func(p *ebpf.ProgramInfo) (bool, error) {
-		own, err := k.owned(p)
-		return !own, err
-	})
-	closeAll(list)
-	return len(list) > 0, err
-}
-
 // RemoveShield removes the shields of an owner, of whatever process, from an interface, and
 // reports whether there was one.
 func RemoveShield(owner string, ifindex int) (had bool, err error) {

@@ -46,6 +46,17 @@ func (b *BusyPorts) Set(proto uint8, port uint16) {
 	}
 }
 
+// Leave has masquerade leave out ports of a protocol, a bit for each: they are another switch's.
+func (b *BusyPorts) Leave(proto uint8, ports *[1024]uint64) {
+	i := flowmap.ClaimProto(proto)
+	if i >= len(b.sets) {
+		return
+	}
+	for word, w := range ports {
+		b.sets[i][word] |= w
+	}
+}
+
 // Has reports whether a port is marked as held.
 func (b *BusyPorts) Has(proto uint8, port uint16) bool { return b.of(proto).has(port) }
 

@@ -251,6 +251,9 @@ func (e *Edge) Uplinks(names []string) ([]host.Link, error) {
 	return host.ChooseUplinks(e.k.links(), e.k.routesOf(e.k.host), names)
 }
 
+// OthersPorts implements edge.Uplinks. There are no others.
+func (e *Edge) OthersPorts() ([]edge.OthersPorts, error) { return nil, nil }
+
 // LocalPorts implements edge.Uplinks.
 func (e *Edge) LocalPorts() (low, high uint16) { return firstLocal, lastLocal }
 

@@ -33,6 +33,9 @@ type Config struct {
 	// flows that were decided there.
 	NoFlowTable bool
 	MaxFlows    int // that are tracked at a time, 0: the default of package dataplane
+	// OwnRanges: somebody has chosen the ports of masquerade, so that they are not parted with the
+	// switches of others at an uplink.
+	OwnRanges bool
 	// NoTCX does without TCX, as on a kernel before Linux 6.6.
 	NoTCX bool
 	// Cgroup is the directory of a cgroup2 whose programs, and those below it, have a UDP
@@ -64,6 +67,7 @@ type Edge struct {
 	heldFor, heldIn string // see HeldFor
 
 	consumers consumers
+	uplinks   uplinks
 
 	noBindHooks error
 	localhost   localhost
@@ -138,10 +142,6 @@ func (e *Edge) Together(cables, slots int) (end func()) {
 // HeldFor implements edge.Edge.
 func (e *Edge) HeldFor() (identity, directory string) { return e.heldFor, e.heldIn }
 
-// DropHeld implements edge.Edge.
-func (e *Edge) DropHeld() error {
-	e.cfg.Holder.Settle()
-	return e.ports.Settle()
 // heldState is the name, with the holder, of a copy of the state in memory.
 const heldState = "state"
 
@@ -157,6 +157,10 @@ func (e *Edge) HeldState() *os.File {
 	return os.NewFile(uintptr(fd), heldState)
 }
 
+// DropHeld implements edge.Edge.
+func (e *Edge) DropHeld() error {
+	e.cfg.Holder.Settle()
+	return e.ports.Settle()
 }
 
 // Keep implements edge.Edge. To close the sockets that are prepared takes the kernel some tens

@@ -58,6 +58,7 @@ func (s *socket) Close() error {
 	s.e.cfg.Holder.Drop(heldSocket(s.index))
 	err := s.Socket.Close()
 	s.e.Kernel.RemoveFlowPort(s.index)
+	s.e.uplinks.remove(s.index)
 	return err
 }
 
@@ -76,9 +77,10 @@ func (e *Edge) OpenUplink(p edge.Port) (edge.Socket, error) {
 	if err := e.shieldUplink(p.Index); err != nil {
 		return nil, err
 	}
-	if shared, err := e.Kernel.Shared(p.Index); err == nil && shared {
-		e.cfg.Log.Warn("another vswitch has this uplink, too: give each --masquerade-ports that the other has not", "interface", p.Name)
+	if others, err := e.Kernel.Others(p.Index); err == nil && len(others) > 0 {
+		e.cfg.Log.Warn("another vswitch has this uplink, too: ports of masquerade are parted with it; with --masquerade-ports each may have its own", "interface", p.Name)
 	}
+	e.uplinks.add(p.Index)
 	if p.Slots == 0 {
 		p.Slots = uplinkSlots
 	}
