@@ -186,6 +186,47 @@ func TestLocalhostIsLed(t *testing.T) {
 	}
 }
 
+// TestWhyTellsLedFromRelayed: why says of the host's own packets which way they really take.
+func TestWhyTellsLedFromRelayed(t *testing.T) {
+	r := newLocalhostRig(t)
+	four, ct := r.attach("four", api.Attach{Publish: []string{"8081:80"}}) // of IPv4 alone
+	serve(t, four, ":80", "four")
+	for _, tc := range []struct {
+		to  string
+		led bool
+	}{
+		{"127.0.0.1:8080", true}, {"[::1]:8080", true}, {netlab.HostAddr + ":8080", true}, {"[" + netlab.HostAddr6 + "]:8080", true},
+		{"127.0.0.1:8081", true}, {"[::1]:8081", false},
+	} {
+		why, err := r.Why(t.Context(), api.WhyQuery{From: "host", To: tc.to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stages []string
+		for _, s := range why.Steps {
+			stages = append(stages, s.Stage)
+		}
+		want := "host connect relay"
+		if !tc.led {
+			want = "host steer relay"
+		}
+		if got := strings.Join(stages, " "); !strings.HasPrefix(got, want) || why.Verdict != api.VerdictSent {
+			t.Errorf("%s: %s by %s: %+v", tc.to, why.Verdict, got, why.Steps)
+		}
+		if tc.to == "127.0.0.1:8081" && !strings.Contains(why.Steps[1].Text, "goes to "+addr(ct)+":80 itself, from 10.88.0.1,") {
+			t.Errorf("%s: %s", tc.to, why.Steps[1].Text)
+		}
+		if strings.HasSuffix(tc.to, ":8080") {
+			if _, _, led := r.open("tcp", "", tc.to); led != tc.led {
+				t.Errorf("%s: led %v, and why says %v", tc.to, led, tc.led)
+			}
+		}
+	}
+	if got, err := fetchFast(r.world.Host, "[::1]:8081"); err != nil || !strings.Contains(got, "four") {
+		t.Errorf("by the relay: %q, %v", got, err)
+	}
+}
+
 // TestN86SocketsOfTheHost: a connected UDP socket of the host is told that its port leads nowhere or elsewhere,
 // as is a connection; who asks again reaches the container that has the port now. What went to the container
 // itself goes on.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/byhand"
 	"github.com/vswitch/vswitch/control/claims"
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/events"
@@ -63,6 +64,7 @@ func New(cfg Config) (_ *Controller, err error) {
 		return nil, err
 	}
 	c.store = store
+	c.byHand = byhand.New(store, contents.ByHand, cfg.Log)
 	identify(c, &contents)
 	if contents.Refused != nil {
 		c.log.Warn("changes cannot be stored and are refused until they can", "err", joined(contents.Refused))
@@ -106,7 +108,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	watching := observe.Config{
 		Switch: c.sw, Directory: &c.dir, Log: c.log, RingBytes: cfg.CaptureRing, RingOf: cfg.CaptureRingOf,
-		Relay: c.relayed, Led: led, Readers: c.readers,
+		Relay: c.relayed, Led: led, Relayed: c.edge.ConnectHooks, Readers: c.readers,
 		FlowLog: cfg.FlowLog, IPFIX: cfg.IPFIX, Identity: store.Identity(),
 	}
 	if c.observer, err = observe.New(watching); err != nil && !cfg.Strict && len(contents.Containers) > 0 {

@@ -41,6 +41,9 @@ type Config struct {
 	Relay func() metrics.Relay
 	// Led is where the relay leads what the host itself sends to a published port; nil: nowhere.
 	Led func(proto uint8, at netip.AddrPort) (to netip.AddrPort, ok bool)
+	// Relayed is why the host's own connections to published ports are all relayed; nil, or where
+	// its error is nil, they are made to the container as far as they stay in their family.
+	Relayed func() error
 	// Readers bounds what captures take, nil: nothing does.
 	Readers *readers.Readers
 	// RingBytes is the memory for the newest frames of what RingOf names, in the words
@@ -62,6 +65,7 @@ type Observer struct {
 	log     *slog.Logger
 	relay   func() metrics.Relay                               // or nil
 	led     func(uint8, netip.AddrPort) (netip.AddrPort, bool) // or nil
+	relayed func() error                                       // or nil
 	readers *readers.Readers                                   // or nil
 
 	ctx  context.Context // ends with Close
@@ -74,7 +78,7 @@ type Observer struct {
 
 // New begins to keep recent frames and to write flows, as far as cfg says so.
 func New(cfg Config) (_ *Observer, err error) {
-	o := &Observer{sw: cfg.Switch, dir: cfg.Directory, log: cfg.Log, relay: cfg.Relay, led: cfg.Led, readers: cfg.Readers}
+	o := &Observer{sw: cfg.Switch, dir: cfg.Directory, log: cfg.Log, relay: cfg.Relay, led: cfg.Led, relayed: cfg.Relayed, readers: cfg.Readers}
 	o.ctx, o.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

@@ -58,7 +58,7 @@ func (d prober) own(a netip.Addr) bool {
 }
 
 // whyOwn is the way of a packet of the host's own that does not come to the switch as it
-// is: by the relay, to the host's own service, or to somewhere that the host's routes lead to.
+// is: to a published port, to the host's own service, or to somewhere that the host's routes lead to.
 func (o *Observer) whyOwn(ctx context.Context, d prober, p *probe) (out api.Why, err error) {
 	out = api.Why{From: p.from, To: p.dst.text(), Steps: []api.WhyStep{}}
 	tell := func(stage, table, format string, a ...any) {
@@ -84,7 +84,6 @@ func (o *Observer) whyOwn(ctx context.Context, d prober, p *probe) (out api.Why,
 		return out, nil
 	}
 	owner, _ := d.Name(to.Addr())
-	tell("steer", "published ports", "%s leads to %s: sk_lookup hands it to the relay, not to a socket of the host", p.dst.where(), owner)
 	inside := *p
 	inside.dst.name, inside.dst.addr, inside.dst.port = owner, to.Addr(), to.Port()
 	for n := range d.Networks() {
@@ -95,13 +94,34 @@ func (o *Observer) whyOwn(ctx context.Context, d prober, p *probe) (out api.Why,
 	if !inside.src.IsValid() {
 		return out, model.Conflictf("container %s is just being attached: ask again", owner)
 	}
-	tell("relay", "relay", "connects to %s from %s, by the device of network %s, and copies both ways", to, inside.src.Addr(), inside.network)
+	if why := o.whyRelayed(p.dst.addr, to.Addr()); why != "" {
+		tell("steer", "published ports", "%s leads to %s: sk_lookup hands it to the relay, not to a socket of the host (%s)", p.dst.where(), owner, why)
+		tell("relay", "relay", "connects to %s from %s, by the device of network %s, and copies both ways", to, inside.src.Addr(), inside.network)
+	} else {
+		tell("connect", "published ports", "%s leads to %s: what a program connects or sends there goes to %s itself, from %s, by the device of network %s", p.dst.where(), owner, to, inside.src.Addr(), inside.network)
+		tell("relay", "relay", "takes no part, unless the socket is bound to loopback or to an interface, has a mark, or is older than the hooks: then it connects to the same in its place")
+	}
 	rest, err := o.walk(d, &inside)
 	if err != nil {
 		return out, err
 	}
 	rest.From, rest.To, rest.Steps = out.From, out.To, append(out.Steps, rest.Steps...)
 	return rest, nil
+}
+
+// whyRelayed is why a connection of the host to a published port at an address is relayed to the
+// container's, "" where it is made to that (ADR 41).
+func (o *Observer) whyRelayed(at, to netip.Addr) string {
+	if at.Is4() != to.Is4() {
+		return fmt.Sprintf("from %s to %s, as the container has no %[1]s address", model.FamilyOf(at), model.FamilyOf(to))
+	}
+	if o.relayed == nil {
+		return "the daemon leads no connections"
+	}
+	if err := o.relayed(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // where is the target's port as it is published.
