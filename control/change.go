@@ -32,6 +32,7 @@ type change struct {
 	specs     []model.PublishSpec
 	caller    int      // process that asks for it by the API, 0: not known
 	kept      []uint64 // cookies of the sockets by which programs keep ports on record
+	byHand    bool     // somebody adds the ports, or takes them away for good: the runtime knows nothing of it
 	found     []foundEndpoint
 	endpoints []*inventory.Endpoint
 	mappings  []*inventory.Mapping
@@ -131,6 +132,9 @@ func (h *change) apply() error {
 		h.c.log.Error("roll back", "of", "container "+h.ct.Rec.Name, "err", joined(undone))
 	}
 	if h.delta.Gone {
+		if !h.byHand {
+			h.c.byHand.Keep(h.ct, h.mappings)
+		}
 		for _, e := range h.endpoints {
 			h.c.dropEphemeral(e.Network.Rec.Name)
 		}

@@ -131,7 +131,7 @@ func (c *Controller) Ports(_ context.Context, name string) ([]api.PortMapping, e
 }
 
 // Publish adds published ports to a container, all or none, and returns them.
-func (c *Controller) Publish(_ context.Context, name string, rules []string) ([]api.PortMapping, error) {
+func (c *Controller) Publish(ctx context.Context, name string, rules []string) ([]api.PortMapping, error) {
 	specs, err := parseRules(name, rules)
 	if err != nil {
 		return nil, err
@@ -142,6 +142,7 @@ func (c *Controller) Publish(_ context.Context, name string, rules []string) ([]
 			return err
 		}
 		h := newChange(c, ct)
+		h.byHand = !api.IsRuntime(ctx)
 		h.publish(specs...)
 		if err := h.apply(); err != nil {
 			return err
@@ -158,7 +159,7 @@ func (c *Controller) Publish(_ context.Context, name string, rules []string) ([]
 
 // Unpublish takes published ports away, all or none. A rule without a host port
 // means every mapping to its container ports.
-func (c *Controller) Unpublish(_ context.Context, name string, rules []string) error {
+func (c *Controller) Unpublish(ctx context.Context, name string, rules []string) error {
 	specs, err := parseRules(name, rules)
 	if err != nil {
 		return err
@@ -179,7 +180,9 @@ func (c *Controller) Unpublish(_ context.Context, name string, rules []string) e
 				return model.NotFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.Rec.Name)
 			}
 		}
-		if err := newChange(c, ct).withdraw(nil, nil, gone); err != nil {
+		h := newChange(c, ct)
+		h.byHand = !api.IsRuntime(ctx)
+		if err := h.withdraw(nil, nil, gone); err != nil {
 			return err
 		}
 		c.log.Info("unpublished", "container", c.events.Name(ct), "ports", rules)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/byhand"
 	"github.com/vswitch/vswitch/control/claims"
 	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/edge"
@@ -54,6 +55,7 @@ type Controller struct {
 	builder  builder
 	relayTab atomic.Pointer[inventory.RelayTable]
 	claims   *claims.Table
+	byHand   *byhand.Ports // of containers that are away
 	underlay *underlay.Underlay
 	shaping  *shaper
 	storing  sync.Mutex    // guards stored

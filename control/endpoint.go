@@ -60,7 +60,7 @@ func (h *change) hold(n int) (err error) {
 	keeper := claims.KeptBy(rec.Runtime, rec.Labels, reserve.Keeper{
 		Caller: h.caller, Known: h.kept, Netns: [2]uint64{rec.NetnsDev, rec.NetnsIno},
 	})
-	m := &inventory.Mapping{Container: h.ct, ContainerFirst: s.ContainerFirst}
+	m := &inventory.Mapping{Container: h.ct, ContainerFirst: s.ContainerFirst, ByHand: h.byHand && rec.Runtime != ""}
 	if h.delta.Found {
 		m.Ports, err = h.c.claims.Hold(s, s.HostFirst, h.nameNow, keeper)
 	} else if err = h.ct.CheckPublish(s); err == nil {

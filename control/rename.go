@@ -41,6 +41,11 @@ func (c *Controller) UpdateContainer(_ context.Context, name string, in api.Cont
 	if err := model.CheckLabels("container "+name, in.Labels); err != nil {
 		return out, err
 	}
+	defer func() {
+		if way, is := in.Labels[api.LabelWayOut]; err == nil && (!is || way != "") { // else it leaves
+			c.byHand.Return(&out, c.Publish, c.events)
+		}
+	}()
 	leave, err := c.enter()
 	if err != nil {
 		return out, err

@@ -184,7 +184,7 @@ func (r *restoring) container(rec state.Container) (*inventory.Container, error)
 		return nil, err
 	}
 	for _, p := range rec.Ports {
-		h := &change{c: c, ct: ct, delta: plan.Container{Found: true}}
+		h := &change{c: c, ct: ct, delta: plan.Container{Found: true}, byHand: p.ByHand}
 		if rec.BootID == c.bootID {
 			h.kept = p.Kept
 		}

@@ -90,10 +90,14 @@ func newPortLs(c *cli) *cobra.Command {
 
 // printPorts lists the ports of each container under its name.
 func printPorts(w io.Writer, names []string, ports [][]api.PortMapping) error {
-	t := newTable(w, "CONTAINER", "PROTO", "HOST", "TO", "CONTAINER ADDRESS")
+	t := newTable(w, "CONTAINER", "PROTO", "HOST", "TO", "CONTAINER ADDRESS", "BY HAND")
 	for i, name := range names {
 		for _, p := range ports[i] {
-			t.row(name, p.Proto, hostSide(p), portRange(p.Port, p.PortEnd), strings.Join(p.Addresses, ","))
+			byHand := "-"
+			if p.ByHand {
+				byHand = "yes"
+			}
+			t.row(name, p.Proto, hostSide(p), portRange(p.Port, p.PortEnd), strings.Join(p.Addresses, ","), byHand)
 		}
 	}
 	return t.flush()

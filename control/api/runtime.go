@@ -1,5 +1,7 @@
 package api
 
+import "context"
+
 // Words of Attach.Runtime, for the front ends that come with the switch. Another
 // caller may use a word of its own; "" is a container attached by hand.
 const (
@@ -47,6 +49,17 @@ type GC struct {
 	Valid []Attachment `json:"valid"`
 }
 
+type asRuntime struct{}
+
+// AsRuntime marks what a front end asks for because its runtime does: the ports that it publishes
+// are the runtime's, which others are not.
+func AsRuntime(ctx context.Context) context.Context {
+	return context.WithValue(ctx, asRuntime{}, true)
+}
+
+// IsRuntime reports whether a request is marked by AsRuntime.
+func IsRuntime(ctx context.Context) bool { return ctx.Value(asRuntime{}) != nil }
+
 // Attachment is one interface of a container, in the words of its runtime.
 type Attachment struct {
 	RuntimeID string `json:"runtime_id"`
@@ -60,6 +73,10 @@ type Collected struct {
 
 // LabelDockerNetwork is the label with the name that Docker's user gave a network.
 const LabelDockerNetwork = "com.docker.network.name"
+
+// LabelDockerPool is on a network of which Docker's own IPAM gives out the addresses, from the
+// lowest on: others take theirs from the other end.
+const LabelDockerPool = "org.vswitch.docker.pool"
 
 // Labels that say what a container is there as: the project and the service of Compose, and
 // the names that others in its networks have for it, with commas.

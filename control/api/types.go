@@ -271,6 +271,8 @@ type PortMapping struct {
 	// Address is the first.
 	Address   string   `json:"address,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
+	// ByHand: somebody added it to a container of a runtime, which does not know it.
+	ByHand bool `json:"by_hand,omitempty"`
 }
 
 // Publish is the body of POST and DELETE /v1/containers/{name}/ports.

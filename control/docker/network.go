@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -22,9 +23,16 @@ type createNetwork struct {
 
 // ipamData is what Docker's IPAM gave a network of one family.
 type ipamData struct {
+	AddressSpace string            // of the IPAM driver that chose
 	Pool         string            // CIDR; 0.0.0.0/0 from the null driver
 	Gateway      string            // CIDR
 	AuxAddresses map[string]string // CIDR
+}
+
+// foreign reports whether another IPAM driver gives out the addresses of a pool.
+func (d ipamData) foreign() bool {
+	p, err := netip.ParsePrefix(d.Pool)
+	return d.AddressSpace != localSpace && d.AddressSpace != globalSpace && (err != nil || p.Bits() > 0)
 }
 
 // gwAllocCheck says whether Docker's IPAM keeps an address for the gateway: a
@@ -57,10 +65,14 @@ func (d *driver) createNetwork(ctx context.Context, in createNetwork) (any, erro
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", short(in.NetworkID), err)
 	}
+	ours := !slices.ContainsFunc(slices.Concat(in.IPv4Data, in.IPv6Data), ipamData.foreign)
 	defer d.pools.keep(want.Subnets)
 	if want.Name != "" {
 		n, err := d.Network(ctx, want.Name)
 		if err == nil && n.Labels[api.LabelDockerNetwork] == "" {
+			if !ours {
+				return nil, fmt.Errorf("network %s gives out addresses itself, and Docker would give out the same: add --ipam-driver vswitch --ipam-opt %snetwork=%[1]s", n.Name, ownPrefix)
+			}
 			return struct{}{}, d.lodge(ctx, n, in, want, s)
 		}
 		if err != nil && !isNotFound(err) {
@@ -70,6 +82,9 @@ func (d *driver) createNetwork(ctx context.Context, in createNetwork) (any, erro
 		want.Name = madeName(in.NetworkID)
 	}
 	want.Labels = map[string]string{label(in.NetworkID): s.text()}
+	if !ours {
+		want.Labels[api.LabelDockerPool] = "yes"
+	}
 	if _, err := d.CreateNetwork(ctx, want); err != nil {
 		return nil, err
 	}

@@ -176,10 +176,11 @@ func (d *driver) programExternalConnectivity(ctx context.Context, in struct {
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", ct.Name, err)
 	}
-	if len(want) == 0 || published(ct.Ports, want) {
+	asked := slices.DeleteFunc(slices.Clone(ct.Ports), func(p api.PortMapping) bool { return p.ByHand })
+	if len(want) == 0 || published(asked, want) {
 		return struct{}{}, nil // asked for again
 	}
-	if err := d.unpublish(ctx, ct); err != nil {
+	if err := d.unpublish(ctx, ct, asked); err != nil {
 		return nil, err
 	}
 	texts := make([]string, len(want))
@@ -210,7 +211,7 @@ func (d *driver) revokeExternalConnectivity(ctx context.Context, in ids) (any, e
 		return struct{}{}, nil
 	}
 	if err == nil {
-		err = d.unpublish(ctx, ct)
+		err = d.unpublish(ctx, ct, ct.Ports)
 	}
 	if err == nil {
 		err = d.leadsOut(ctx, ct, false)
@@ -235,13 +236,13 @@ func (d *driver) leadsOut(ctx context.Context, ct api.Container, is bool) error 
 	return err
 }
 
-// unpublish takes all published ports of a container away.
-func (d *driver) unpublish(ctx context.Context, ct api.Container) error {
-	if len(ct.Ports) == 0 {
+// unpublish takes published ports of a container away.
+func (d *driver) unpublish(ctx context.Context, ct api.Container, list []api.PortMapping) error {
+	if len(list) == 0 {
 		return nil
 	}
 	var all []string
-	for _, p := range ct.Ports {
+	for _, p := range list {
 		all = append(all, rule{p.Proto, p.HostIP, p.HostPort, p.HostPortEnd, p.Port, p.PortEnd}.String())
 	}
 	if err := d.Unpublish(ctx, ct.ID, all); err != nil && !isNotFound(err) {

@@ -98,7 +98,7 @@ func Handler(b Backend, joined func(), log *slog.Logger) http.Handler {
 
 	answer("IpamDriver.GetCapabilities", constant(map[string]bool{"RequiresMACAddress": false, "RequiresRequestReplay": false}))
 	answer("IpamDriver.GetDefaultAddressSpaces", constant(map[string]string{
-		"LocalDefaultAddressSpace": "vswitch-local", "GlobalDefaultAddressSpace": "vswitch-global"}))
+		"LocalDefaultAddressSpace": localSpace, "GlobalDefaultAddressSpace": globalSpace}))
 	answer("IpamDriver.RequestPool", call(d.requestPool))
 	answer("IpamDriver.ReleasePool", call(d.releasePool))
 	answer("IpamDriver.RequestAddress", call(d.requestAddress))
@@ -109,6 +109,9 @@ func Handler(b Backend, joined func(), log *slog.Logger) http.Handler {
 	})
 	return mux
 }
+
+// localSpace and globalSpace are the address spaces of the IPAM driver vswitch.
+const localSpace, globalSpace = "vswitch-local", "vswitch-global"
 
 // capabilities is what a network driver says of itself.
 type capabilities struct {
@@ -172,7 +175,7 @@ func (d *driver) answer(method string, fn func(context.Context, []byte) (any, er
 		if err == nil {
 			// It runs to its end even when dockerd has gone away, which undoes what it
 			// has asked for after its next start.
-			out, err = fn(context.WithoutCancel(r.Context()), body)
+			out, err = fn(api.AsRuntime(context.WithoutCancel(r.Context())), body)
 		}
 		d.log.Debug("docker", "method", method, "took", time.Since(start).Round(10*time.Microsecond), "err", err)
 		if err != nil {

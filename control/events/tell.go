@@ -136,6 +136,15 @@ func (l *Log) Ports(kind string, ct *inventory.Container, list []*inventory.Mapp
 	})
 }
 
+// NotAgain tells that ports which somebody had added to a container of a runtime are not
+// published again, and why.
+func (l *Log) NotAgain(container string, ports []string, why string) {
+	l.add(told{api.Event{
+		Type: api.EventUnpublish, Container: container, Ports: ports,
+		Message: "container " + container + ": " + strings.Join(ports, ", ") + ", added by hand, not published again: " + why,
+	}, l.names.Now().Named(container)})
+}
+
 // network adds an event of a network: fill gets its name, as soon as it has one.
 func (l *Log) network(n *inventory.Network, fill func(name string) api.Event) {
 	l.later(n.Rec.ID, namelessNetwork(n), func() told {

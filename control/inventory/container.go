@@ -176,9 +176,7 @@ func (ct *Container) Record() state.Container {
 		rec.Endpoints = append(rec.Endpoints, er)
 	}
 	for _, m := range ct.Mappings {
-		rec.Ports = append(rec.Ports, state.Port{
-			Proto: m.Proto, HostIP: m.HostIP, HostFirst: m.HostFirst, HostLast: m.HostLast, ContainerFirst: m.ContainerFirst, Kept: m.Kept(),
-		})
+		rec.Ports = append(rec.Ports, m.Record())
 	}
 	return rec
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/claims"
 	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 )
 
@@ -15,6 +16,7 @@ type Mapping struct {
 	Container      *Container
 	ContainerFirst uint16 // container port of HostFirst
 	Live           bool   // compiled into snapshots
+	ByHand         bool   // somebody added it to a container of a runtime
 }
 
 // Matches reports whether a rule names the mapping.
@@ -93,18 +95,30 @@ func (ct *Container) Unserved(gone []*Endpoint) (list []*Mapping) {
 	return list
 }
 
+// Record is what is stored of a mapping.
+func (m *Mapping) Record() state.Port {
+	return state.Port{
+		Proto: m.Proto, HostIP: m.HostIP, HostFirst: m.HostFirst, HostLast: m.HostLast, ContainerFirst: m.ContainerFirst, ByHand: m.ByHand, Kept: m.Kept(),
+	}
+}
+
 // PortTexts writes mappings as after -p.
 func PortTexts(list []*Mapping) []string {
 	var out []string
 	for _, m := range list {
-		at := ""
-		if m.HostIP.IsValid() {
-			at = m.HostIP.String() + ":"
-			if m.HostIP.Is6() {
-				at = "[" + m.HostIP.String() + "]:"
-			}
-		}
-		out = append(out, fmt.Sprintf("%s%s:%s/%s", at, model.PortsText(m.HostFirst, m.HostLast), model.PortsText(m.ContainerFirst, m.ContainerFirst+(m.HostLast-m.HostFirst)), model.ProtoName(m.Proto)))
+		out = append(out, PortText(m.Record()))
 	}
 	return out
+}
+
+// PortText writes a published interval as after -p.
+func PortText(p state.Port) string {
+	at := ""
+	if p.HostIP.IsValid() {
+		at = p.HostIP.String() + ":"
+		if p.HostIP.Is6() {
+			at = "[" + p.HostIP.String() + "]:"
+		}
+	}
+	return fmt.Sprintf("%s%s:%s/%s", at, model.PortsText(p.HostFirst, p.HostLast), model.PortsText(p.ContainerFirst, p.ContainerFirst+(p.HostLast-p.HostFirst)), model.ProtoName(p.Proto))
 }

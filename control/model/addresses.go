@@ -24,6 +24,7 @@ func NewAddresses(rec state.Network, cursors []netip.Addr) *Addresses {
 			gw = netip.Addr{} // nobody has it
 		}
 		pool := newAddressPool(rec.Name, s.Prefix, s.IPRange, gw, s.Reserved)
+		pool.shared = rec.Labels[api.LabelDockerPool] != ""
 		for _, a := range cursors {
 			if FamilyOf(a) == pool.family() {
 				pool.last = a

@@ -19,6 +19,9 @@ type addressPool struct {
 	leased   map[netip.Addr]lease  // what runtimes were promised
 	// last was handed out last; the search goes on behind it.
 	last netip.Addr
+	// shared: somebody else gives out addresses of it, the lowest that he takes for free, and
+	// does not ask. The ones chosen here are the highest.
+	shared bool
 }
 
 func newAddressPool(network string, subnet, rng netip.Prefix, gateway netip.Addr, reserved map[string]netip.Addr) *addressPool {
@@ -41,14 +44,23 @@ func (p *addressPool) next(owner string) (netip.Addr, error) { return p.nextIn(p
 
 func (p *addressPool) nextIn(rng netip.Prefix, owner string) (netip.Addr, error) {
 	a := p.last
-	if !a.IsValid() || !rng.Contains(a) {
+	if !a.IsValid() || !rng.Contains(a) || p.shared {
 		a = rng.Addr().Prev() // invalid at 0.0.0.0 or ::
 	}
 	// Among one more address than there are obstacles one is free, unless the
 	// walk came round first.
 	obstacles := len(p.taken) + len(p.reserved) + len(p.leased) + 4
 	for range obstacles {
-		if a = a.Next(); !a.IsValid() || !rng.Contains(a) {
+		if p.shared {
+			a = a.Prev()
+		} else {
+			a = a.Next()
+		}
+		switch {
+		case a.IsValid() && rng.Contains(a):
+		case p.shared:
+			a = LastAddr(rng)
+		default:
 			a = rng.Addr()
 		}
 		if p.why(a) == "" {

@@ -53,6 +53,34 @@ func TestF28PoolGoesRound(t *testing.T) {
 	}
 }
 
+// Of a pool that somebody else gives out from its beginning, the end is taken.
+func TestSharedPool(t *testing.T) {
+	for subnet, want := range map[string]string{"10.1.0.0/29": "10.1.0.6 10.1.0.5", "fd00::/64": "fd00::ffff:ffff:ffff:ffff fd00::ffff:ffff:ffff:fffe", "0.0.0.0/30": "0.0.0.2"} {
+		p := pool(subnet, "", nil)
+		p.shared = true
+		for i, w := range strings.Fields(want) {
+			for range 2 { // what was freed is the first again
+				a, err := p.next("c")
+				if err != nil || a.String() != w {
+					t.Fatalf("%s, %d: %v, %v, want %s", subnet, i, a, err, w)
+				}
+				delete(p.taken, a)
+			}
+			p.taken[netip.MustParseAddr(w)] = "c"
+		}
+	}
+	p := pool("10.1.0.0/29", "", nil)
+	p.shared = true
+	for range 5 {
+		if _, err := p.next("c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.next("c"); !errors.Is(err, api.ErrFull) {
+		t.Errorf("full: %v", err)
+	}
+}
+
 func TestPoolSizes(t *testing.T) {
 	for _, tc := range []struct {
 		subnet, rng string

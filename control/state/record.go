@@ -108,8 +108,18 @@ type Port struct {
 	HostFirst      uint16     `json:"host_first"`
 	HostLast       uint16     `json:"host_last"`
 	ContainerFirst uint16     `json:"first"`
+	// ByHand: somebody added it to a container of a runtime, which does not know it.
+	ByHand bool `json:"by_hand,omitempty"`
 	// Kept are the cookies of the sockets by which programs keep the ports for it.
 	Kept []uint64 `json:"kept,omitempty"`
+}
+
+// ByHand are the ports that somebody added to a container which is away and may come back:
+// its runtime stopped it.
+type ByHand struct {
+	Container string `json:"container"` // the runtime's ID of it
+	Name      string `json:"name"`
+	Ports     []Port `json:"ports"`
 }
 
 // Numbers are those of the data path for what has no record of its own.

@@ -31,6 +31,7 @@ const (
 	keyReserved = inMeta + "/reserved-ports"
 	keyNumbers  = inMeta + "/numbers"
 	keyLatest   = inMeta + "/latest-numbers"
+	keyByHand   = inMeta + "/ports-by-hand"
 	// keyLost is there from the start that found records lost until control has looked in
 	// the kernel for what they were about.
 	keyLost = inMeta + "/lost"
@@ -148,6 +149,9 @@ func (r records) contents() (c Contents, unreadable []string) {
 	}
 	if v := r[keyReserved]; v == nil || json.Unmarshal(v, &c.Reserved) != nil {
 		c.Reserved = nil
+	}
+	if v := r[keyByHand]; v == nil || json.Unmarshal(v, &c.ByHand) != nil {
+		c.ByHand = nil
 	}
 	return c, unreadable
 }

@@ -34,6 +34,7 @@ type Contents struct {
 	Identity   string                  // see Store.Identity; "" when it is lost
 	Numbers    Numbers
 	Latest     Latest
+	ByHand     []ByHand // of containers that are away
 	// Damage is what was wrong with what is stored, nil when it was whole.
 	Damage *Damage
 	// Refused is why changes cannot be stored for now; nil: they can.
@@ -311,6 +312,15 @@ func (s *Store) PutReserved(r []PortRange) error {
 		return fmt.Errorf("state: reserved ports: %w", err)
 	}
 	return s.update(op{keyReserved, v})
+}
+
+// PutByHand stores the ports that were added by hand to containers that are away.
+func (s *Store) PutByHand(list []ByHand) error {
+	v, err := json.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("state: ports by hand: %w", err)
+	}
+	return s.update(op{keyByHand, v})
 }
 
 // PutNumbers stores the numbers of what has no record.
