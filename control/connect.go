@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/control/edge"
@@ -105,8 +106,8 @@ func (c *Controller) Disconnect(_ context.Context, name, network string) error {
 		if len(ct.Endpoints) == 1 {
 			return model.Conflictf("%s is its only network: detach it instead", n.Called())
 		}
-		if len(ct.Unserved([]*inventory.Endpoint{e})) > 0 {
-			return model.Conflictf("its published ports lead through network %s: remove them first with vswitch port rm", n.Called())
+		if lost := ct.Unserved([]*inventory.Endpoint{e}); len(lost) > 0 {
+			return model.Conflictf("its published ports lead through network %s: remove them first: vswitch port rm %s %s", n.Called(), ct.Called(), strings.Join(inventory.PortTexts(lost), " "))
 		}
 		ns, err := openNetnsOf(ct, c.edge)
 		if err != nil {

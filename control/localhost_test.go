@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/doctor"
 	"github.com/vswitch/vswitch/internal/netlab"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
@@ -183,6 +184,46 @@ func TestLocalhostIsLed(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestKubeFirewall: a port that is published at 127.0.0.1 is reached from another address of the host
+// beside kubelet's rule, which drops such packets on their way through lo; a relayed one is not.
+func TestKubeFirewall(t *testing.T) {
+	labtest.NeedProgram(t, "iptables")
+	for _, hooks := range []bool{true, false} {
+		cgroup := ""
+		if hooks {
+			cgroup = labtest.Cgroup(t) // it goes after the daemon
+		}
+		r := newRig(t)
+		if hooks {
+			r.cfg.Cgroup = cgroup
+		}
+		r.start()
+		web, _ := r.attach("web", api.Attach{Publish: []string{"127.0.0.1:8080:80"}})
+		serve(t, web, ":80", "web")
+		for _, rule := range []string{
+			"-N KUBE-FIREWALL", "-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+			"-I OUTPUT -j KUBE-FIREWALL", "-I INPUT -j KUBE-FIREWALL",
+		} {
+			r.run("iptables", strings.Fields(rule)...)
+		}
+		c, err := r.world.Host.DialFrom("tcp", netlab.HostAddr+":0", "127.0.0.1:8080", time.Second)
+		if err == nil {
+			c.Close()
+		}
+		if reached := err == nil; reached != hooks {
+			t.Errorf("with hooks %v: %v", hooks, err)
+		}
+		if got, err := fetchFast(r.world.Host, "127.0.0.1:8080"); err != nil || !strings.Contains(got, "web") {
+			t.Errorf("from 127.0.0.1: %q, %v", got, err)
+		}
+		want := doctor.Note
+		if hooks {
+			want = doctor.OK
+		}
+		wantCheck(t, r.examine(true), "firewall", want, "KUBE-FIREWALL")
 	}
 }
 

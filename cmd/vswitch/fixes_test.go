@@ -102,6 +102,33 @@ func TestFixesMend(t *testing.T) {
 	}
 }
 
+// What an error prints as the way out is carried out as it is printed, and what was refused is done then.
+func TestErrorsMend(t *testing.T) {
+	r := newRig(t)
+	web, other := labtest.New(t, "web"), labtest.New(t, "other")
+	r.must("attach", "web", "--netns", web.Path(), "-p", "8080:80", "-p", "127.0.0.1:53:53/udp")
+	r.must("network", "create", "blue")
+	r.must("network", "create", "inside", "--internal")
+	r.must("network", "connect", "inside", "web")
+	for _, refused := range []string{
+		"network create blue --subnet 10.7.0.0/24",
+		"attach late --network nosuch --netns " + other.Path(),
+		"network disconnect bridge web",
+	} {
+		_, errs, code := r.vswitch(strings.Fields(refused)...)
+		commands := mendingCommand.FindAllString(errs, -1)
+		if code == 0 || len(commands) != 1 {
+			t.Errorf("%s: code %d, commands %q of %s", refused, code, commands, errs)
+			continue
+		}
+		r.must(strings.Fields(commands[0])[1:]...)
+		r.must(strings.Fields(refused)...)
+	}
+}
+
+// mendingCommand is a command that changes something.
+var mendingCommand = regexp.MustCompile(`vswitch (?:network create|network rm|port rm|detach) (?:[^;,:\n]|:\S)*`)
+
 // A daemon that has died is FAIL, and exit code 1: doctor says how to start it, and that mends.
 func TestDoctorStartsADeadDaemon(t *testing.T) {
 	r := newRig(t)

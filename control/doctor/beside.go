@@ -13,7 +13,7 @@ import (
 )
 
 // hostsNetwork is the way out for a container that has to go where the host's programs go.
-const hostsNetwork = "what has to go that way runs in the host's network: vswitch run --network host"
+const hostsNetwork = "what has to go that way runs in the host's network: vswitch run --network host -- COMMAND"
 
 // beside looks for ways by which the host's own packets leave and containers' do not.
 func (x *exam) beside() {
@@ -62,12 +62,15 @@ func (x *exam) uplinkNames() map[string]bool {
 
 // firewall looks for kubelet's rule about 127.0.0.0/8.
 func (x *exam) firewall() {
-	if others.HasChain("KUBE-FIREWALL") {
+	switch {
+	case !others.HasChain("KUBE-FIREWALL"):
+		x.add(OK, "firewall", "", "no chain KUBE-FIREWALL")
+	case x.Daemon != nil && x.Daemon.Info.NoConnectHooks == "":
+		x.add(OK, "firewall", "", "ports published at 127.0.0.1 are reached beside kubelet's chain KUBE-FIREWALL: connections go to the container itself")
+	default:
 		x.add(Note, "firewall", "connect from 127.0.0.1, or to another address of the host",
 			"kubelet's chain KUBE-FIREWALL drops what goes to 127.0.0.0/8 from another address: ports published there are not reached so")
-		return
 	}
-	x.add(OK, "firewall", "", "no chain KUBE-FIREWALL")
 }
 
 // manager is a program that configures interfaces that it finds.

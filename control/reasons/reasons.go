@@ -7,19 +7,19 @@ import (
 )
 
 // remedy says of a drop reason what it means and what changes it. In both texts
-// {container}, {network}, {proto}, {source}, {destination}, {port}, {peer} and
+// {container}, {capture}, {network}, {proto}, {source}, {destination}, {port}, {peer} and
 // {interface} stand for the frame's own. docs/frame-walk.md has the long version.
 type remedy struct{ means, fix string }
 
 // remedies has a row for every drop reason.
 var remedies = [dataplane.NumDropReasons]remedy{
-	dataplane.DropInvalidOffload: {"the offload facts beside the frame cannot be true of it", "look at what sends at {interface}: vswitch capture {container}"},
-	dataplane.DropNewcomer:       {"refused: share of new connections that wait used up: more begin at published ports of a container than it gets turns for", "vswitch top --shares says which container; vswitch capture {interface} shows who begins them"},
+	dataplane.DropInvalidOffload: {"the offload facts beside the frame cannot be true of it", "look at what sends at {interface}: vswitch capture {capture}"},
+	dataplane.DropNewcomer:       {"refused: share of new connections that wait used up: more begin at published ports of a container than it gets turns for", "vswitch top --shares says which container; vswitch capture {capture} shows who begins them"},
 
 	dataplane.DropNotReady:  {"{interface} is just being added or removed", "nothing, if it stays at a few frames"},
-	dataplane.DropMalformed: {"lengths or header fields of the packet contradict each other", "find what builds such packets: vswitch capture {container}"},
+	dataplane.DropMalformed: {"lengths or header fields of the packet contradict each other", "find what builds such packets: vswitch capture {capture}"},
 
-	dataplane.DropTagged:    {"the frame has a VLAN tag and {interface} is no trunk", "attach it anew with --trunk VLANS, or send without a tag"},
+	dataplane.DropTagged:    {"the frame has a VLAN tag and {interface} is no trunk", "send without a tag, or make it a trunk: vswitch detach {container}, then vswitch attach {container} --netns PATH --trunk VLANS"},
 	dataplane.DropNotMember: {"the trunk at {interface} does not carry the VLAN of the tag", "attach it anew with that VLAN in --trunk: vswitch inspect {container} shows the present ones"},
 
 	dataplane.DropBadSource:     {"the source MAC address is a group's or zero, which no station has", "look at the program in {container}"},
@@ -42,15 +42,15 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropIsolatedPort: {"network {network} keeps its containers from each other", "let them speak: vswitch network update {network} --icc"},
 	dataplane.DropOversize:     {"the packet is larger than the MTU of network {network}, which a bridge cannot tell the sender", "set the same MTU on all its interfaces: vswitch network inspect {network}"},
 
-	dataplane.DropMalformedGroup: {"an IGMP or MLD message whose lengths contradict each other", "find the sender: vswitch capture {container}"},
+	dataplane.DropMalformedGroup: {"an IGMP or MLD message whose lengths contradict each other", "find the sender: vswitch capture {capture}"},
 
-	dataplane.DropStorm: {"refused: share of floods used up: {container} floods more than a port may", "look for a loop or a scan: vswitch capture {container}"},
+	dataplane.DropStorm: {"refused: share of floods used up: {container} floods more than a port may", "look for a loop or a scan: vswitch capture {capture}"},
 
 	dataplane.DropFragment:         {"the first fragment did not come within 2 s, or refused: share of fragments used up", "lower the sender's packet size; vswitch top --shares says who has how many"},
 	dataplane.DropOverlap:          {"fragments of the datagram overlap or contradict each other", "nothing, if rare: a duplicate; otherwise an attack"},
 	dataplane.DropHostAccess:       {"network {network} keeps its containers from the host", "publish what they need to reach, or vswitch network update {network} --host-access"},
 	dataplane.DropUnmatchedError:   {"an ICMP error about no flow that the switch knows", "nothing: late, or forged"},
-	dataplane.DropBadChecksum:      {"an ICMP error with a wrong checksum", "something on the way damages packets: vswitch capture {container}"},
+	dataplane.DropBadChecksum:      {"an ICMP error with a wrong checksum", "something on the way damages packets: vswitch capture {capture}"},
 	dataplane.DropForgedError:      {"an ICMP error about data that was not sent lately", "nothing: late, or forged"},
 	dataplane.DropICMPType:         {"ICMP of a type that does not pass a translator", ""},
 	dataplane.DropUnsupportedProto: {"{proto} is broken by a change of addresses", "use it inside one network"},
@@ -61,7 +61,7 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropTTL:        {"the TTL ran out on the way", "nothing, if a traceroute did it; otherwise a loop"},
 	dataplane.DropNoRoute:    {"the host has no route to {destination}, or one that leaves by no uplink", "ip route get {destination} shows it; the daemon's --uplink names the interfaces that lead out"},
 	dataplane.DropNoHost:     {"no container has the address {destination}", "vswitch ps lists who has which"},
-	dataplane.DropBroadcast:  {"{destination} is the broadcast address of another network, and broadcasts are not forwarded", "send to one of its addresses; what has to broadcast there runs in the host's network: vswitch run --network host"},
+	dataplane.DropBroadcast:  {"{destination} is the broadcast address of another network, and broadcasts are not forwarded", "send to one of its addresses; what has to broadcast there runs in the host's network: vswitch run --network host -- COMMAND"},
 	dataplane.DropIsolated:   {"{destination} is in another network, and networks are kept apart", "connect {container} to it: vswitch network connect {peer-network} {container}"},
 	dataplane.DropInternal:   {"network {network} has no way out: it is internal or isolated", "connect {container} to one that has: vswitch network connect bridge {container}"},
 	dataplane.DropTooBig:     {"the packet is larger than the next link's MTU and must not be cut; the sender was told", "use a network with that MTU: vswitch network create NAME --mtu N, then vswitch network connect NAME {container}"},
@@ -86,6 +86,19 @@ type Facts struct {
 	Container, Network, Iface, Proto, Source, Destination, Port, Peer, PeerNetwork string
 }
 
+// capture is what a capture has to name to see the frame's port.
+func (f *Facts) capture() string {
+	switch {
+	case f.Container != "":
+		return f.Container
+	case f.Network != "":
+		return "network:" + f.Network
+	case f.Iface != "":
+		return "uplink:" + f.Iface
+	}
+	return "NAME"
+}
+
 // Explain fills a reason's row in. Where a fact is missing its word stands in
 // capitals, as in a command's help.
 func Explain(why dataplane.DropReason, f Facts) (means, fix string) {
@@ -103,7 +116,7 @@ func Explain(why dataplane.DropReason, f Facts) (means, fix string) {
 		who = word(f.Iface, "NAME")
 	}
 	r := strings.NewReplacer(
-		"{container}", who, "{network}", word(f.Network, "NETWORK"), "{interface}", word(f.Iface, "the port"),
+		"{container}", who, "{capture}", f.capture(), "{network}", word(f.Network, "NETWORK"), "{interface}", word(f.Iface, "the port"),
 		"{proto}", word(f.Proto, "tcp"), "{source}", word(f.Source, "the source"), "{destination}", word(f.Destination, "the destination"),
 		"{port}", word(f.Port, "PORT"), "{peer}", word(f.Peer, "CONTAINER"), "{peer-network}", word(f.PeerNetwork, "NETWORK"),
 	)
