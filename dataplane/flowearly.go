@@ -66,6 +66,14 @@ func (t *flowTable) mayDoubt(sw *Switch, tenant int) bool {
 	return uint32(d.of[tenant]) < mostDoubts-d.waiting
 }
 
+// mayBegin reports whether a container may have one more pair early: as many as it leaves free
+// (Choudhury and Hahne 1998), since no row ends for a connection that may be over soon. Somebody who
+// keeps connections open in masses would have all others' begin by way of the switch.
+func (t *flowTable) mayBegin(tenant int) bool {
+	free := len(t.free)
+	return free > t.reserve() && t.shares.Held(tenant)/2 < free
+}
+
 // settleDoubts looks at so many pairs and returns the rows of those that have been in doubt since a
 // time. Who has shown that he hears the answers of a published port is a guest. It needs mu.
 func (t *flowTable) settleDoubts(sw *Switch, looks uint32, before int64) (never []*flowRow) {
@@ -105,7 +113,7 @@ func (w *worker) enterEarly(t *flowTable, i int) {
 	begun := flowID{in: r.out, dst: r.src, src: r.dst, tuple: r.to.Reverse()}
 	s := w.sw.snapshot.Load()
 	tenant := rowTenant(s, r.f.In, r.out)
-	if len(t.free) <= t.reserve() || !t.mayDoubt(w.sw, tenant) { // no row ends for one that may be over soon
+	if !t.mayBegin(tenant) || !t.mayDoubt(w.sw, tenant) {
 		return
 	}
 	if row := t.enter(answer, w.sw, true); row == nil {

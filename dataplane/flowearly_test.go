@@ -330,3 +330,27 @@ func TestEarlyFlood(t *testing.T) {
 		t.Errorf("%+v", st.Flows)
 	}
 }
+
+// TestEarlyIsShared: a container that keeps connections open in masses leaves room for those of
+// others to begin early.
+func TestEarlyIsShared(t *testing.T) {
+	l, maps := NewWithKernel(t, 4096, 512)
+	open := func(c, address string, port int) *earlyFlow {
+		f := &earlyFlow{l, maps, c, "up", fmt.Sprintf("%s:%d", address, port), web, web, ""}
+		f.begin()
+		return f
+	}
+	for i := range 512 {
+		f := open("c1", "10.1.0.11", 5000+i)
+		if who, then := f.meet(true, ACK, 1001, 3001, ""); who == bySwitch {
+			then()
+		}
+	}
+	for i := range 50 {
+		f := open("c2", "10.1.0.12", 5000+i)
+		f.want(byKernel, true, ACK, 1001, 3001, "")
+	}
+	if err := l.Switch.CheckEntries(); err != nil {
+		t.Error(err)
+	}
+}

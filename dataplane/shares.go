@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/fdb"
+	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/share"
 )
@@ -27,11 +28,12 @@ const (
 	SharedGroups                  // memberships of multicast groups
 	SharedBridged                 // flows that are bridged, of which accounts know
 	SharedNewcomers               // bytes of packets that may begin a flow and wait for their container's turn
+	SharedTold                    // flows between stations that the kernel tells of
 
 	NumShared
 )
 
-var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "group-members", "bridged-flows", "newcomer-bytes"}
+var sharedNames = [NumShared]string{"flows", "flows-received", "nat-ports", "stations", "kernel-flows", "waiting-bytes", "next-hops", "fragments", "fragment-bytes", "worker-time", "hop-questions", "group-members", "bridged-flows", "newcomer-bytes", "station-flows"}
 
 // String is the word for a shared table.
 func (s Shared) String() string { return sharedNames[s] }
@@ -57,6 +59,9 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 	room[SharedGroups] = fdb.MaxMembers
 	room[SharedBridged] = len(s.workers) * accountSets * accountWays
 	room[SharedNewcomers] = len(s.workers) * newcomerChunks * chunkSize
+	if s.stations != nil {
+		room[SharedTold] = flowmap.MaxStationFlows
+	}
 	sn := s.snapshot.Load()
 	at := make(map[frame.PortID]int)
 	for id := range frame.PortID(MaxPorts) {
@@ -90,6 +95,7 @@ func (s *Switch) uses(id frame.PortID) (of [NumShared]share.Use) {
 	of[SharedStations] = s.fdb.Use(id)
 	of[SharedRows] = s.flows.use(id)
 	of[SharedGroups] = s.groups.Use(id)
+	of[SharedTold] = s.stations.useOf(id)
 	of[SharedWaiting], of[SharedHops] = s.waiting.shares.Use(int(id)), s.waiting.owners.Use(int(id))
 	of[SharedFragments], of[SharedDeferred] = s.frags.owners.Use(int(id)), s.frags.shares.Use(int(id))
 	for _, w := range s.workers {
@@ -157,6 +163,7 @@ func (s *Switch) forgetShares(id frame.PortID) {
 	if s.flows != nil {
 		s.flows.shares.Forget(int(id))
 	}
+	s.stations.forget(id)
 }
 
 // sharesTold is what the tenants of shared tables had given and been refused when that was

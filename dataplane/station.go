@@ -3,6 +3,7 @@ package dataplane
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vswitch/vswitch/dataplane/bpfmap"
 	"github.com/vswitch/vswitch/dataplane/fdb"
@@ -16,6 +17,9 @@ import (
 // as the stages. Every change asks it again for all ports, and rows whose answer is another
 // are off before the change's call returns.
 
+// stationPatience is how long all rows that are pending wait for what is under way.
+const stationPatience = 20 * time.Millisecond
+
 // stationRows is the rows in use, and what is known of the flows that they carry.
 type stationRows struct {
 	maps bpfmap.Flows
@@ -25,6 +29,7 @@ type stationRows struct {
 	top    atomic.Int32  // no row in use has this number or a higher one
 	begun  atomic.Uint64 // flows by all stations, when firsts was looked at
 	firsts atomic.Uint64
+	of     [MaxPorts]stationUse
 
 	mu      sync.Mutex // guards what follows
 	restore bool       // rows are of a process before, until TakeOver
@@ -217,8 +222,8 @@ func (t *stationRows) settleSoon(sw *Switch) {
 }
 
 // settle makes rows active when no frame is under way that a program let through before it saw
-// them: the row of the sender counts what it lets through since. It reports whether some
-// want to be looked at again.
+// them: the row of the sender counts what it lets through since. A sender whose frames are still
+// under way after stationPatience waits alone. It reports whether some want to be looked at again.
 func (t *stationRows) settle(sw *Switch) bool {
 	if t == nil {
 		return false
@@ -248,7 +253,10 @@ func (t *stationRows) settle(sw *Switch) bool {
 			e.port.KernelDrops() // some of them may be lost
 		}
 		if e.tally.Done() < in {
-			return true
+			if sw.now()-t.since <= int64(stationPatience) {
+				return true
+			}
+			t.rows[id].Await(in) // it has more than its turns take: that is no concern of others
 		}
 	}
 	for id := range t.used {

@@ -130,6 +130,43 @@ func TestStationFlowsHaveShares(t *testing.T) {
 	}
 }
 
+// TestStationFlowsAreGivenBack: stations that fill the table between two looks at it give to others what
+// was silent for longest, and say so.
+func TestStationFlowsAreGivenBack(t *testing.T) {
+	l := newStationLab(t)
+	flow := func(from, to string, n int) []byte {
+		return toStation(from, to, false, Packet{Proto: header.ProtoUDP, Src: fmt.Sprintf("%s:%d", Stations[from], n+1), Dst: Stations[to] + ":9"})
+	}
+	for n := range flowmap.MaxStationFlows - 1 {
+		from := []string{"c1", "c2"}[n%2]
+		if out := l.meetPrograms(from, flow(from, "c3", n)); out < 0 {
+			t.Fatalf("the %d. is not carried", n)
+		}
+	}
+	l.Switch.Stats() // reads the table
+	untold := l.Switch.Stats().Flows.Untold
+	for n := range 1000 {
+		l.meetPrograms("c3", flow("c3", "c2", n))
+	}
+	st := l.Switch.Stats().Flows
+	if st.Untold != untold {
+		t.Errorf("%d frames of a third station are not told", st.Untold-untold)
+	}
+	_, list := l.Switch.Shares()
+	for _, s := range list {
+		switch u := s.Of[dataplane.SharedTold]; s.Tenant {
+		case l.Port("c1"), l.Port("c2"):
+			if u.Held > flowmap.MaxStationFlows/2-flowmap.MaxStationFlows/40 || u.Gave == 0 {
+				t.Errorf("port %d has %+v", s.Tenant, u)
+			}
+		case l.Port("c3"):
+			if u.Held != 1000 || u.Gave != 0 {
+				t.Errorf("the third has %+v", u)
+			}
+		}
+	}
+}
+
 // TestF01StationsTakenOver: rows, and the flows that they count, are the next process's. Until it has
 // asked them they stay, and while nobody is there connections begin by them.
 func TestF01StationsTakenOver(t *testing.T) {

@@ -290,3 +290,28 @@ func TestL05StationsAskAgain(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestStationsWaitForTheirOwn: a station that has more under way than its turns take keeps no row of
+// others pending; its own frames wait until those are done with.
+func TestStationsWaitForTheirOwn(t *testing.T) {
+	l := newStationLab(t)
+	flood := l.k.Tally(l.Ifindex(l.Port("c3")))
+	flood.In += 1000
+	l.Configure("c2", func(p *dataplane.PortConfig) { p.Queued = true })
+	l.Install()
+	for range 20 {
+		l.settle()
+	}
+	if out := l.meet("c1", toStation("c1", "c2", false, Packet{Flags: SYN})); out < 0 {
+		t.Error("the flood of one station keeps the row of another pending")
+	}
+	flow := toStation("c3", "c2", false, Packet{Flags: SYN})
+	if m := l.k.Meet(flowtest.Cable, l.Ifindex(l.Port("c3")), false, flow, 0); !m.Switch {
+		t.Error("a frame overtakes those of its own port that are under way")
+	}
+	flood.Taken = flood.In
+	l.settle()
+	if out := l.meet("c3", flow); out < 0 {
+		t.Error("it is not carried when they are done with")
+	}
+}

@@ -34,6 +34,7 @@ type stationFlow struct {
 	base  [2][2]uint64        // packets and bytes that the switch has passed itself
 	since int64               // ns, when the first one was carried
 	turn  int
+	owner frame.PortID // whose row has begun it
 	place int
 	round int
 }
@@ -91,6 +92,8 @@ func (t *stationRows) sweepLocked(sw *Switch, now int64, measure, fresh bool) {
 		began := e == nil
 		if began {
 			e = f.enter(k, &m, at(m.Created))
+			e.owner = e.ports[0]
+			t.of[e.owner].held.Add(1)
 		}
 		e.round = f.round
 		if e.read.Packets != m.Packets {
@@ -113,25 +116,14 @@ func (t *stationRows) sweepLocked(sw *Switch, now int64, measure, fresh bool) {
 	t.endFlows(sw, over)
 	for k, e := range f.known {
 		if e.round != f.round { // somebody else has taken it out
-			f.leave(sw, k, e)
+			t.leave(sw, k, e)
 		}
+	}
+	if fresh {
+		t.endFlows(sw, t.pressed())
 	}
 	t.live.Store(int32(len(f.known)))
 	t.lend()
-}
-
-// lend lets each station begin flows until the table is read next: it may have as many as it leaves
-// free (Choudhury and Hahne 1998), so that who scans its neighbours hides no flow of others.
-func (t *stationRows) lend() {
-	held := make(map[frame.PortID]int)
-	for _, e := range t.flows.known {
-		held[e.ports[0]]++
-	}
-	free := flowmap.MaxStationFlows - len(t.flows.known)
-	for id := range t.used {
-		r := &t.rows[id]
-		atomic.StoreUint64(&r.Lease, atomic.LoadUint64(&r.Begun)+uint64(max(0, free-held[id])))
-	}
 }
 
 // readUntold adds to the counters of a port what was carried without a flow that is told.
@@ -147,6 +139,7 @@ func (t *stationRows) readUntold(sw *Switch, id frame.PortID, fresh bool) {
 	}
 	t.flows.frames += is[0] - was[0]
 	t.flows.other += is[0] - was[0]
+	t.of[id].refused.Add(is[0] - was[0])
 	if e := sw.ports[id].Load(); e != nil {
 		c := &e.counters[0]
 		c.rx.Add(is[0] - was[0])
@@ -243,12 +236,14 @@ func (t *stationRows) endFlows(sw *Switch, over []flowmap.Key) {
 	}
 	_ = t.maps.EndStationFlows(over)
 	for _, k := range over {
-		t.flows.leave(sw, k, t.flows.known[k])
+		t.leave(sw, k, t.flows.known[k])
 	}
 	t.live.Store(int32(len(t.flows.known)))
 }
 
-func (f *stationFlows) leave(sw *Switch, k flowmap.Key, e *stationFlow) {
+func (t *stationRows) leave(sw *Switch, k flowmap.Key, e *stationFlow) {
+	f := &t.flows
+	t.of[e.owner].held.Add(-1)
 	sw.bridgedEnded(&e.bridgedFlow)
 	delete(f.known, k)
 	f.places[e.place] = nil

@@ -46,6 +46,8 @@ type Spec struct {
 	CPU int `json:"cpu,omitempty"`
 	// Frames is for role frames.
 	Frames FrameSpec `json:"frames,omitzero"`
+	// Strain is for role strain.
+	Strain Strain `json:"strain,omitzero"`
 }
 
 // Roles of an agent.
@@ -57,6 +59,8 @@ const (
 	roleUDP     = "udp"
 	roleFrames  = "frames"
 	roleHold    = "hold"
+	roleStrain  = "strain"
+	roleSink    = "sink"
 )
 
 // answer is the one line an agent writes when it is done, or ready.
@@ -96,7 +100,7 @@ func RunIfAgent() {
 	if err != nil {
 		os.Exit(1)
 	}
-	if spec.Role == roleServe {
+	if spec.Role == roleServe || spec.Role == roleSink {
 		select {} // until standard input ends
 	}
 	os.Exit(0)
@@ -141,6 +145,10 @@ func (s Spec) run() (any, error) {
 		return frames(s)
 	case roleHold:
 		return nil, hold(s)
+	case roleStrain:
+		return nil, strain(s)
+	case roleSink:
+		return nil, sink(s)
 	}
 	return nil, fmt.Errorf("agent: no role %q", s.Role)
 }

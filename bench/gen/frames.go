@@ -40,11 +40,15 @@ type FrameSpec struct {
 	Fragment bool `json:"fragment,omitempty"`
 	// Echo makes each an ICMP query of its own.
 	Echo bool `json:"echo,omitempty"`
+	// Error makes each an ICMP error about a flow of its own that nobody has.
+	Error bool `json:"error,omitempty"`
 	// ARP makes them questions for the addresses of the destinations.
 	ARP bool `json:"arp,omitempty"`
 	// GSO makes them TCP super-frames of 60 KB that belong to no connection, to be cut into
 	// segments of so many bytes; Size is ignored.
 	GSO int `json:"gso,omitempty"`
+	// Datagrams makes super-frames of them that are cut into datagrams of UDP.
+	Datagrams bool `json:"datagrams,omitempty"`
 	// Frames ends the stream before its window does, 0 for no limit.
 	Frames uint64 `json:"frames,omitempty"`
 	// Stamp is the number of frames per second that carry the time they were
@@ -152,8 +156,11 @@ const (
 	udpSize   = 8
 )
 
-// superSize is the payload of a super-frame.
-const superSize = 60_000
+// superSize is the payload of a super-frame, and quoteSize what an ICMP error says of a packet.
+const (
+	superSize = 60_000
+	quoteSize = 28
+)
 
 // head is how many bytes precede the frame: the header of virtio.
 func (f FrameSpec) head() int {
@@ -177,11 +184,11 @@ func (f FrameSpec) build() ([]byte, error) {
 		ipSize, etherType = 40, unix.ETH_P_IPV6
 	}
 	size := f.Size - fcsSize
-	if f.SYN || f.GSO > 0 {
+	if f.SYN || f.GSO > 0 && !f.Datagrams {
 		proto, l4Size = unix.IPPROTO_TCP, tcpSize
 	}
 	if f.GSO > 0 {
-		size = etherSize + ipSize + tcpSize + superSize
+		size = etherSize + ipSize + l4Size + superSize
 	}
 	if size < etherSize+ipSize+l4Size {
 		return nil, fmt.Errorf("frame of %d bytes: too short for its headers", f.Size)
@@ -207,6 +214,13 @@ func (f FrameSpec) build() ([]byte, error) {
 	binary.BigEndian.PutUint16(l4, f.From.Port())
 	binary.BigEndian.PutUint16(l4[2:], f.To.Port())
 	switch {
+	case f.GSO > 0 && f.Datagrams:
+		binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
+		binary.BigEndian.PutUint16(l4[udpCheck:], f.pseudo(ip, l4))
+		whole[0], whole[1] = 1, 5 // VIRTIO_NET_HDR_GSO_UDP_L4
+		for i, v := range []int{etherSize + ipSize + udpSize, f.GSO, etherSize + ipSize, udpCheck} {
+			binary.NativeEndian.PutUint16(whole[2+2*i:], uint16(v))
+		}
 	case f.GSO > 0:
 		l4[12], l4[13], l4[14] = 5<<4, tcpACK, 2
 		binary.BigEndian.PutUint16(l4[tcpCheck:], f.pseudo(ip, l4))
@@ -227,6 +241,11 @@ func (f FrameSpec) build() ([]byte, error) {
 		ip[9] = unix.IPPROTO_ICMP
 		clear(l4[:udpSize])
 		l4[0] = 8 // RFC 792
+		f.one(ip, 0)
+	case f.Error:
+		ip[9] = unix.IPPROTO_ICMP
+		clear(l4)
+		l4[0], l4[1] = 3, 1 // RFC 792: the host is not there
 		f.one(ip, 0)
 	case f.Fragment:
 		ip[6] = 0x20 // more of them

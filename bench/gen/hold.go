@@ -28,12 +28,7 @@ func Hold(ctx context.Context, ns Namespace, window time.Duration) error {
 // hold binds every eighth of them, from the one that Streams says.
 func hold(s Spec) error {
 	end := time.Now().Add(s.Window)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("hold ports: %w", err)
-	}
-	limit.Cur = limit.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	if err := raiseFiles(); err != nil {
 		return fmt.Errorf("hold ports: %w", err)
 	}
 	for port := 1024 + s.Streams; port < 1<<16; port += processes {
@@ -52,4 +47,14 @@ func hold(s Spec) error {
 	}
 	time.Sleep(time.Until(end))
 	return nil
+}
+
+// raiseFiles lets this process have as many open files as it may.
+func raiseFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = limit.Max
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 }

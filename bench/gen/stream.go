@@ -54,7 +54,7 @@ func newStream(f FrameSpec) (*stream, error) {
 	}
 	for i := range s.frames {
 		s.frames[i] = one // the kernel copies it
-		if f.Flows > 1 || f.MACs > 1 || f.Hops > 1 || f.Stamp > 0 || f.Echo || f.Fragment {
+		if f.Flows > 1 || f.MACs > 1 || f.Hops > 1 || f.Stamp > 0 || f.Echo || f.Fragment || f.Error {
 			s.frames[i] = append([]byte(nil), one...)
 		}
 		s.iovs[i].Base = &s.frames[i][0]
@@ -99,7 +99,7 @@ func (s *stream) vary(frame []byte, n uint64) {
 		s.spec.ask(frame, uint32(n%uint64(max(s.spec.Hops, 1))))
 		return
 	}
-	if s.spec.Echo || s.spec.Fragment {
+	if s.spec.Echo || s.spec.Fragment || s.spec.Error {
 		s.spec.one(frame[etherSize:], uint16(n))
 		return
 	}

@@ -20,9 +20,10 @@ type Neighbor struct {
 	ends func(*rig.Rig) (ends, error)
 }
 
-// Neighbors are those of a container that attacks, and of a published port that is attacked.
+// Neighbors are the containers beside one that attacks, a published port that is attacked, and
+// users of the host.
 func Neighbors() (list []Neighbor) {
-	for _, s := range []Scenario{masquerade(), containers(), published()} {
+	for _, s := range []Scenario{masquerade(), containers(), published(), localhost()} {
 		list = append(list, Neighbor{s.Title, s.ends})
 	}
 	return list
@@ -64,11 +65,13 @@ const (
 	// again is how many flows floodRate comes back to after two seconds, so that they look
 	// like conversations.
 	again = 2 * floodRate
+	// mostKept is how many connections somebody keeps, nearly his quota.
+	mostKept = 16_000
 )
 
 // attacker makes streams of frames.
 type attacker struct {
-	ns       gen.Namespace
+	ns       *netlab.NS
 	ifname   string
 	src, dst net.HardwareAddr
 	from, to netip.AddrPort
@@ -157,6 +160,27 @@ func Attacks(ctx context.Context, r *rig.Rig) ([]Attack, error) {
 	asks := all
 	asks.to = netip.AddrPortFrom(loud.from.Addr(), 0)
 	var crowd []Attack
+	far := netip.MustParseAddr(netlab.FarAddr)
+	strain := func(name string, ns *netlab.NS, s gen.Strain, to netip.AddrPort) Attack {
+		return alone(Attack{Name: name, run: func(ctx context.Context, length time.Duration) error {
+			return s.Run(ctx, ns, to, length)
+		}})
+	}
+	keeps := func(name string, ns *netlab.NS) Attack {
+		return alone(Attack{Name: name, run: func(ctx context.Context, length time.Duration) error {
+			sink, err := gen.Sink(ctx, r.World.Outside, far)
+			if err != nil {
+				return err
+			}
+			defer sink.Close()
+			return gen.Strain{Kind: gen.Keep, Rate: floodRate, Most: mostKept}.Run(ctx, ns, netip.AddrPortFrom(far, gen.SinkPort), length)
+		}})
+	}
+	hostPort := func(port uint16) netip.AddrPort {
+		return netip.AddrPortFrom(netip.MustParseAddr(netlab.HostAddr), port+rig.PublishOffset)
+	}
+	about := datagrams // to the host's address, of flows that nobody has
+	about.to = hostPort(gen.PingPort)
 	for _, name := range []string{"loud", "louder", "loudest"} {
 		one, err := inside(ctx, r, name)
 		if err != nil {
@@ -185,6 +209,20 @@ func Attacks(ctx context.Context, r *rig.Rig) ([]Attack, error) {
 		alone(loud.sends("super-frames with segments of 1448 bytes", 50*superRate, super(1448))),
 		alone(loud.sends("datagrams out in masses", massRate, nil)),
 		alone(local.sends("datagrams to a container in masses", massRate, nil)),
+		alone(syns.sends("SYNs from forged sources in masses", 10*floodRate, syn(4<<20, false))),
+		alone(local.sends("flows to a container in masses", massRate, flows(40_000))),
+		alone(loud.sends("fragments in masses", massRate/2, func(f *gen.FrameSpec) { f.Fragment = true })),
+		alone(asks.sends("ARP questions in masses", massRate/2, func(f *gen.FrameSpec) { f.ARP, f.Hops = true, 200 })),
+		alone(loud.sends("forged MAC addresses in masses", massRate/2, func(f *gen.FrameSpec) { f.MACs = 1 << 16 })),
+		alone(loud.sends("ICMP errors out", massRate/2, func(f *gen.FrameSpec) { f.Error, f.Size = true, 78 })),
+		alone(about.sends("ICMP errors in", massRate/2, func(f *gen.FrameSpec) { f.Error, f.Size = true, 78 })),
+		alone(loud.sends("super-frames of datagrams of 8 bytes", superRate, func(f *gen.FrameSpec) { f.GSO, f.Datagrams, f.Flows = 8, true, 3 })),
+		alone(loud.sends("super-frames of datagrams of 1400 bytes", 10*superRate, func(f *gen.FrameSpec) { f.GSO, f.Datagrams, f.Flows = 1400, true, 3 })),
+		strain("connections out that end", loud.ns, gen.Strain{Kind: gen.Churn, Rate: floodRate}, netip.AddrPortFrom(far, gen.BulkPort)),
+		keeps("connections out that stay", loud.ns),
+		strain("connections to a container that end", loud.ns, gen.Strain{Kind: gen.Churn, Rate: floodRate}, netip.AddrPortFrom(r.B.Addr, gen.BulkPort)),
+		strain("a user's connections that end", r.World.Host, gen.Strain{Kind: gen.Churn, Rate: floodRate}, hostPort(gen.BulkPort)),
+		strain("a user's datagrams, each of another socket", r.World.Host, gen.Strain{Kind: gen.Scatter, Rate: 10 * floodRate}, hostPort(gen.PingPort)),
 		alone(Attack{Name: "ports that a user of the host holds", run: func(ctx context.Context, length time.Duration) error {
 			return gen.Hold(ctx, r.World.Host, length)
 		}}),

@@ -298,7 +298,7 @@ type Share struct {
 	ContainerID string `json:"container_id,omitempty"`
 
 	Networks []string `json:"networks"`
-	Shared   string   `json:"shared"` // flows, flows-received, nat-ports, stations, kernel-flows, waiting-bytes, next-hops, fragments, fragment-bytes, worker-time, hop-questions, group-members, bridged-flows, newcomer-bytes
+	Shared   string   `json:"shared"` // flows, flows-received, nat-ports, stations, kernel-flows, waiting-bytes, next-hops, fragments, fragment-bytes, worker-time, hop-questions, group-members, bridged-flows, newcomer-bytes, station-flows
 	Held     int      `json:"held"`
 	Room     int      `json:"room,omitempty"` // for all containers together
 	Gave     uint64   `json:"gave"`           // entries that gave way since the start

@@ -122,4 +122,5 @@ var sharedWords = map[string]string{
 	dataplane.SharedGroups.String():    "members of multicast groups",
 	dataplane.SharedBridged.String():   "the account of flows inside of networks",
 	dataplane.SharedNewcomers.String(): "new connections that wait",
+	dataplane.SharedTold.String():      "flows that the kernel tells of",
 }

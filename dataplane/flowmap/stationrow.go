@@ -65,6 +65,16 @@ func (r *StationRow) Resume() {
 	atomic.StoreUint32(&r.State, Active)
 }
 
+// Await lets nothing of the station overtake what its port has let through so far.
+func (r *StationRow) Await(in uint64) {
+	for {
+		last := atomic.LoadUint64(&r.LastIn)
+		if last >= in || atomic.CompareAndSwapUint64(&r.LastIn, last, in) {
+			return
+		}
+	}
+}
+
 // StationFlow is what the programs know of a flow between stations. Its Key has the network as
 // Side, and the lesser address, as a machine's words, as Src.
 type StationFlow struct {
