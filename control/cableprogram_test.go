@@ -210,7 +210,10 @@ func TestProgramIsToldAfterTheChange(t *testing.T) {
 		m.SetProgram(veth, program)
 		m.builder.mu.Lock() // no snapshot is made
 		done := make(chan error, 1)
-		go func() { done <- m.shaping.programs() }()
+		go func() {
+			_, err := m.shaping.Programs()
+			done <- err
+		}()
 		m.until("the program is seen", func() bool {
 			m.Controller.mu.Lock()
 			defer m.Controller.mu.Unlock()

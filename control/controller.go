@@ -23,6 +23,7 @@ import (
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/reserve"
+	"github.com/vswitch/vswitch/control/shaping"
 	"github.com/vswitch/vswitch/control/state"
 	"github.com/vswitch/vswitch/control/underlay"
 	"github.com/vswitch/vswitch/dataplane"
@@ -57,7 +58,7 @@ type Controller struct {
 	claims   *claims.Table
 	byHand   *byhand.Ports // of containers that are away
 	underlay *underlay.Underlay
-	shaping  *shaper
+	shaping  *shaping.Looks
 	storing  sync.Mutex    // guards stored
 	stored   state.Numbers // as they are in the state
 	bgMu     sync.Mutex

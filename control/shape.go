@@ -1,96 +1,31 @@
 package control
 
 import (
-	"errors"
-	"time"
-
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/shaping"
 )
 
 // shaper learns what others shape with the queueing disciplines of cables, as
 // CNI's bandwidth plugin does, and which programs they have hung up there, and makes it
-// hold.
+// hold; control/shaping says when it looks.
 //
 // What goes into a container passes the root qdisc and the programs of its host end by
 // itself, except flows that the kernel carries from namespace to namespace: the data path
 // is told. What comes out is read by the packet socket before any qdisc of the ingress
 // sees it, so the limit is set on the container's own end.
-//
-// A program comes without an event. So there is a look when the first flow to a port gets
-// a row of the flow table, a moment later, and one a second while there are rows, or a chain that
-// keeps flows from having any.
-type shaper struct {
-	c      *Controller
-	kicked chan struct{} // queueing disciplines have changed
-	misses bool          // a chain keeps flows from having rows; of run
-}
+type shaper struct{ c *Controller }
 
-func (s *shaper) kick() {
-	select {
-	case s.kicked <- struct{}{}:
-	default:
-	}
-}
-
-// shapingDelay lets the changes that a plugin makes one after the other, of qdisc, filter
-// and the device's qdisc, arrive before the kernel is asked.
-const shapingDelay = 20 * time.Millisecond
-
-// shapeEvery is how often programs on cables are looked for, shapeGlance how often the
-// flow table is asked whether a flow to another port is in it.
-const (
-	shapeEvery  = time.Second
-	shapeGlance = 50 * time.Millisecond
-	// programShare bounds the look for programs to a twentieth of one CPU, however many
-	// cables there are.
-	programShare = 20
-)
-
-// run follows them until the controller ends.
-func (s *shaper) run() {
-	tick := time.NewTicker(shapeGlance)
-	defer tick.Stop()
-	var last time.Time
-	var seen uint64
-	var took time.Duration
-	for {
-		programs := false
-		select {
-		case <-s.c.ctx.Done():
-			return
-		case now := <-tick.C:
-			rows, firsts := s.c.sw.FlowRows()
-			if now.Sub(last) < programShare*took || firsts == seen && (rows == 0 && !s.misses || now.Sub(last) < shapeEvery) {
-				continue
-			}
-			programs, seen = true, firsts
-		case <-s.kicked:
-			select {
-			case <-s.c.ctx.Done():
-				return
-			case <-time.After(shapingDelay):
-			}
-		}
-		select {
-		case <-s.kicked:
-		default:
-		}
-		began := time.Now()
-		err := s.sync()
-		if programs {
-			err = errors.Join(err, s.programs())
-			last = time.Now()
-			took = last.Sub(began)
-		}
-		if err != nil {
-			s.c.log.Error("follow what others have put on cables", "err", joined(err))
-		}
-	}
+func newShaping(c *Controller) *shaping.Looks {
+	s := shaper{c}
+	return shaping.New(shaping.Looks{
+		Rows: func() (int, uint64) { return c.sw.FlowRows() }, Queues: s.sync, Programs: s.programs,
+		Failed: func(err error) { c.log.Error("follow what others have put on cables", "err", joined(err)) },
+	})
 }
 
 // live are the endpoints whose flows may be carried, by the index of the cable.
-func (s *shaper) live() map[int]*inventory.Endpoint {
+func (s shaper) live() map[int]*inventory.Endpoint {
 	c := s.c
 	c.mu.Lock()
 	live := make(map[int]*inventory.Endpoint, len(c.inv.Endpoints))
@@ -103,7 +38,7 @@ func (s *shaper) live() map[int]*inventory.Endpoint {
 	return live
 }
 
-func (s *shaper) sync() error {
+func (s shaper) sync() error {
 	c, live := s.c, s.live()
 	now, err := c.edge.Shapings(func(index int) bool { return live[index] != nil })
 	if err != nil {
@@ -131,12 +66,12 @@ func (s *shaper) sync() error {
 }
 
 // programs looks at every cable and uplink, which costs the kernel a question each. Changes of qdiscs
-// do not ask for it: our own cables make some.
-func (s *shaper) programs() error {
+// do not ask for it: our own cables make some. misses says that a chain keeps flows from having rows.
+func (s shaper) programs() (misses bool, err error) {
 	c, live, uplinks := s.c, s.live(), s.c.underlay.Now().Names()
 	now, err := c.edge.Programs(func(index int) bool { return live[index] != nil || uplinks[index] != "" })
 	if err != nil {
-		return err
+		return false, err
 	}
 	var seen []*inventory.Endpoint
 	c.mu.Lock()
@@ -148,9 +83,8 @@ func (s *shaper) programs() error {
 		}
 	}
 	c.mu.Unlock()
-	s.misses = false
 	for _, p := range now {
-		s.misses = s.misses || p.Misses
+		misses = misses || p.Misses
 	}
 	if changed {
 		err = c.builder.rebuild()
@@ -164,11 +98,11 @@ func (s *shaper) programs() error {
 	for _, index := range out {
 		c.events.OnTheWayOut(uplinks[index], now[index].Name)
 	}
-	return err
+	return misses, err
 }
 
 // limit sets what a container may send.
-func (s *shaper) limit(e *inventory.Endpoint, l host.Limit) error {
+func (s shaper) limit(e *inventory.Endpoint, l host.Limit) error {
 	c := s.c
 	unlock, ok := c.lockContainer(e.Container)
 	defer unlock()

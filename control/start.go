@@ -42,7 +42,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	c.claims = claims.New(cfg.Edge, func(which conntrack.Selector) int { return c.sw.FlushConns(which) }, cfg.Log)
 	c.inv = inventory.New(&c.dir)
-	c.shaping = &shaper{c: c, kicked: make(chan struct{}, 1)}
+	c.shaping = newShaping(c)
 	c.builder.kick = make(chan struct{}, 1)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.events = events.New(c.ctx, c.started, &c.dir)
@@ -131,7 +131,7 @@ func New(cfg Config) (_ *Controller, err error) {
 		return nil, err
 	}
 	// All is there that rows of a process before are decided by.
-	if err := errors.Join(c.shaping.sync(), c.claims.Settle()); err != nil {
+	if err := errors.Join(c.shaping.Queues(), c.claims.Settle()); err != nil {
 		return nil, err
 	}
 	if kept, ended := c.sw.TakeOver(); kept+ended > 0 {
@@ -166,7 +166,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.spawn(func() { c.underlay.Watch(c.ctx) })
 	c.spawn(func() { c.underlay.Run(c.ctx) })
 	c.spawn(func() { c.underlay.FollowNeighbors(c.ctx) })
-	c.spawn(c.shaping.run)
+	c.spawn(func() { c.shaping.Run(c.ctx) })
 	c.spawn(func() { c.claims.Follow(c.ctx, c.sw.SetBusyPorts, c.events.Emit) })
 	c.spawn(func() { c.claims.FollowPeers(c.ctx, c.sw.SetHostPeers) })
 	return c, nil

@@ -23,7 +23,7 @@ func newUnderlay(c *Controller) *underlay.Underlay {
 	return underlay.New(underlay.Config{
 		Edge: c.edge, Ports: ports, Slots: c.claims, Names: c.cfg.Uplinks, Log: c.log, Tell: c.events.Emit,
 		Masquerade: func() (ports, last []conntrack.PortRange) { return masqueradePorts(&c.cfg, c.edge) },
-		Made:       ports.made, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.kick,
+		Made:       ports.made, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.Kick,
 		Resolvers: underlay.Resolvers,
 		Changed:   ports.changed, Settled: c.storeNumbers,
 		Neighbors: func(n map[dataplane.NeighborKey]header.MAC) { c.sw.SetNeighbors(n) },

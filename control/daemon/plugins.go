@@ -40,7 +40,7 @@ func serveDocker(c *control.Controller, l *net.UnixListener, cfg *Config) (stop 
 	}
 	srv := docker.New(c, joined, cfg.Log)
 	srv.Handler = c.Readers().Handler(srv.Handler) // an answer has a deadline of its own
-	end, served := serveOn(srv, l, nil) // root alone may open the plugin socket
+	end, served := serveOn(srv, l, nil)            // root alone may open the plugin socket
 	cfg.Log.Info("docker's plugin protocol is served", "socket", l.Addr().String(), "names_from", cfg.DockerAPI)
 	work.Go(func() {
 		select {

@@ -140,6 +140,9 @@ var rules = []rule{
 		but:    []string{"module/control/api", "module/control/pcapng", "module/control/readers", "module/control/visible"},
 		reason: "who speaks the interface, on either side, does not link the data path",
 	}, {
+		in: []string{"control/shaping"}, forbids: []string{"module/..."},
+		reason: "when to look is told apart from what is looked at",
+	}, {
 		in: []string{"control/places", "control/readers"}, forbids: []string{"module/..."},
 		but:    []string{"module/control/api", "module/control/places", "module/dataplane/share"},
 		reason: "who may take how much is counted apart from what is taken",
