@@ -52,6 +52,9 @@ func newStationRows(maps bpfmap.Flows, rows []flowmap.StationRow) (*stationRows,
 			rows[i].Resume()
 			t.use(frame.PortID(i))
 		}
+		if was := untold(&rows[i]); was != [4]uint64{} { // by another process
+			t.flows.untold[frame.PortID(i)] = was
+		}
 	}
 	var err error
 	t.placed, err = maps.Placed()

@@ -70,9 +70,9 @@ func (t *stationRows) lost(sw *Switch) {
 func (t *stationRows) sweepLocked(sw *Switch, now int64, measure, fresh bool) {
 	f := &t.flows
 	begun := uint64(0)
-	for id := range t.used {
-		begun += atomic.LoadUint64(&t.rows[id].Begun)
-		t.readUntold(sw, id, fresh)
+	for i := range t.rows[:t.top.Load()] { // also of rows that have ended since
+		begun += atomic.LoadUint64(&t.rows[i].Begun)
+		t.readUntold(sw, frame.PortID(i), fresh)
 	}
 	if begun == f.begun && len(f.known) == 0 && fresh {
 		return
@@ -126,10 +126,15 @@ func (t *stationRows) sweepLocked(sw *Switch, now int64, measure, fresh bool) {
 	t.lend()
 }
 
+// untold is what a row has counted of flows for which there was no room. It only grows, whoever has
+// the row.
+func untold(r *flowmap.StationRow) [4]uint64 {
+	return [4]uint64{atomic.LoadUint64(&r.Sent), atomic.LoadUint64(&r.SentBytes), atomic.LoadUint64(&r.Got), atomic.LoadUint64(&r.GotBytes)}
+}
+
 // readUntold adds to the counters of a port what was carried without a flow that is told.
 func (t *stationRows) readUntold(sw *Switch, id frame.PortID, fresh bool) {
-	r, was := &t.rows[id], t.flows.untold[id]
-	is := [4]uint64{atomic.LoadUint64(&r.Sent), atomic.LoadUint64(&r.SentBytes), atomic.LoadUint64(&r.Got), atomic.LoadUint64(&r.GotBytes)}
+	is, was := untold(&t.rows[id]), t.flows.untold[id]
 	if is == was {
 		return
 	}
