@@ -103,23 +103,26 @@ static __always_inline bool loopback(const __be32 addr[4])
 	return !(addr[0] | addr[1] | addr[2]) && addr[3] == bpf_htonl(1);
 }
 
-static __always_inline bool link_local6(const __be32 addr[4])
+/* none says that an address is that of no socket in particular. */
+static __always_inline bool none(const __be32 addr[4])
 {
-	return (addr[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+	return !addr[3] && (is4(addr) || !(addr[0] | addr[1] | addr[2]));
 }
 
 /*
  * whole makes of no address the one that the kernel takes for it: the socket's own, or that of
- * loopback.
+ * loopback, which is that of IPv4 to a socket of IPv6 that is bound to an address of IPv4.
  */
 static __always_inline void whole(struct sock_end *asked, const __be32 near[4])
 {
 	bool v4 = is4(asked->addr);
 
-	if (asked->addr[3] || (!v4 && (asked->addr[0] | asked->addr[1] | asked->addr[2])))
+	if (!none(asked->addr))
 		return;
 	if (v4)
 		asked->addr[3] = near[3] && is4(near) ? near[3] : bpf_htonl(0x7f000001);
+	else if (is4(near))
+		mapped(asked->addr, bpf_htonl(0x7f000001));
 	else
 		asked->addr[3] = bpf_htonl(1);
 }
@@ -166,11 +169,12 @@ static __always_inline void near6(__be32 to[4], struct bpf_sock_addr *ctx, struc
 
 /*
  * stays says that no packet with this source, or by this interface, leads from the host to a
- * container, or that rules of routing may see to it that none does.
+ * container, or that rules of routing may see to it that none does. Sources are loopback, addresses
+ * of a link, and of others, as transparent proxies have.
  */
 static __always_inline bool stays(struct bpf_sock *sk, const __be32 near[4])
 {
-	return sk->bound_dev_if || sk->mark || loopback(near) || link_local6(near);
+	return sk->bound_dev_if || sk->mark || (!none(near) && !bpf_map_lookup_elem(&vsw_own, near));
 }
 
 /* led_to is of ports of TCP and UDP in the host's own network namespace: elsewhere 127.0.0.1 is another's. */
@@ -293,7 +297,7 @@ static __always_inline bool asked_for(struct bpf_sock *sk, struct led *l)
 	return true;
 }
 
-/* receives says what a socket asked for that l->to answers. */
+/* receives says what a socket of UDP asked for that l->to answers. One that is connected no more keeps what it asked. */
 static __always_inline bool receives(struct bpf_sock *sk, struct led *l)
 {
 	struct sent *s = bpf_sk_storage_get(&vsw_sent, sk, 0, 0);
@@ -311,7 +315,7 @@ static __always_inline bool receives(struct bpf_sock *sk, struct led *l)
 		}
 		bpf_spin_unlock(&s->lock);
 	}
-	return found || asked_for(sk, l);
+	return found || (sk->state == BPF_TCP_ESTABLISHED && asked_for(sk, l));
 }
 
 /* The context's end, which only aligned words of it may be read and written by. */
