@@ -12,8 +12,8 @@ const (
 	guestWays = 4
 )
 
-// guests are the addresses whose flows to published ports were shown to be wanted by both sides:
-// who forges addresses has to guess one (Peng, Leckie and Ramamohanarao 2003). Of IPv6 the /64
+// guests are the addresses whose TCP connections to published ports were shown to be wanted by both
+// sides: who forges addresses has to guess one (Peng, Leckie and Ramamohanarao 2003). Of IPv6 the /64
 // is one guest. The latest of a set come first, and the last gives way. Workers and the sweep of
 // the flow table write it: of two who write one set at once a guest may be lost.
 type guests [guestSets][guestWays]atomic.Uint32 // upper half of the hash

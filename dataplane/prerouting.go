@@ -137,7 +137,8 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 	if s.spoofs(r.in, c, reply) {
 		return DropMartian
 	}
-	proves := c.Kind == conntrack.KindPublish && !reply && !c.Assured()
+	// Two datagrams can be forged, an acknowledgment cannot.
+	proves := l.Tuple.Proto == header.ProtoTCP && c.Kind == conntrack.KindPublish && !reply && !c.Assured()
 	begins := reply && l.Kind == header.KindL4 && l.TCPFlags&header.TCPSYN != 0 && !c.Heard()
 	if !c.Track(t, ref, l, r.f.Data(), w.now) {
 		return DropBadReset
