@@ -198,6 +198,38 @@ func TestEarlyIsStrict(t *testing.T) {
 	}
 }
 
+// TestEarlyInDoubtRestarts: who has not shown that he hears the answers has to show it to the next
+// process, too, and in time.
+func TestEarlyInDoubtRestarts(t *testing.T) {
+	l, maps := newEarlyLab(t)
+	f := published(l, maps, 5000)
+	f.begin()
+	l.Restart(maps)
+	l.Neighbor(NextHop, NextHopMAC)
+	l.Switch.TakeOver()
+	for range 3 {
+		l.Tock(2 * time.Millisecond)
+		l.Switch.StepFlows()
+	}
+	f.want(bySwitch, true, ACK, 1001, 2345, "")
+	f.want(bySwitch, true, ACK, 1001, 3002, "")
+	f.want(bySwitch, false, ACK, 3001, 1001, "")
+	f.want(byKernel, true, ACK, 1001, 3001, "")
+	f.want(byKernel, false, ACK|PSH, 3001, 1001, "banner")
+
+	published(l, maps, 5001).begin()
+	l.Restart(maps)
+	l.Neighbor(NextHop, NextHopMAC)
+	l.Switch.TakeOver()
+	l.Tock(3 * time.Second)
+	if len(maps.Keys) != 4 {
+		t.Fatalf("%d rows, want those of two connections", len(maps.Keys))
+	}
+	if l.Tock(2 * time.Second); len(maps.Keys) != 2 {
+		t.Errorf("%d rows, want those of the connection that is not in doubt", len(maps.Keys))
+	}
+}
+
 // TestEarlyEnds: resets, and what comes after the end while the switch has not looked yet.
 func TestEarlyEnds(t *testing.T) {
 	l, maps := newEarlyLab(t)

@@ -116,6 +116,9 @@ func (t *flowTable) takeOver(s *Switch, r *flowRow, d decision) bool {
 	r.decision, r.tenant = d, rowTenant(s.snapshot.Load(), r.flow.in, d.out)
 	r.packets, r.bytes = atomic.LoadUint64(&m.Packets), atomic.LoadUint64(&m.Bytes)
 	t.enterRow(r)
+	if d.routed && atomic.LoadUint32(&m.Half.Doubt) != 0 && t.doubts.waiting < mostDoubts {
+		t.doubts.add(doubt{number: r.number, generation: m.Generation, since: r.since, tenant: r.tenant})
+	}
 	if state := atomic.LoadUint32(&m.State); state != flowmap.Active && atomic.CompareAndSwapUint32(&m.State, state, flowmap.Pending) {
 		m.LastIn = 0 // of another tally
 		t.pending = append(t.pending, r)

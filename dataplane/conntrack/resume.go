@@ -196,7 +196,7 @@ func (c *Conn) reopen(t *Table, ref Ref, row uint32) {
 	for d := range c.win {
 		h, s := &t.rows[row^uint32(d)^uint32(ref&1)].Half, &c.win[d]
 		s.end, s.maxAck, s.maxWin, s.scale = h.SeqEnd, h.Ack, h.Window, uint8(h.Scale)
-		s.scaled, s.known, s.acked = h.Scale != 0, true, true
+		s.scaled, s.known, s.acked = h.Scale != 0, true, h.Doubt == 0
 		c.win[1-d].maxEnd = h.Edge
 		st = st.after(h.Ended, d)
 	}
@@ -206,6 +206,9 @@ func (c *Conn) reopen(t *Table, ref Ref, row uint32) {
 		}
 	}
 	c.proof.Store(c.win[0].maxAck)
+	if !c.win[0].acked { // he has yet to show that he hears the answers
+		c.proof.Store(c.win[1].end)
+	}
 	if st != c.st() {
 		c.become(t, ref, st)
 	}
