@@ -68,6 +68,7 @@ type Connects struct {
 	ways     *ebpf.Map // longest prefix: wayKey -> way
 	own      *ebpf.Map // hash: header.Addr -> 1
 	led      *ebpf.Map // array of one: how many sockets were led
+	begun    *ebpf.Map // array of one: how many ends of UDP are led at this time
 	asked    *ebpf.Map // socket storage: led
 	sent     *ebpf.Map // socket storage
 	left     bool      // asked is of a process before
@@ -124,7 +125,7 @@ func (k *Kernel) LeadConnects(cgroup string, keep Keeper) (_ *Connects, err erro
 		return nil, err
 	}
 	own := map[string]**ebpf.Map{
-		programsMapVswWays: &c.ways, programsMapVswOwn: &c.own, programsMapVswLed: &c.led, programsMapVswAsked: &c.asked, programsMapVswSent: &c.sent,
+		programsMapVswWays: &c.ways, programsMapVswOwn: &c.own, programsMapVswLed: &c.led, programsMapVswBegun: &c.begun, programsMapVswAsked: &c.asked, programsMapVswSent: &c.sent,
 	}
 	programs := &loading{k: k}
 	c.programs = make([]*ebpf.Program, len(connectHooks))
@@ -180,7 +181,7 @@ func (c *Connects) openMaps(s *ebpf.CollectionSpec) (err error) {
 			return err
 		}
 	}
-	for name, m := range map[string]**ebpf.Map{programsMapVswWays: &c.ways, programsMapVswOwn: &c.own, programsMapVswLed: &c.led} {
+	for name, m := range map[string]**ebpf.Map{programsMapVswWays: &c.ways, programsMapVswOwn: &c.own, programsMapVswLed: &c.led, programsMapVswBegun: &c.begun} {
 		if *m, err = newMap(s, name); err != nil {
 			return err
 		}
@@ -324,7 +325,7 @@ func (c *Connects) Close(kept bool) {
 	for _, p := range append(c.programs, c.whose) {
 		p.Close() // a nil program is allowed
 	}
-	for _, m := range []*ebpf.Map{c.ways, c.own, c.led, c.asked, c.sent} {
+	for _, m := range []*ebpf.Map{c.ways, c.own, c.led, c.begun, c.asked, c.sent} {
 		m.Close() // a nil map is allowed
 	}
 	if kept {

@@ -19,6 +19,7 @@ const (
 	programsMapVswAddrs          = "vsw_addrs"
 	programsMapVswAsked          = "vsw_asked"
 	programsMapVswAskers         = "vsw_askers"
+	programsMapVswBegun          = "vsw_begun"
 	programsMapVswBoundPorts     = "vsw_bound_ports"
 	programsMapVswBoundSockets   = "vsw_bound_sockets"
 	programsMapVswFlowEnds       = "vsw_flow_ends"
@@ -164,6 +165,7 @@ type programsMapSpecs struct {
 	VswAddrs        *ebpf.MapSpec `ebpf:"vsw_addrs"`
 	VswAsked        *ebpf.MapSpec `ebpf:"vsw_asked"`
 	VswAskers       *ebpf.MapSpec `ebpf:"vsw_askers"`
+	VswBegun        *ebpf.MapSpec `ebpf:"vsw_begun"`
 	VswBoundPorts   *ebpf.MapSpec `ebpf:"vsw_bound_ports"`
 	VswBoundSockets *ebpf.MapSpec `ebpf:"vsw_bound_sockets"`
 	VswFlowEnds     *ebpf.MapSpec `ebpf:"vsw_flow_ends"`
@@ -229,6 +231,7 @@ type programsMaps struct {
 	VswAddrs        *ebpf.Map `ebpf:"vsw_addrs"`
 	VswAsked        *ebpf.Map `ebpf:"vsw_asked"`
 	VswAskers       *ebpf.Map `ebpf:"vsw_askers"`
+	VswBegun        *ebpf.Map `ebpf:"vsw_begun"`
 	VswBoundPorts   *ebpf.Map `ebpf:"vsw_bound_ports"`
 	VswBoundSockets *ebpf.Map `ebpf:"vsw_bound_sockets"`
 	VswFlowEnds     *ebpf.Map `ebpf:"vsw_flow_ends"`
@@ -265,6 +268,7 @@ func (m *programsMaps) Close() error {
 		m.VswAddrs,
 		m.VswAsked,
 		m.VswAskers,
+		m.VswBegun,
 		m.VswBoundPorts,
 		m.VswBoundSockets,
 		m.VswFlowEnds,

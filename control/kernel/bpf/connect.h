@@ -7,6 +7,7 @@
  * that it asked for. What it leaves alone reaches the relay (steer.h).
  */
 
+#include "begun.h"
 #include "bind.h"
 
 #define WAYS	  65536 /* intervals of ports are up to 30 of them */
@@ -195,7 +196,7 @@ static __always_inline bool connects(struct bpf_sock_addr *ctx, struct bpf_sock 
 	__u64 *n;
 	struct led *kept;
 
-	if (!led_to(ctx, sk, near, l)) {
+	if (!led_to(ctx, sk, near, l) || (ctx->protocol == IPPROTO_UDP && !may_begin())) {
 		bpf_sk_storage_delete(&vsw_asked, sk); /* of a connection before */
 		return false;
 	}
@@ -250,16 +251,36 @@ static __always_inline void forget_sent(struct sent *s, const struct sock_end *a
 	bpf_spin_unlock(&s->lock);
 }
 
+/* was_asked says whether a socket has been led to an end before. */
+static __always_inline bool was_asked(struct sent *s, const struct sock_end *asked)
+{
+	bool found = false;
+
+	bpf_spin_lock(&s->lock);
+	for (int i = 0; i < SENT; i++) {
+		struct led *e = &s->ends[i];
+
+		if (e->to.port && same_end(&e->asked, asked))
+			found = true;
+	}
+	bpf_spin_unlock(&s->lock);
+	return found;
+}
+
 /* sends is connects for a datagram. */
 static __always_inline bool sends(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const __be32 near[4], struct led *l)
 {
-	bool yes = led_to(ctx, sk, near, l);
-	struct sent *s = bpf_sk_storage_get(&vsw_sent, sk, 0, yes ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	struct sent *s = bpf_sk_storage_get(&vsw_sent, sk, 0, 0);
 
+	if (led_to(ctx, sk, near, l)) {
+		if ((!s || !was_asked(s, &l->asked)) && !may_begin())
+			return false;
+		if (!s)
+			s = bpf_sk_storage_get(&vsw_sent, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		return s && note_sent(s, l);
+	}
 	if (!s)
 		return false;
-	if (yes)
-		return note_sent(s, l);
 	forget_sent(s, &l->asked);
 	return false;
 }
