@@ -20,6 +20,7 @@ const (
 	Bytes             Unit = "B"
 	Cores             Unit = "cores" // CPU seconds per second
 	Lost              Unit = "frames lost"
+	Failed            Unit = "connections failed"
 	Share             Unit = "share" // of a whole, which is 1
 )
 

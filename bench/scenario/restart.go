@@ -115,7 +115,7 @@ func restart(ctx context.Context, opt rig.Options, x Extent) (Findings, error) {
 					g.add(r.System, lost(s.lost, how.name), n, report.Quantile(gone, 0.5))
 				}
 				g.add(r.System, report.Measure{Name: how.name + " until ready", Unit: report.Seconds, LowerIsBetter: true}, n, report.Quantile(took, 0.5))
-				g.add(r.System, lost("new connections refused", how.name), n, float64(failed))
+				g.add(r.System, report.Measure{Name: "new connections under load, " + how.name, Unit: report.Failed, LowerIsBetter: true}, n, float64(failed))
 			}
 		}
 		return nil
