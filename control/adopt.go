@@ -32,7 +32,7 @@ func identify(c *Controller, s *state.Contents) {
 		s.Damage = &state.Damage{File: state.FileName, Problem: "it was removed", Incomplete: true, Anonymous: true}
 		s.Refused = errors.Join(s.Refused, c.store.Lost(s.Damage.Problem))
 	}
-	if s.Damage != nil && in == c.cfg.StateDir && recall(c, held, s) {
+	if s.Damage != nil && in == c.cfg.StateDir && c.store.Recall(c.edge.HeldState(), held, s) {
 		return
 	}
 	if s.Damage == nil || !s.Damage.Anonymous {
@@ -41,24 +41,6 @@ func identify(c *Controller, s *state.Contents) {
 	links, err := c.edge.Links()
 	if id := inventory.LostOwner(links, held, len(c.store.Identity())); err == nil && id != "" {
 		s.Refused = errors.Join(s.Refused, c.store.Adopt(id))
-	}
-}
-
-// recall takes what is lost from the copy in memory that a process before has left, if it is of
-// this directory.
-func recall(c *Controller, identity string, s *state.Contents) bool {
-	f := c.edge.HeldState()
-	if f == nil {
-		return false
-	}
-	defer f.Close()
-	return c.store.Recall(f, identity, s)
-}
-
-// remember has a copy of the state outlive the process, in memory.
-func remember(c *Controller) {
-	if err := c.store.Remember(c.edge.HoldState); err != nil {
-		c.log.Warn("what is stored is on the disk alone", "err", joined(err))
 	}
 }
 

@@ -161,7 +161,9 @@ func New(cfg Config) (_ *Controller, err error) {
 	if err := c.edge.DropHeld(); err != nil {
 		c.log.Warn("of what the daemon before has left not all is gone", "err", joined(err))
 	}
-	remember(c)
+	if err := c.store.Remember(c.edge.HoldState); err != nil {
+		c.log.Warn("what is stored is on the disk alone", "err", joined(err))
+	}
 	apart() // Watch tells of changes since
 	c.spawn(func() { c.underlay.Watch(c.ctx) })
 	c.spawn(func() { c.underlay.Run(c.ctx) })

@@ -60,10 +60,14 @@ func (m *memory) follow(commit uint64, ops []op, all records) {
 	_ = m.begin(commit, all)
 }
 
-// Recall gives a state that is damaged all that a copy in memory has, if that is of the same state
-// directory, whose identity it is given, whole, and not older than what is on disk, and if something
+// Recall gives a state that is damaged all that a copy in memory has, which it closes, if there is one and it is of
+// the same state directory, whose identity it is given, whole, and not older than what is on disk, and if something
 // is lost there. It reports whether that is so.
 func (s *Store) Recall(f *os.File, identity string, c *Contents) (recalled bool) {
+	if f == nil {
+		return false
+	}
+	defer f.Close()
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
 	if err != nil {
 		return false

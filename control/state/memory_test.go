@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,7 +12,16 @@ import (
 )
 
 // holding keeps the last file that a store remembers by.
-type holding struct{ f *os.File }
+type holding struct {
+	f    *os.File
+	made int
+}
+
+// left is what the next daemon gets.
+func (h *holding) left() *os.File {
+	f, _ := os.Open(fmt.Sprintf("/proc/self/fd/%d", h.f.Fd()))
+	return f
+}
 
 func (h *holding) make(b []byte) (*os.File, error) {
 	f, err := os.CreateTemp("", "state")
@@ -22,6 +32,7 @@ func (h *holding) make(b []byte) (*os.File, error) {
 	if _, err := f.Write(b); err != nil {
 		return nil, err
 	}
+	h.made++
 	h.f, err = os.OpenFile(f.Name(), os.O_RDWR, 0)
 	return f, err
 }
@@ -52,13 +63,11 @@ func TestF20Recall(t *testing.T) {
 	s, _ := open()
 	var h holding
 	ok(s.Remember(h.make))
-	first, err := h.f.Stat()
-	ok(err)
 	for i := range 500 { // more than a copy keeps of what is stale
 		ok(s.PutContainer(Container{ID: "c1", Name: "web", Digest: strings.Repeat("x", 1000), PID: i}, nil, nil))
 	}
-	if now, err := h.f.Stat(); err != nil || os.SameFile(first, now) {
-		t.Errorf("the copy in memory only grows: %v", err)
+	if h.made < 2 {
+		t.Error("the copy in memory only grows")
 	}
 	ok(s.PutContainer(Container{ID: "c2", Name: "gone"}, nil, nil))
 	ok(s.DeleteContainer("c2"))
@@ -70,10 +79,10 @@ func TestF20Recall(t *testing.T) {
 		ok(os.WriteFile(filepath.Join(dir, name), make([]byte, 5000), 0o600))
 	}
 	s, c := open()
-	if s.Recall(h.f, "another", &c) {
+	if s.Recall(h.left(), "another", &c) {
 		t.Error("one of another identity counts")
 	}
-	if !s.Recall(h.f, identity, &c) || c.Refused != nil {
+	if !s.Recall(h.left(), identity, &c) || c.Refused != nil {
 		t.Fatalf("it does not count: %v", c.Refused)
 	}
 	if c.Damage.Incomplete || c.Damage.Anonymous || s.Identity() != identity || len(c.Containers) != 1 || len(c.Networks) != 1 {
@@ -90,11 +99,11 @@ func TestF20Recall(t *testing.T) {
 	s, c = open()
 	defer s.Close()
 	c.Damage = &Damage{Incomplete: true}
-	if s.Recall(h.f, identity, &c) {
+	if s.Recall(h.left(), identity, &c) {
 		t.Error("one that is older than the disk counts")
 	}
 	ok(h.f.Truncate(0))
-	if s.Recall(h.f, "", &c) {
+	if s.Recall(h.left(), "", &c) {
 		t.Error("an empty one counts")
 	}
 }
