@@ -121,6 +121,7 @@ func newEvents(c *cli) *cobra.Command {
 	var (
 		since  string
 		follow bool
+		list   listFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "events [NAME]",
@@ -131,6 +132,7 @@ storms, full tables and limits. With --since earlier ones come first, as far as 
 daemon still has them (the last 1024).`,
 		Example: `  vswitch events
   vswitch events project:shop
+  vswitch events -f event=attach -f event=detach
   vswitch events --since 10m --follow=false
   vswitch events --format json`,
 		Args: args("[NAME]"),
@@ -145,9 +147,16 @@ daemon still has them (the last 1024).`,
 			if err := parseSince(&q, since); err != nil {
 				return usagef(cmd, "%w", err)
 			}
+			wanted, err := list.events(cmd, &q)
+			if err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			return captureEnd(c.client(cmd).Events(ctx, q, func(e api.Event) error {
+				if !wanted(&e) {
+					return nil
+				}
 				return c.printEachOr(e, func() error {
 					kind := e.Type
 					if e.Lost > 0 {
@@ -161,6 +170,7 @@ daemon still has them (the last 1024).`,
 	cmd.ValidArgsFunction = complete(c.containers, noMore)
 	cmd.Flags().StringVar(&since, "since", "", "print earlier events first: of the last 10m, since a time (RFC 3339), or after an event's number")
 	cmd.Flags().BoolVar(&follow, "follow", true, "go on until Ctrl-C; false: print what there is")
+	list.addFilter(cmd, "event", "container", "network")
 	c.addFormat(cmd)
 	return cmd
 }

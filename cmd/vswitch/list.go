@@ -21,8 +21,12 @@ type listFlags struct {
 }
 
 func (l *listFlags) add(cmd *cobra.Command, keys ...string) {
-	l.keys = keys
 	cmd.Flags().BoolVarP(&l.quiet, "quiet", "q", false, "print names only")
+	l.addFilter(cmd, keys...)
+}
+
+func (l *listFlags) addFilter(cmd *cobra.Command, keys ...string) {
+	l.keys = keys
 	cmd.Flags().StringArrayVarP(&l.filters, "filter", "f", nil, "KEY=VALUE, only what has it: "+strings.Join(keys, ", ")+" (repeatable; of one key any will do)")
 	words := make([]string, len(keys))
 	for i, k := range keys {
@@ -98,6 +102,30 @@ func (l *listFlags) networks(cmd *cobra.Command, ns []api.Network) ([]api.Networ
 			!oneFits(want["id"], func(s string) bool { return strings.HasPrefix(n.ID, s) }) ||
 			!oneFits(want["label"], labelled(n.Labels))
 	}), nil
+}
+
+// events makes a filter of what happens, and hands that for a container to the daemon, which
+// knows what its word means.
+func (l *listFlags) events(cmd *cobra.Command, q *api.EventQuery) (func(*api.Event) bool, error) {
+	want, err := l.wanted(cmd)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range want["event"] {
+		if !slices.Contains(api.EventTypes, t) {
+			return nil, usagef(cmd, "--filter event=%s: must be one of %s", t, strings.Join(api.EventTypes, ", "))
+		}
+	}
+	if of := want["container"]; len(of) > 0 {
+		if len(of) > 1 || q.Container != "" {
+			return nil, usagef(cmd, "--filter container=%s: name one container, or what several have: service:NAME, project:NAME", of[0])
+		}
+		q.Container = of[0]
+	}
+	return func(e *api.Event) bool {
+		return e.Type == api.EventLost ||
+			oneFits(want["event"], func(s string) bool { return s == e.Type }) && oneFits(want["network"], func(s string) bool { return s == e.Network })
+	}, nil
 }
 
 func knownRuntime(cmd *cobra.Command, flag, name string) error {

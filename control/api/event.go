@@ -76,3 +76,43 @@ type EventQuery struct {
 	// Once: what there is, and no waiting for more.
 	Once bool
 }
+
+// EventTypes are all types of events.
+var EventTypes = []string{
+	EventAttach,
+	EventDetach,
+	EventRename,
+	EventConnect,
+	EventDisconnect,
+	EventPublish,
+	EventUnpublish,
+	EventNetworkCreate,
+	EventNetworkRemove,
+	EventNetworkUpdate,
+	EventUplinkChanged,
+	EventMACSpoof,
+	EventMACFlood,
+	EventLoop,
+	EventBadSource,
+	EventReservedGroup,
+	EventNoIPv6,
+	EventNotFromHost,
+	EventIPSpoof,
+	EventForgedSource,
+	EventARPSpoof,
+	EventNDSpoof,
+	EventRogueRouter,
+	EventRogueDHCP,
+	EventUnreadable,
+	EventMACFlap,
+	EventPortMoved,
+	EventStorm,
+	EventTableFull,
+	EventShare,
+	EventLimitHit,
+	EventCableProgram,
+	EventUplinkProgram,
+	EventPortTaken,
+	EventStateDamaged,
+	EventLost,
+}
