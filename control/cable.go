@@ -58,7 +58,7 @@ func (h *change) introduce(e *inventory.Endpoint) {
 			continue // the host has no address there, and perhaps none of the family
 		}
 		if err := c.edge.SetNeighbor(host.Neighbor{Ifindex: e.Network.TAPIndex, Addr: a, MAC: e.MAC[:]}); err != nil {
-			c.log.Warn("the host has to ask for a container", "container", e.Container.Rec.Name, "err", err)
+			c.log.Warn("the host has to ask for a container", "container", e.Container.Called(), "err", err)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (h *change) withdrawAll() error {
 	h.force = true
 	h.lose(h.ct.Endpoints, h.ct.Mappings)
 	if err := h.apply(); err != nil {
-		return containerErr(h.ct.Rec.Name, err)
+		return containerErr(h.ct.Called(), err)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (h *change) apply() error {
 		err, undone = p.Apply(h.do)
 	}
 	if undone != nil {
-		h.c.log.Error("roll back", "of", "container "+h.ct.Rec.Name, "err", joined(undone))
+		h.c.log.Error("roll back", "of", "container "+h.ct.Called(), "err", joined(undone))
 	}
 	if h.delta.Gone {
 		if !h.byHand {

@@ -63,7 +63,7 @@ func (c *Controller) onContainer(name string, fn func(*inventory.Container) erro
 		return model.NotFoundf("container %s is not attached: see vswitch ps", name)
 	}
 	if err := fn(ct); err != nil {
-		return containerErr(ct.Rec.Name, err)
+		return containerErr(ct.Called(), err)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (c *Controller) Unpublish(ctx context.Context, name string, rules []string)
 				}
 			}
 			if !found {
-				return model.NotFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.Rec.Name)
+				return model.NotFoundf("%s is not published: see vswitch port ls %s", rules[i], ct.Called())
 			}
 		}
 		h := newChange(c, ct)

@@ -88,11 +88,11 @@ func (h *change) release(m *inventory.Mapping) error {
 	return h.c.claims.Release(m.Ports)
 }
 
-// nameNow is the container's name, which may change while ports are held.
+// nameNow is what people call the container, which may change while ports are held.
 func (h *change) nameNow() string {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
-	return h.ct.Rec.Name
+	return h.ct.Called()
 }
 
 // claim sets the bits of a mapping where its packets come in.
@@ -111,7 +111,7 @@ func (h *change) claim(m *inventory.Mapping) error {
 func (h *change) reclaim() {
 	for _, m := range h.ct.Mappings {
 		if err := h.claim(m); err != nil {
-			h.c.log.Error("claim a published port", "container", h.ct.Rec.Name, "port", model.PortsText(m.HostFirst, m.HostLast), "err", err)
+			h.c.log.Error("claim a published port", "container", h.ct.Called(), "port", model.PortsText(m.HostFirst, m.HostLast), "err", err)
 		}
 	}
 }

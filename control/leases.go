@@ -25,7 +25,7 @@ func (c *Controller) FreeSubnet(_ context.Context, in api.SubnetRequest) (out ap
 		o, taken := c.inv.Overlap(p)
 		c.mu.Unlock()
 		if o != nil {
-			return out, model.Conflictf("subnet %s overlaps network %s (%s): choose another", p, o.Rec.Name, taken)
+			return out, model.Conflictf("subnet %s overlaps network %s (%s): choose another", p, o.Called(), taken)
 		}
 		if route, bad := c.edge.Overlaps(p); bad {
 			return out, model.Conflictf("subnet %s overlaps route %s: choose another", p, route)

@@ -35,7 +35,7 @@ func (h *netChange) apply() error {
 		err, undone = p.Apply(h.do)
 	}
 	if undone != nil {
-		h.c.log.Error("roll back", "of", "network "+h.n.Rec.Name, "err", joined(undone))
+		h.c.log.Error("roll back", "of", "network "+h.n.Called(), "err", joined(undone))
 	}
 	return err
 }
@@ -65,7 +65,7 @@ func (h *netChange) do(s plan.Step) error {
 		return h.dropSubnets()
 	case plan.Carry:
 		if err := n.TAP.Carry(n.Rec.PortNumber); err != nil {
-			c.log.Warn("what the host sends into a network stays out of the flow table", "network", n.Rec.Name, "interface", n.Rec.TAP, "err", err)
+			c.log.Warn("what the host sends into a network stays out of the flow table", "network", n.Called(), "interface", n.Rec.TAP, "err", err)
 		}
 	case plan.Plug:
 		return h.plug()

@@ -41,7 +41,7 @@ func (c *Controller) releaseOf(in api.Release, gone func(*inventory.Endpoint) bo
 	if !ok {
 		return nil
 	}
-	name := ct.Rec.Name
+	name := ct.Called()
 	var list []*inventory.Endpoint
 	for _, e := range ct.Endpoints {
 		if (in.Ifname == "" || e.Ifname == in.Ifname) && gone(e) {

@@ -116,9 +116,9 @@ func (s shaper) limit(e *inventory.Endpoint, l host.Limit) error {
 	}
 	if err != nil {
 		c.log.Warn("what the container sends is not limited as the ingress qdisc of its cable says",
-			"container", e.Container.Rec.Name, "interface", e.Ifname, "err", err)
+			"container", e.Container.Called(), "interface", e.Ifname, "err", err)
 		return nil
 	}
-	c.log.Info("limit of what the container sends", "container", e.Container.Rec.Name, "interface", e.Ifname, "bytes", l.Rate)
+	c.log.Info("limit of what the container sends", "container", e.Container.Called(), "interface", e.Ifname, "bytes", l.Rate)
 	return nil
 }

@@ -186,8 +186,13 @@ func (v *Inventory) Enter(ct *Container) {
 	v.Changed(ct)
 }
 
-// Changed tells the directory of a change of a container.
+// Changed tells the directory of a change of a container, and messages about its addresses what
+// people call it.
 func (v *Inventory) Changed(ct *Container) {
+	for _, e := range ct.Endpoints {
+		e.Network.MACs[e.MAC] = "container " + ct.Called()
+		e.Network.Addrs.Rename(e.Addrs, ct.Called())
+	}
 	if v.late != nil {
 		v.late[ct] = true
 		return
@@ -225,10 +230,6 @@ func (v *Inventory) Rename(ct *Container, name string) {
 	delete(v.Containers, ct.Rec.Name)
 	ct.Rec.Name = name
 	v.Enter(ct)
-	for _, e := range ct.Endpoints {
-		e.Network.MACs[e.MAC] = "container " + name
-		e.Network.Addrs.Rename(e.Addrs, name)
-	}
 }
 
 // Missed compares the cables with the host's links, when events may have been missed: lost are
@@ -271,6 +272,7 @@ func (v *Inventory) ChangedNetwork(n *Network) {
 		}
 	}
 	n.called.Store(&name)
+	n.Addrs.Call(n.Called())
 	v.names.PutNetwork(n.listing())
 	if n.Called() == was {
 		return

@@ -24,7 +24,7 @@ func (v *Inventory) MakeRoom(n *Network, asked []state.Subnet, free func(netip.P
 		if s.Prefix.IsValid() {
 			if o, p := v.Overlap(s.Prefix); o != nil {
 				return model.Conflictf("network %s: subnet %s overlaps network %s (%s): choose another with --subnet",
-					name, s.Prefix, o.Rec.Name, p)
+					name, s.Prefix, o.Called(), p)
 			}
 			continue
 		}

@@ -59,6 +59,14 @@ func (p *Addresses) Take(ips [2]netip.Addr, owner, runtime string) (list []netip
 	return list, nil
 }
 
+// Call says what people call the network, for messages.
+func (p *Addresses) Call(name string) {
+	p.network = name
+	for _, pool := range p.pools {
+		pool.network = name
+	}
+}
+
 // Release takes addresses back, in the order in which take gave them.
 func (p *Addresses) Release(list []netip.Addr) {
 	for i, a := range list {
