@@ -45,12 +45,16 @@ type view struct {
 	mirrors   *mirrorTable
 	conntrack *conntrack.Table
 	ids       *conntrack.Identifiers
-	busy      *conntrack.BusyPorts
 	entries   *[MaxPorts]atomic.Pointer[portEntry]
+	// ofBefore is Switch.ofFlowBefore.
+	ofBefore func(*header.Tuple) bool
 }
 
 func (s *Switch) view() *view {
-	return &view{s.snapshot.Load(), s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.ids, s.busy.Load(), &s.ports}
+	now, snapshot := s.now(), s.snapshot.Load()
+	return &view{snapshot, s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.ids, &s.ports, func(t *header.Tuple) bool {
+		return s.ofFlowBefore(t, snapshot, now)
+	}}
 }
 
 // decide says what the stages do with the frames of a flow now. ok is false when the
@@ -181,7 +185,7 @@ func (v *view) isForHost(r *routed) bool {
 		martian(r, v.Snapshot) || !v.isLocal(t.Dst) || v.publish.find(t.Proto, t.Dst, t.DstPort) != nil {
 		return false
 	}
-	if v.mayBeBefore(t, v.busy) {
+	if v.ofBefore(t) {
 		return false
 	}
 	q := r.toHost()

@@ -71,13 +71,23 @@ func (t *stationRows) use(id frame.PortID) {
 // be carried unseen.
 func (v *view) station(p *portConfig, c *class) (d flowmap.StationDecision, ok bool) {
 	e := v.entries[p.ID].Load()
-	if p.Kind != PortContainer || !p.plain || p.asked || e == nil || e.tally == nil || v.mirrors.sees(p.ID, p.ID) ||
-		v.pinned[fdb.KeyOf(p.Network, 0, p.MAC)] != p.ID {
+	if !p.plain || e == nil || e.tally == nil || v.mirrors.sees(p.ID, p.ID) {
 		return d, false
 	}
 	d = flowmap.StationDecision{
 		Ifindex: p.Ifindex, Network: uint32(p.Network), Flags: flowmap.StationSends, MTU: uint32(p.network.MTU),
 		MAC: p.MAC, Class: c.number(), Reach: c.reach(),
+	}
+	addrs, speaks := p.own.first, v.speaks
+	switch {
+	case p.Kind == PortHost:
+		addrs, speaks = p.network.gateway, v.hostSpeaks
+		d.MAC, d.Flags = p.network.GatewayMAC, d.Flags|flowmap.StationHost
+	case p.asked: // it has what passes to and from the host
+		d.Class, d.Reach = otherClass, 0
+	}
+	if v.pinned[fdb.KeyOf(p.Network, 0, d.MAC)] != p.ID {
+		return d, false
 	}
 	if !p.Missed {
 		d.Flags |= flowmap.StationReceives
@@ -85,8 +95,8 @@ func (v *view) station(p *portConfig, c *class) (d flowmap.StationDecision, ok b
 	if wayOut(p, p)&flowmap.ToPeer != 0 {
 		d.Flags |= flowmap.StationPeer
 	}
-	for i, a := range p.own.first {
-		if !v.speaks(p, a) {
+	for i, a := range addrs {
+		if !speaks(p, a) {
 			continue
 		}
 		if i == 0 {
@@ -102,11 +112,25 @@ func (v *view) station(p *portConfig, c *class) (d flowmap.StationDecision, ok b
 // station of the network, are bridged.
 func (v *view) speaks(p *portConfig, a header.Addr) bool {
 	at := v.stations[a]
-	if at == nil || at.port != p.ID || at.mac != p.MAC {
-		return false
-	}
+	return at != nil && at.port == p.ID && at.mac == p.MAC && v.bridgesFrom(p, p.MAC, a, p.MAC)
+}
+
+// hostSpeaks reports the same of an address of the host. Answers are for the host then, by whatever
+// port it has spoken, but of one that is published: at every address the programs know it, and
+// where one is at this address the stages tell.
+func (v *view) hostSpeaks(p *portConfig, a header.Addr) bool {
+	return a != (header.Addr{}) && v.isLocal(a) &&
+		len(v.publish[publishKey{a, header.ProtoTCP}]) == 0 && len(v.publish[publishKey{a, header.ProtoUDP}]) == 0 &&
+		v.bridgesFrom(p, p.network.GatewayMAC, a, someStation)
+}
+
+// someStation is a MAC address of a station, whichever.
+var someStation = header.MAC{2, 0, 0, 0, 0, 1}
+
+// bridgesFrom asks the stages.
+func (v *view) bridgesFrom(p *portConfig, mac header.MAC, a header.Addr, to header.MAC) bool {
 	for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP} {
-		id := flowID{in: p.ID, src: p.MAC, dst: p.MAC, tuple: header.Tuple{Src: a, Dst: a, Proto: proto, SrcPort: 1, DstPort: 1}}
+		id := flowID{in: p.ID, src: mac, dst: to, tuple: header.Tuple{Src: a, Dst: a, Proto: proto, SrcPort: 1, DstPort: 1}}
 		f := frame.Frame{In: p.ID, Layers: id.layers()}
 		if way, _ := p.wayOf(&f.Layers); way != wayStation || admit(&f, p, v.Snapshot) != NotDropped {
 			return false
@@ -139,7 +163,7 @@ func (t *stationRows) renew(sw *Switch) {
 	want := make(map[frame.PortID]flowmap.StationDecision)
 	place := make(map[flowmap.StationKey]uint32)
 	for _, p := range v.ports {
-		if p == nil || p.Kind != PortContainer {
+		if p == nil {
 			continue
 		}
 		d, ok := v.station(p, classes[p])

@@ -42,7 +42,11 @@ func (l *stationLab) settle() {
 // programs have carried it: the number of a port, -1: nowhere.
 func (l *stationLab) meet(from string, b []byte) int {
 	l.T.Helper()
-	m := l.k.Meet(flowtest.Cable, l.Ifindex(l.Port(from)), false, b, 0)
+	at := flowtest.Cable
+	if from == "host1" {
+		at = flowtest.Device
+	}
+	m := l.k.Meet(at, l.Ifindex(l.Port(from)), false, b, 0)
 	if m.Switch {
 		l.Send(from, b)
 		a := l.k.Tally(l.Ifindex(l.Port(from)))

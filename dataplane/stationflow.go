@@ -60,7 +60,8 @@ func (t *stationRows) sweep(sw *Switch, now int64, measure bool) {
 func (t *stationRows) lost(sw *Switch) {
 	for id := range t.used {
 		e := sw.ports[id].Load()
-		if e != nil && e.tally != nil && atomic.LoadUint64(&t.rows[id].LastIn) > e.tally.Done() {
+		r := &t.rows[id]
+		if e != nil && e.tally != nil && max(atomic.LoadUint64(&r.LastIn), atomic.LoadUint64(&r.LastUp)) > e.tally.Done() {
 			e.port.KernelDrops()
 		}
 	}
@@ -193,7 +194,7 @@ func (f *stationFlows) count(sw *Switch, e *stationFlow, m *flowmap.StationFlow,
 	}
 	e.read = *m
 	for _, w := range sw.workers {
-		w.accounts.giveTo(e)
+		w.accounts.giveTo(e, int64(sw.flows.jiffy))
 	}
 	for i := range 2 {
 		dir := i ^ e.turn
@@ -203,15 +204,16 @@ func (f *stationFlows) count(sw *Switch, e *stationFlow, m *flowmap.StationFlow,
 }
 
 // giveTo moves what the worker has passed of a flow out of its accounts, so that the flow is told
-// once. The elder of both knows who began.
-func (a *bridgedFlows) giveTo(e *stationFlow) {
+// once. The elder of both knows who began: within a jiffy, which is as exact as programs tell the time,
+// that is the worker, whose frame the other side has answered.
+func (a *bridgedFlows) giveTo(e *stationFlow, jiffy int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o, dir := a.lookup(&e.tuple, a.keys.Pair(&e.tuple))
 	if o == nil {
 		return
 	}
-	if dir == 1 && o.created < e.created {
+	if dir == 1 && o.created < e.created+jiffy {
 		e.tuple, e.ports = o.tuple, o.ports
 		e.base, e.flags = [2][2]uint64{e.base[1], e.base[0]}, [2]uint8{e.flags[1], e.flags[0]}
 		e.turn ^= 1

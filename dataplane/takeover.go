@@ -191,16 +191,30 @@ const begunBits = 1 << 14
 // port of masquerade: that of another container's flow which nobody has taken over. The host would
 // reset it. The sender tries again, and the other container may have gone on with its flow by then.
 func (w *worker) ofFlowBefore(l *header.Layers, s *Snapshot) bool {
-	if l.Kind != header.KindL4 || w.now-w.sw.began >= leftTime || !s.mayBeBefore(&l.Tuple, w.sw.busy.Load()) {
+	if l.Kind != header.KindL4 || !w.sw.ofFlowBefore(&l.Tuple, s, w.now) {
 		return false
 	}
-	at := w.sw.conntrack.Hash(&l.Tuple) % begunBits
-	begun, bit := &w.sw.begun[at/64], uint64(1)<<(at%64)
 	if l.TCPFlags&header.TCPSYN != 0 {
-		begun.Or(bit) // the host may send it on, as kube-proxy and portmap do
+		word, bit := w.sw.begunAt(&l.Tuple)
+		word.Or(bit) // the host may send it on, as kube-proxy and portmap do
 		return false
 	}
-	return begun.Load()&bit == 0
+	return true
+}
+
+// ofFlowBefore is that of a segment which begins no connection.
+func (s *Switch) ofFlowBefore(t *header.Tuple, snapshot *Snapshot, now int64) bool {
+	if now-s.began >= leftTime || !snapshot.mayBeBefore(t, s.busy.Load()) {
+		return false
+	}
+	word, bit := s.begunAt(t)
+	return word.Load()&bit == 0
+}
+
+// begunAt is where it is noted that a connection has begun.
+func (s *Switch) begunAt(t *header.Tuple) (*atomic.Uint64, uint64) {
+	at := s.conntrack.Hash(t) % begunBits
+	return &s.begun[at/64], uint64(1) << (at % 64)
 }
 
 // mayBeBefore reports whether a connection goes to a port of masquerade that no program of the

@@ -120,7 +120,7 @@ func TestConstants(t *testing.T) {
 		"asker_flag":   {"ASKER_HOST": flowmap.AskerHost, "ASKER_IP4": flowmap.AskerIP4, "ASKER_IP6": flowmap.AskerIP6},
 		"station_flag": {"STATION_GATEWAY": flowmap.StationGateway},
 		"station_row_flag": {
-			"STATION_SENDS": flowmap.StationSends, "STATION_RECEIVES": flowmap.StationReceives, "STATION_PEER": flowmap.StationPeer,
+			"STATION_SENDS": flowmap.StationSends, "STATION_RECEIVES": flowmap.StationReceives, "STATION_PEER": flowmap.StationPeer, "STATION_HOST": flowmap.StationHost,
 		},
 		"flow_state": {
 			"FLOW_OFF": int(flowmap.Off), "FLOW_PENDING": int(flowmap.Pending), "FLOW_READY": int(flowmap.Ready),

@@ -14,6 +14,7 @@ const (
 	StationSends    = 1 << iota // its frames go on by the row of who receives them
 	StationReceives             // frames go to it
 	StationPeer                 // into the namespace of its interface's other end
+	StationHost                 // it is the host, by a network's TAP
 )
 
 // StationDecision is what the programs need to carry frames between a station and others of its
@@ -39,13 +40,14 @@ type StationRow struct {
 	StationDecision
 
 	// Of the programs. LastIn is Tally.In after the last frame that was let through to the switch
-	// although its receiver is known: what comes after it waits until it is done with.
+	// although its receiver is known: what comes after it waits until it is done with. LastUp is
+	// the same of frames for the host.
 	LastIn uint64
 	Begun  uint64 // flows that the station has begun
 	// Of flows for which there was no room: frames and bytes sent by the station, and sent to it.
 	Sent, SentBytes, Got, GotBytes uint64
 	Lease                          uint64 // how far Begun may grow, written by the switch
-	_                              uint64
+	LastUp                         uint64
 }
 
 // Off makes a row none.
@@ -56,12 +58,14 @@ func (r *StationRow) Decide(d *StationDecision) {
 	r.StationDecision = *d
 	r.Generation++
 	atomic.StoreUint64(&r.LastIn, 0)
+	atomic.StoreUint64(&r.LastUp, 0)
 	atomic.StoreUint32(&r.State, Pending)
 }
 
 // Resume goes on with a row of a process before: what was under way went with its sockets.
 func (r *StationRow) Resume() {
 	atomic.StoreUint64(&r.LastIn, 0)
+	atomic.StoreUint64(&r.LastUp, 0)
 	atomic.StoreUint32(&r.State, Active)
 }
 

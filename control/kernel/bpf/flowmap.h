@@ -212,6 +212,7 @@ enum station_row_flag {
 	STATION_SENDS = 1 << 0,    /* its frames go on by the row of who receives them */
 	STATION_RECEIVES = 1 << 1, /* frames go to it */
 	STATION_PEER = 1 << 2,     /* into the namespace of its interface's other end */
+	STATION_HOST = 1 << 3,     /* it is the host, by a network's TAP */
 };
 
 struct station_row {
@@ -233,7 +234,7 @@ struct station_row {
 	__u64 begun;
 	__u64 sent, sent_bytes, got, got_bytes; /* of flows for which there was no room */
 	__u64 lease;				/* how far begun may grow, written by the switch */
-	__u64 unused2;
+	__u64 last_up;				/* last_in of frames for the host */
 };
 
 struct station_flow {

@@ -82,6 +82,8 @@ static __always_inline bool pair(struct __sk_buff *skb, const struct flow *f, st
 	if (f->packet.macs[0] != r->mac[0] || f->packet.macs[1] != r->mac[1] || f->packet.macs[2] != r->mac[2])
 		return false;
 	p->numbers = pair_of(from, to);
+	if ((p->from->flags | r->flags) & STATION_HOST)
+		return true; /* where policy parts one from the host, the host has no row */
 	return p->from->reach >> (r->class & 63) & 1;
 }
 
@@ -90,26 +92,34 @@ static __always_inline bool sound(struct __sk_buff *skb, const struct flow *f, c
 {
 	__u32 at = ETH_HLEN + f->packet.head + (f->packet.proto == IPPROTO_UDP ? 6 : 16);
 
-	return wire_size(skb, &f->packet) <= from->mtu && finished_at(skb, at);
+	return wire_size(skb, &f->packet) <= from->mtu && (from->flags & STATION_HOST || finished_at(skb, at));
 }
 
 /*
  * waits says whether earlier frames of the sender, that the switch got although their receiver
  * was known, may still be under way, and counts the frame with them if so. It asks in each case:
- * a program that has seen this moment and one that adds to them may run at once.
+ * a program that has seen this moment and one that adds to them may run at once. Frames for the host
+ * and those for stations wait for their own kind: each flow is of one.
  */
 static __always_inline bool waits(struct pair *p, bool sound)
 {
 	__u32 number = p->numbers >> 16;
 	struct flow_tally *a = bpf_map_lookup_elem(&vsw_flow_tally, &number);
+	bool up = p->to->flags & STATION_HOST;
+	__u64 last;
 
 	if (!a)
 		return true;
+	last = up ? READ_ONCE(p->from->last_up) : READ_ONCE(p->from->last_in);
 	if (sound && READ_ONCE(p->from->state) == FLOW_ACTIVE && READ_ONCE(p->to->state) == FLOW_ACTIVE &&
-	    READ_ONCE(p->from->last_in) <= READ_ONCE(a->taken) + READ_ONCE(a->lost))
+	    last <= READ_ONCE(a->taken) + READ_ONCE(a->lost))
 		return false;
 	__sync_fetch_and_add(&a->in, 1);
-	WRITE_ONCE(p->from->last_in, READ_ONCE(a->in));
+	last = READ_ONCE(a->in);
+	if (up)
+		WRITE_ONCE(p->from->last_up, last);
+	else
+		WRITE_ONCE(p->from->last_in, last);
 	return true;
 }
 
@@ -154,11 +164,30 @@ static __always_inline struct station_flow *begin(const struct pair *p, const st
 	return bpf_map_lookup_elem(&vsw_station_flows, key); /* or another CPU has begun it */
 }
 
-/* account counts a frame that is carried. */
-static __always_inline void account(struct __sk_buff *skb, struct flow *f, struct pair *p)
+/* closed says whether the ends of a TCP connection have closed it. */
+static __always_inline bool closed(const struct station_flow *s)
 {
-	bool turned = turn(&f->key, p->from->network);
-	struct station_flow *s = bpf_map_lookup_elem(&vsw_station_flows, &f->key);
+	__u8 one = READ_ONCE(s->flags[0]), other = READ_ONCE(s->flags[1]);
+
+	return (one | other) & TCP_RST || one & other & TCP_FIN;
+}
+
+/*
+ * answers says whether a frame for a port of the host is of a flow in which the host has spoken. All
+ * else for its address may be for a published port, or of a flow that is translated there: also
+ * a SYN of a connection that is over, whose ports may be another's.
+ */
+static __always_inline bool answers(const struct packet *p, const struct station_flow *s, __u32 port)
+{
+	if (!s || (p->proto == IPPROTO_TCP && p->tcp.flags & TCP_SYN && closed(s)))
+		return false;
+	return !claimed(&vsw_published, p->head == sizeof(struct iphdr) ? CLAIM_WILDCARD : CLAIM_WILDCARD6,
+			p->proto == IPPROTO_UDP ? CLAIM_UDP : CLAIM_TCP, port);
+}
+
+/* account counts a frame that is carried. */
+static __always_inline void account(struct __sk_buff *skb, struct flow *f, struct pair *p, struct station_flow *s, bool turned)
+{
 	__u64 now;
 	__u8 flags;
 
@@ -183,6 +212,10 @@ static __always_inline void account(struct __sk_buff *skb, struct flow *f, struc
 		WRITE_ONCE(s->seen, now);
 	if (f->packet.proto == IPPROTO_TCP) {
 		flags = f->packet.tcp.flags;
+		if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && closed(s)) { /* its ports are used again */
+			WRITE_ONCE(s->flags[0], 0);
+			WRITE_ONCE(s->flags[1], 0);
+		}
 		if (turned) {
 			if (flags & ~READ_ONCE(s->flags[1]))
 				WRITE_ONCE(s->flags[1], s->flags[1] | flags);
@@ -192,20 +225,38 @@ static __always_inline void account(struct __sk_buff *skb, struct flow *f, struc
 	}
 }
 
+/* between is decide for a frame that is in no entry. One that is carried is counted. */
+static __always_inline enum decision between(struct __sk_buff *skb, struct flow *f, struct pair *p)
+{
+	struct station_flow *s;
+	bool whole, turned;
+	__u32 port;
+
+	if (!f->key.proto || !pair(skb, f, p))
+		return NO_FLOW;
+	whole = sound(skb, f, p->from);
+	port = bpf_ntohl(f->key.ports) & 0xffff;
+	turned = turn(&f->key, p->from->network);
+	s = bpf_map_lookup_elem(&vsw_station_flows, &f->key);
+	if (waits(p, whole && (!(p->to->flags & STATION_HOST) || answers(&f->packet, s, port))))
+		return TO_SWITCH;
+	account(skb, f, p, s, turned);
+	return CARRY;
+}
+
 /*
  * station decides about a frame that decide has found in no entry. The frame is counted and
  * marked when it is carried. Apart from what calls it, for the stack of both is 512 bytes.
  */
 static __noinline int station(struct __sk_buff *skb, struct flow *f)
 {
+	enum decision d;
 	struct pair p;
 	struct said *s;
 
-	if (!f->key.proto || !pair(skb, f, &p))
-		return NO_FLOW;
-	if (waits(&p, sound(skb, f, p.from)))
-		return TO_SWITCH;
-	account(skb, f, &p);
+	d = between(skb, f, &p);
+	if (d != CARRY)
+		return d;
 	s = say(skb, STATION);
 	if (s) {
 		s->index = p.numbers;
@@ -216,11 +267,31 @@ static __noinline int station(struct __sk_buff *skb, struct flow *f)
 	return CARRY;
 }
 
-/* deliver sends a frame to a station. */
+/* deliver sends a frame from a container's cable to a station, or up to the host. */
 static __always_inline int deliver(struct __sk_buff *skb, const struct station_row *to)
 {
 	bpf_skb_change_type(skb, PACKET_HOST);
-	return to->flags & STATION_PEER ? bpf_redirect_peer(to->ifindex, 0) : bpf_redirect(to->ifindex, 0);
+	if (to->flags & STATION_PEER)
+		return bpf_redirect_peer(to->ifindex, 0);
+	return bpf_redirect(to->ifindex, to->flags & STATION_HOST ? BPF_F_INGRESS : 0);
+}
+
+/*
+ * station_sent is station for what the host sends: decided and carried out in one. It returns the
+ * verdict, TC_ACT_UNSPEC for what is the switch's, which is counted.
+ */
+static __noinline int station_sent(struct __sk_buff *skb, struct flow *f)
+{
+	struct pair p;
+
+	switch (between(skb, f, &p)) {
+	case CARRY:
+		return bpf_redirect(p.to->ifindex, 0);
+	case NO_FLOW:
+		count(skb);
+	default:
+		return TC_ACT_UNSPEC;
+	}
 }
 
 /*
@@ -229,11 +300,19 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct station_r
  */
 static __noinline int station_alone(struct __sk_buff *skb)
 {
+	struct station_flow *s;
 	struct flow f = {};
 	struct pair p;
+	bool turned;
+	__u32 port;
 
 	if (!parse(skb, &f.packet, &f.key) || !pair(skb, &f, &p) || !sound(skb, &f, p.from))
 		return TC_ACT_UNSPEC;
-	account(skb, &f, &p);
-	return deliver(skb, p.to);
+	port = bpf_ntohl(f.key.ports) & 0xffff;
+	turned = turn(&f.key, p.from->network);
+	s = bpf_map_lookup_elem(&vsw_station_flows, &f.key);
+	if (p.to->flags & STATION_HOST && !answers(&f.packet, s, port))
+		return TC_ACT_UNSPEC;
+	account(skb, &f, &p, s, turned);
+	return p.from->flags & STATION_HOST ? bpf_redirect(p.to->ifindex, 0) : deliver(skb, p.to);
 }

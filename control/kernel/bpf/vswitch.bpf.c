@@ -40,6 +40,17 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SOCKET_NONE 0
 #define SOCKET_ALL  -1
 
+/* Apart, for the stacks of a program and of what it calls add up to 512 bytes at most. */
+static __noinline struct flow_entry *alone_uplink(struct __sk_buff *skb)
+{
+	return alone(skb, true);
+}
+
+static __noinline struct flow_entry *alone_host(struct __sk_buff *skb)
+{
+	return alone(skb, false);
+}
+
 /*
  * decide, socket filter of a container's AF_PACKET socket, keeps frames of active flows, and
  * those between stations that rows speak for, from the socket and marks them for the seal.
@@ -134,15 +145,15 @@ int vsw_forwarded_bare(struct __sk_buff *skb)
  * host, tc egress of a network's TAP after everything else there, looks every frame that
  * the host sends into a network up and sends what it finds into the container's cable:
  * decided and carried out in one. The rows of a TAP change nothing of a frame. A frame that is not
- * in the table goes on into the TAP's queue, counted. A TAP has no filter that tells whether
+ * in the table, and for no station, goes on into the TAP's queue, counted. A TAP has no filter that tells whether
  * somebody is there: there does. While nobody is, host answers who asks for a MAC address.
  */
 SEC("tc")
 int vsw_host(struct __sk_buff *skb)
 {
-	int verdict = TC_ACT_UNSPEC;
+	int verdict = TC_ACT_UNSPEC, sent;
 	struct flow_entry *row;
-	struct flow f;
+	struct flow f = {};
 
 	switch (decide(skb, &f, false)) {
 	case CARRY:
@@ -152,14 +163,18 @@ int vsw_host(struct __sk_buff *skb)
 		verdict = TC_ACT_SHOT;
 		break;
 	case NO_FLOW:
-		count(skb);
+		sent = station_sent(skb, &f);
+		if (sent != TC_ACT_UNSPEC)
+			return sent;
 	default:
 		break;
 	}
 	there(skb, verdict);
-	row = alone(skb, false);
-	if (!row)
-		return answer(skb, verdict);
+	row = alone_host(skb);
+	if (!row) {
+		sent = station_alone(skb);
+		return sent == TC_ACT_UNSPEC ? answer(skb, verdict) : sent;
+	}
 	carried(skb, row);
 	return bpf_redirect(row->out, 0);
 }
@@ -249,12 +264,6 @@ static __always_inline int keep(struct __sk_buff *skb, enum whose whose)
 	default:
 		return TC_ACT_UNSPEC;
 	}
-}
-
-/* Apart, for the stacks of shield and of what it calls add up to 512 bytes at most. */
-static __noinline struct flow_entry *alone_uplink(struct __sk_buff *skb)
-{
-	return alone(skb, true);
 }
 
 SEC("tc")

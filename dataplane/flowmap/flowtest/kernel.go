@@ -43,7 +43,8 @@ func New(rows int, now func() int64) *Kernel {
 	return &Kernel{
 		Stamp: [2]uint32{1, 2}, // or a frame without a mark has one
 		Rows:  make([]flowmap.Entry, rows), Ends: new(flowmap.Ends), Numbers: new(flowmap.Identifiers), Keys: make(map[flowmap.Key]uint32), Tallies: make(map[uint32]*flowmap.Tally),
-		Told: flowmap.Stations{Askers: make(map[uint32]flowmap.Asker), At: make(map[flowmap.StationKey]flowmap.Station)},
+		Published: make(flowmap.ClaimPlane, flowmap.ClaimWords),
+		Told:      flowmap.Stations{Askers: make(map[uint32]flowmap.Asker), At: make(map[flowmap.StationKey]flowmap.Station)},
 		Residents: stations{
 			At: make([]flowmap.StationRow, flowmap.MaxPorts), Keys: make(map[flowmap.StationKey]uint32),
 			Flows: make(map[flowmap.Key]flowmap.StationFlow), MaxFlows: flowmap.MaxStationFlows,

@@ -56,9 +56,9 @@ const (
 func (k *Kernel) Decide(f *Frame) Result {
 	r, index := k.decide(f, false)
 	if r == noFlow {
-		switch d, _ := k.station(f, false); d {
+		switch d, to := k.station(f, false); d {
 		case carry:
-			k.say(f, Station)
+			k.mark(f, to)
 			return Result{Verdict: None}
 		case noFlow:
 			k.count(f)
@@ -125,13 +125,21 @@ func (k *Kernel) Host(f *Frame) Result {
 	case lose:
 		r.Verdict = Shot
 	case noFlow:
-		k.count(f)
+		switch d, to := k.station(f, false); d {
+		case carry:
+			return Result{Verdict: Redirect, Out: to.Ifindex}
+		case noFlow:
+			k.count(f)
+		}
 	}
 	if d != carry {
 		if !k.Nobody {
 			return r
 		}
 		if row = k.alone(f, false); row == nil {
+			if d, to := k.station(f, true); d == carry {
+				return Result{Verdict: Redirect, Out: to.Ifindex}
+			}
 			return k.answer(f, r.Verdict)
 		}
 	}

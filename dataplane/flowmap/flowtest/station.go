@@ -82,7 +82,7 @@ func (k *Kernel) pair(f *Frame, p *packet) (from, to uint32, ok bool) {
 	}
 	r := &k.Residents.At[to]
 	ok = r.State != flowmap.Off && r.Flags&flowmap.StationReceives != 0 && r.Network == s.Network && has(r, p.key.Dst) &&
-		header.MAC(f.Data) == r.MAC && s.Reach>>r.Class&1 != 0
+		header.MAC(f.Data) == r.MAC && ((s.Flags|r.Flags)&flowmap.StationHost != 0 || s.Reach>>r.Class&1 != 0)
 	return from, to, ok
 }
 
@@ -105,22 +105,58 @@ func (k *Kernel) station(f *Frame, alone bool) (d decision, to *flowmap.StationR
 		return noFlow, nil
 	}
 	from, to := &k.Residents.At[src], &k.Residents.At[dst]
-	sound := p.wireSize(f) <= int(from.MTU) && f.GSOSize == 0 // see proved
+	sound := p.wireSize(f) <= int(from.MTU) && (from.Flags&flowmap.StationHost != 0 || f.GSOSize == 0) // see proved
+	last := &from.LastIn
+	if to.Flags&flowmap.StationHost != 0 {
+		last = &from.LastUp
+		sound = sound && k.answersHost(&p, from.Network)
+	}
 	if a := k.Tallies[f.Ifindex]; !alone {
 		if a == nil {
 			return toSwitch, nil
 		}
-		if !sound || from.State != flowmap.Active || to.State != flowmap.Active || from.LastIn > atomic.LoadUint64(&a.Taken)+atomic.LoadUint64(&a.Lost) {
+		if !sound || from.State != flowmap.Active || to.State != flowmap.Active || *last > atomic.LoadUint64(&a.Taken)+atomic.LoadUint64(&a.Lost) {
 			a.In++
-			from.LastIn = a.In
+			*last = a.In
 			return toSwitch, nil
 		}
 	} else if !sound {
 		return noFlow, nil
 	}
 	k.account(f, &p, src, dst)
-	f.index, f.CB[2], f.CB[3] = src<<16|dst, src<<16|dst, to.Generation
+	f.index = src<<16 | dst
 	return carry, to
+}
+
+// answersHost says whether a frame for the host is of a flow in which the host has spoken, and
+// not for a published port.
+func (k *Kernel) answersHost(p *packet, network uint32) bool {
+	key, _ := turned(p.key, network)
+	s, ok := k.Residents.Flows[key]
+	if !ok || p.key.Proto == header.ProtoTCP && p.l4[13]&header.TCPSYN != 0 && closed(&s) {
+		return false
+	}
+	slot := flowmap.WildcardSlot
+	if !p.key.Src.Is4() {
+		slot = flowmap.WildcardSlot6
+	}
+	return !k.Published.Test(slot, p.key.Proto, binary.BigEndian.Uint16(p.key.Ports[2:]))
+}
+
+// closed says whether the ends of a connection have closed it.
+func closed(s *flowmap.StationFlow) bool {
+	return (s.Flags[0]|s.Flags[1])&header.TCPRST != 0 || s.Flags[0]&s.Flags[1]&header.TCPFIN != 0
+}
+
+// turned makes a key that of both directions, and says which one it was of.
+func turned(key flowmap.Key, network uint32) (flowmap.Key, int) {
+	key.Side = network
+	if !lesser(key.Dst, key.Src) {
+		return key, 0
+	}
+	key.Src, key.Dst = key.Dst, key.Src
+	key.Ports = [4]byte{key.Ports[2], key.Ports[3], key.Ports[0], key.Ports[1]}
+	return key, 1
 }
 
 // lesser compares addresses as the words of the machine.
@@ -136,12 +172,7 @@ func lesser(a, b header.Addr) bool {
 // account counts a frame that is carried.
 func (k *Kernel) account(f *Frame, p *packet, src, dst uint32) {
 	from, to := &k.Residents.At[src], &k.Residents.At[dst]
-	key, dir := p.key, 0
-	key.Side = from.Network
-	if lesser(key.Dst, key.Src) {
-		key.Src, key.Dst, dir = key.Dst, key.Src, 1
-		key.Ports = [4]byte{key.Ports[2], key.Ports[3], key.Ports[0], key.Ports[1]}
-	}
+	key, dir := turned(p.key, from.Network)
 	n := uint64(len(f.Data))
 	s, ok := k.Residents.Flows[key]
 	if !ok {
@@ -157,14 +188,23 @@ func (k *Kernel) account(f *Frame, p *packet, src, dst uint32) {
 	s.Bytes[dir] += n
 	s.Seen = k.Jiffies()
 	if key.Proto == header.ProtoTCP {
+		if p.l4[13]&(header.TCPSYN|header.TCPACK) == header.TCPSYN && closed(&s) {
+			s.Flags = [2]uint8{}
+		}
 		s.Flags[dir] |= p.l4[13]
 	}
 	k.Residents.Flows[key] = s
 }
 
-// deliver sends a frame to a station.
+// deliver sends a frame from a container's cable to a station, or up to the host.
 func deliver(to *flowmap.StationRow) Result {
-	return Result{Verdict: Redirect, Out: to.Ifindex, Peer: to.Flags&flowmap.StationPeer != 0}
+	return Result{Verdict: Redirect, Out: to.Ifindex, Peer: to.Flags&flowmap.StationPeer != 0, Ingress: to.Flags&flowmap.StationHost != 0}
+}
+
+// mark leaves the pair in the frame, for the seal.
+func (k *Kernel) mark(f *Frame, to *flowmap.StationRow) {
+	f.CB[2], f.CB[3] = f.index, to.Generation
+	k.say(f, Station)
 }
 
 // receiver is the row that the mark of a frame leads to, nil when it is another's or comes from elsewhere.
