@@ -228,3 +228,21 @@ func TestL01HostKeepsOrder(t *testing.T) {
 		t.Error("it is not carried in the end")
 	}
 }
+
+// TestServiceOfTheHostIsOffered: a connection to a service of the host whose port is one of masquerade's, and
+// which the list of the host's ports does not have yet, is worth a row by its first offer.
+func TestServiceOfTheHostIsOffered(t *testing.T) {
+	l := newStationLab(t)
+	const port = 20000
+	for n := range 30 {
+		flags := uint8(ACK)
+		if n == 0 {
+			flags = SYN
+		}
+		l.Send("c1", toStation("c1", "host1", false, Packet{Flags: flags, Src: "10.1.0.11:40000", Dst: Families[0].At("host1", port)}))
+	}
+	l.Switch.StepFlows()
+	if st := l.Switch.Stats().Flows; st.Rows != 1 {
+		t.Errorf("%+v, drops %s", st, l.Drops())
+	}
+}
