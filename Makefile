@@ -41,7 +41,7 @@ test: build ## run every test; without root in user namespaces, as far as those 
 race: ## run the tests under the race detector (needs a C compiler)
 	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 go test -race -timeout 40m $(RACE)
 
-bench: build ## measure against the kernel and other switches, 50 minutes (root)
+bench: build ## measure against the kernel and other switches, an hour and a half (root)
 	go run ./bench -binary $(CURDIR)/$(BIN) -html docs/bench/report.html
 
 bench-quick: build ## the main rows from few and short rounds, under 3 minutes (root)

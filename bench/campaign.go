@@ -149,16 +149,14 @@ func (c *campaign) compare(ctx context.Context, s scenario.Scenario) error {
 
 // others are the systems beside kernel and subject that any of the loads is
 // for.
-func (c *campaign) others(s scenario.Scenario, loads []scenario.Load) []string {
-	if c.opt.kernelOnly || c.opt.rival == kernel {
-		return nil
-	}
-	for _, l := range loads {
-		if l.Others {
-			return s.Others
+func (c *campaign) others(s scenario.Scenario, loads []scenario.Load) (list []string) {
+	for _, system := range s.Others {
+		on := func(l scenario.Load) bool { return l.On(system) }
+		if c.opt.rival != kernel && (!c.opt.kernelOnly || !rig.IsOther(system) && !rig.IsOurs(system)) && slices.ContainsFunc(loads, on) {
+			list = append(list, system)
 		}
 	}
-	return nil
+	return list
 }
 
 func (c *campaign) build(ctx context.Context, system string) (*rig.Rig, error) {
@@ -170,7 +168,7 @@ func (c *campaign) build(ctx context.Context, system string) (*rig.Rig, error) {
 		return nil, err
 	}
 	if system == rig.VSwitch {
-		c.run.Version = r.Version
+		c.run.Version, c.run.Localhost = r.Version, r.Localhost
 	}
 	return r, nil
 }
@@ -185,10 +183,9 @@ func (c *campaign) close(r *rig.Rig) {
 // the baseline, the subject and the others. A round that fails is no sample; the
 // first reason is returned, after all rounds.
 func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenario.Load, rigs []*rig.Rig) error {
-	if !l.Others {
-		rigs = rigs[:2]
-	}
+	rigs = append(slices.Clone(rigs[:2]), slices.DeleteFunc(slices.Clone(rigs[2:]), func(r *rig.Rig) bool { return !l.On(r.System) })...)
 	var first error
+	var carried report.Carried
 	failed := 0
 	samples := make([][]report.Samples, len(rigs)) // by system and measure
 	for i := range samples {
@@ -201,7 +198,15 @@ func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenar
 				i = len(rigs) - 1 - i
 				r = rigs[i]
 			}
+			before := r.Counts(ctx)
 			values, err := s.Run(ctx, l, r, window, i == 1)
+			if i == 1 && err == nil {
+				made := 0.0
+				if l.Connects {
+					made = values[0] * window.Seconds()
+				}
+				carried.Add(made, r.Counts(ctx).Since(before))
+			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -217,10 +222,10 @@ func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenar
 				samples[i][m] = append(samples[i][m], v)
 			}
 		}
-		c.progress.round(comparisons(s, l, rigs, samples), round+1, rounds)
+		c.progress.round(comparisons(s, l, rigs, samples, carried), round+1, rounds)
 	}
 	c.progress.done()
-	c.run.Compared = append(c.run.Compared, comparisons(s, l, rigs, samples)...)
+	c.run.Compared = append(c.run.Compared, comparisons(s, l, rigs, samples, carried)...)
 	if first != nil {
 		return fmt.Errorf("%d of %d measurements failed, the first: %w", failed, len(rigs)*rounds, first)
 	}
@@ -229,7 +234,7 @@ func (c *campaign) interleave(ctx context.Context, s scenario.Scenario, l scenar
 
 // comparisons sets the subject against each of the other systems: all measures
 // against the kernel, then the main ones against the others.
-func comparisons(s scenario.Scenario, l scenario.Load, rigs []*rig.Rig, samples [][]report.Samples) []report.Comparison {
+func comparisons(s scenario.Scenario, l scenario.Load, rigs []*rig.Rig, samples [][]report.Samples, carried report.Carried) []report.Comparison {
 	var rows []report.Comparison
 	for i, r := range rigs {
 		if i == 1 {
@@ -240,12 +245,16 @@ func comparisons(s scenario.Scenario, l scenario.Load, rigs []*rig.Rig, samples 
 				if m.Detail {
 					continue
 				}
-				m.Bound = scenario.Bound(r.System, m)
+				m.Bound = scenario.Bound(r.System, l, k)
 			}
-			rows = append(rows, report.Comparison{
+			row := report.Comparison{
 				Scenario: s.Name, Title: s.Title, Measure: m, Baseline: r.System,
 				BaselineSamples: samples[i][k], SubjectSamples: samples[1][k],
-			})
+			}
+			if k == 0 {
+				row.Carried = carried
+			}
+			rows = append(rows, row)
 		}
 	}
 	return rows

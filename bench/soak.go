@@ -58,7 +58,7 @@ func soak(ctx context.Context, opt options) (err error) {
 		}
 	}
 	var rigs [2]*rig.Rig
-	for i, system := range []string{rig.BridgeNFT, rig.VSwitch} {
+	for i, system := range []string{rig.Docker, rig.VSwitch} {
 		if rigs[i], err = rig.Build(ctx, system, rig.Options{Binary: opt.binary}); err != nil {
 			return err
 		}

@@ -31,12 +31,13 @@ const environ = "VSWITCH_BENCH_AGENT"
 // Spec is what an agent is to do.
 type Spec struct {
 	Role   string         `json:"role"`
-	Target netip.AddrPort `json:"target,omitzero"` // of a client; a server listens on its address
+	Target netip.AddrPort `json:"target,omitzero"` // of a client
+	At     []netip.Addr   `json:"at,omitempty"`    // where a server listens
 	Window time.Duration  `json:"window"`
 	// Streams is the number of parallel connections of a bulk transfer.
 	Streams int `json:"streams,omitempty"`
-	// Rate is that of each stream of a bulk transfer in bits per second, 0 for as
-	// fast as it goes.
+	// Rate is that of each stream of a bulk transfer in bits per second, or of connections a
+	// second, 0 for as fast as it goes.
 	Rate float64 `json:"rate,omitempty"`
 	// Reverse lets the server send.
 	Reverse bool `json:"reverse,omitempty"`
@@ -61,6 +62,7 @@ const (
 	roleHold    = "hold"
 	roleStrain  = "strain"
 	roleSink    = "sink"
+	roleSpin    = "spin"
 )
 
 // answer is the one line an agent writes when it is done, or ready.
@@ -100,17 +102,17 @@ func RunIfAgent() {
 	if err != nil {
 		os.Exit(1)
 	}
-	if spec.Role == roleServe || spec.Role == roleSink {
+	if spec.Role == roleServe || spec.Role == roleSink || spec.Role == roleSpin {
 		select {} // until standard input ends
 	}
 	os.Exit(0)
 }
 
-// Pin, set before the first load, keeps clients and generators on the first CPU
-// and servers on the second. Left alone, the scheduler pulls the two ends of a
-// conversation to one CPU whenever the other is busy, and through the kernel a
-// round trip then takes half as long; pinned, every run measures the same thing.
-var Pin bool
+// On is a namespace whose agents run on one CPU, counted from 1; 0 is any.
+type On struct {
+	Namespace
+	CPU int
+}
 
 // cpu is Spec.CPU of this process.
 var cpu int
@@ -129,7 +131,7 @@ func (s Spec) run() (any, error) {
 	cpu = s.CPU
 	switch s.Role {
 	case roleServe:
-		return nil, serve(s.Target.Addr())
+		return nil, serve(s.At)
 	case roleBulk:
 		if s.Reverse {
 			return fetch(s)
@@ -149,6 +151,9 @@ func (s Spec) run() (any, error) {
 		return nil, strain(s)
 	case roleSink:
 		return nil, sink(s)
+	case roleSpin:
+		go spin()
+		return nil, nil
 	}
 	return nil, fmt.Errorf("agent: no role %q", s.Role)
 }
@@ -167,11 +172,8 @@ func start(ns Namespace, spec Spec) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if Pin {
-		spec.CPU = 1
-		if spec.Role == roleServe {
-			spec.CPU = 2
-		}
+	if on, ok := ns.(On); ok {
+		spec.CPU = on.CPU
 	}
 	env, err := json.Marshal(spec)
 	if err != nil {

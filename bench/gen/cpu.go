@@ -1,6 +1,7 @@
 package gen
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -22,6 +23,15 @@ func Busy(d time.Duration) (float64, error) {
 	time.Sleep(d)
 	after, err := machineCPU()
 	return (after - before).Seconds() / time.Since(start).Seconds(), err
+}
+
+// Use begins to count the time that all CPUs of the machine spend working; used ends it.
+func Use() (used func() (time.Duration, error)) {
+	before, err := machineCPU()
+	return func() (time.Duration, error) {
+		after, err2 := machineCPU()
+		return after - before, errors.Join(err, err2)
+	}
 }
 
 // machineCPU is the time that all CPUs of the machine have spent working, from

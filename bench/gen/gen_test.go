@@ -272,7 +272,7 @@ func TestFramesOfAttacks(t *testing.T) {
 
 func TestEndureCounts(t *testing.T) {
 	n := 0
-	e := endure(20*time.Millisecond, func() error {
+	e := endure(20*time.Millisecond, 0, func() error {
 		time.Sleep(time.Millisecond)
 		if n++; n%2 == 0 {
 			return errSilent
@@ -282,7 +282,7 @@ func TestEndureCounts(t *testing.T) {
 	if e.Count+e.Failed != n || e.Count < e.Failed || e.Count > e.Failed+1 || e.P50 < time.Millisecond || e.P99 < e.P50 {
 		t.Errorf("of %d: %+v", n, e)
 	}
-	if e := endure(time.Millisecond, func() error { time.Sleep(time.Millisecond); return errSilent }); e.Count != 0 || e.Failed == 0 {
+	if e := endure(time.Millisecond, 0, func() error { time.Sleep(time.Millisecond); return errSilent }); e.Count != 0 || e.Failed == 0 {
 		t.Errorf("without any: %+v", e)
 	}
 }

@@ -21,10 +21,10 @@ const (
 // interface.
 const DiscardPort = 7009
 
-// Serve starts the other end of every load on addr in ns; Close ends it. UDP is
+// Serve starts the other end of every load on the addresses in ns; Close ends it. UDP is
 // answered at PingPort.
-func Serve(ctx context.Context, ns Namespace, addr netip.Addr) (*Agent, error) {
-	a, err := start(ns, Spec{Role: roleServe, Target: netip.AddrPortFrom(addr, 0)})
+func Serve(ctx context.Context, ns Namespace, at ...netip.Addr) (*Agent, error) {
+	a, err := start(ns, Spec{Role: roleServe, At: at})
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,16 @@ func Serve(ctx context.Context, ns Namespace, addr netip.Addr) (*Agent, error) {
 }
 
 // serve listens on all ports and returns; the conversations go on.
-func serve(addr netip.Addr) error {
+func serve(at []netip.Addr) error {
+	for _, addr := range at {
+		if err := serveAt(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func serveAt(addr netip.Addr) error {
 	for port, talk := range map[uint16]func(int){BulkPort: drain, PingPort: echo, ConnectPort: once, SourcePort: source} {
 		fd, err := listen(netip.AddrPortFrom(addr, port))
 		if err != nil {

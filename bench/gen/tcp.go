@@ -201,6 +201,11 @@ func Endure(ctx context.Context, ns Namespace, target netip.AddrPort, window tim
 	return e, call(ctx, ns, Spec{Role: roleConnect, Target: target, Window: window, Endure: true}, &e)
 }
 
+// Visits is Endure at so many connections a second.
+func Visits(ctx context.Context, ns Namespace, target netip.AddrPort, perSecond float64, window time.Duration) (e Exchanges, err error) {
+	return e, call(ctx, ns, Spec{Role: roleConnect, Target: target, Window: window, Rate: perSecond, Endure: true}, &e)
+}
+
 func connects(s Spec) (Exchanges, error) {
 	sa := sockaddr(s.Target)
 	var b [1]byte
@@ -213,7 +218,7 @@ func connects(s Spec) (Exchanges, error) {
 		return roundTrip(fd, b[:])
 	}
 	if s.Endure {
-		return endure(s.Window, one), nil
+		return endure(s.Window, s.Rate, one), nil
 	}
 	e, err := exchange(s.Window, one)
 	if err != nil {
@@ -222,12 +227,18 @@ func connects(s Spec) (Exchanges, error) {
 	return e, nil
 }
 
-// endure is exchange that goes on after one that fails.
-func endure(window time.Duration, one func() error) Exchanges {
+// endure is exchange that goes on after one that fails, at most so many a second unless that is 0.
+func endure(window time.Duration, perSecond float64, one func() error) Exchanges {
 	lockThread()
 	var times []time.Duration
 	failed, start := 0, time.Now()
 	for now := start; now.Sub(start) < window; {
+		if perSecond > 0 {
+			time.Sleep(time.Until(start.Add(time.Duration(float64(failed+len(times)) / perSecond * float64(time.Second)))))
+			if now = time.Now(); now.Sub(start) >= window {
+				break
+			}
+		}
 		err := one()
 		end := time.Now()
 		if err != nil {

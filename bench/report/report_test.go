@@ -20,12 +20,14 @@ func example() *Run {
 	return &Run{
 		Started: time.Date(2031, 5, 4, 3, 2, 1, 0, time.UTC), Seconds: 63, Version: "v0.1.0",
 		Subject: "vswitch", Rounds: 3, Window: 1,
-		Machine: Machine{CPU: "Example CPU", Cores: 2, Kernel: "6.18.1", Memory: 4 << 30, Go: "go1.26", Load: 0.25, Busy: 0.02},
+		Machine:   Machine{CPU: "Example CPU", Cores: 2, Kernel: "6.18.1", Memory: 4 << 30, Go: "go1.26", Load: 0.25, Busy: 0.02},
+		Localhost: "led to the container at connect",
 		Compared: []Comparison{
 			{
 				Scenario: "containers", Title: "container to container", Baseline: "bridge",
 				Measure:         Measure{Name: "TCP bulk", Unit: BitsPerSecond, Bound: 0.45},
 				BaselineSamples: Samples{20e9, 22e9, 18e9}, SubjectSamples: Samples{10e9, 13.2e9, 9.9e9},
+				Carried: Carried{Came: 2000, Kernel: 1998, Made: 200},
 			},
 			{
 				Scenario: "containers", Title: "container to container", Baseline: "bridge",

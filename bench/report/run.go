@@ -16,8 +16,9 @@ type Run struct {
 	Subject string    `json:"subject"`
 	Rounds  int       `json:"rounds"`
 	Window  float64   `json:"window_seconds"` // length of one measurement
-	Pinned  bool      `json:"pinned"`         // senders and receivers on a CPU each
 	Machine Machine   `json:"machine"`
+	// Localhost says by which way the subject served the host's own connections to published ports.
+	Localhost string `json:"localhost,omitempty"`
 
 	Compared []Comparison `json:"compared"`
 	Alone    []Figure     `json:"alone"`
@@ -38,6 +39,8 @@ type Machine struct {
 	// Busy is the number of cores at work in the second before the run began:
 	// the load average looks back too far, and forward not at all.
 	Busy float64 `json:"busy"`
+	// Blind says that netfilter cannot see what the kernel's bridge passes (br_netfilter).
+	Blind bool `json:"no_bridge_netfilter,omitempty"`
 }
 
 // Measure names one figure of a scenario.
@@ -77,6 +80,8 @@ type Comparison struct {
 
 	BaselineSamples Samples `json:"baseline_samples"`
 	SubjectSamples  Samples `json:"subject_samples"`
+	// Carried is of the subject, in the first row of a load.
+	Carried Carried `json:"carried,omitzero"`
 }
 
 // Ratio is the spread over the rounds of subject divided by baseline.

@@ -59,16 +59,19 @@ func (r *Run) describe() string {
 	if r.Rounds != 1 {
 		rounds = fmt.Sprintf("%d rounds", r.Rounds)
 	}
-	pinned := ""
-	if r.Pinned {
-		pinned = ", ends pinned"
+	more := ""
+	if r.Machine.Blind {
+		more += "; without br_netfilter: Docker's rules see nothing between containers"
 	}
-	return fmt.Sprintf("%s, %s, %d cores, Linux %s, %s; %s of %g s, interleaved%s; ratio: median (lowest-highest) over the rounds; %.2f cores busy and load %.1f at the start",
-		r.Started.Format("2006-01-02"), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, rounds, r.Window, pinned, r.Machine.Busy, r.Machine.Load)
+	if r.Localhost != "" {
+		more += "; localhost " + r.Localhost
+	}
+	return fmt.Sprintf("%s, %s, %d cores, Linux %s, %s; %s of %g s, interleaved; @s: client and server on one CPU, @x: on two; ratio: median (lowest-highest) over the rounds; %.2f cores busy and load %.1f at the start%s",
+		r.Started.Format("2006-01-02"), r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go, rounds, r.Window, r.Machine.Busy, r.Machine.Load, more)
 }
 
 func (r *Run) comparedRows(details bool) [][]string {
-	rows := [][]string{{"scenario", "measure", "against", "theirs", r.Subject, "ratio", "target", ""}}
+	rows := [][]string{{"scenario", "measure", "against", "theirs", r.Subject, "ratio", "target", "", "carried by the kernel"}}
 	for _, c := range r.Compared {
 		if c.Measure.Detail && !details {
 			continue
@@ -80,7 +83,7 @@ func (r *Run) comparedRows(details bool) [][]string {
 			c.Measure.Unit.Format(Summarize(c.SubjectSamples.Succeeded()).Median),
 			ratio.String(),
 			c.Measure.target(func(v float64) string { return fmt.Sprintf("%.2f", v) }),
-			c.Measure.verdict(ratio.Median),
+			c.Measure.verdict(ratio.Median), c.Carried.String(),
 		})
 	}
 	return rows

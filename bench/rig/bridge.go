@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"text/template"
@@ -19,7 +20,26 @@ const (
 	bridgeName    = "docker0"
 	bridgeSubnet  = "10.88.0.0/24"
 	bridgeGateway = "10.88.0.1"
+
+	bridgeSubnet6  = "fd00:88::/64"
+	bridgeGateway6 = "fd00:88::1"
 )
+
+// BridgeNetfilter reports whether netfilter can see what the kernel's bridge passes, by the
+// module br_netfilter: since Linux 5.3 each network namespace has it on or off.
+func BridgeNetfilter() bool {
+	_, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables")
+	return err == nil
+}
+
+// setBridgeNetfilter does so in the rig's host. Without the module netfilter sees nothing.
+func (r *Rig) setBridgeNetfilter(sees bool) error {
+	if !BridgeNetfilter() {
+		return nil
+	}
+	value := map[bool]string{false: "0", true: "1"}[sees]
+	return errors.Join(r.World.Host.Sysctl("bridge/bridge-nf-call-iptables", value), r.World.Host.Sysctl("bridge/bridge-nf-call-ip6tables", value))
+}
 
 // buildBridge joins two containers by a kernel bridge.
 func (r *Rig) buildBridge() error {
@@ -27,7 +47,7 @@ func (r *Rig) buildBridge() error {
 		return err
 	}
 	r.Gateway = netip.MustParseAddr(bridgeGateway)
-	if err := r.World.Host.AddAddr(bridgeName, bridgeGateway+"/24"); err != nil {
+	if err := errors.Join(r.World.Host.AddAddr(bridgeName, bridgeGateway+"/24"), r.World.Host.AddAddr(bridgeName, bridgeGateway6+"/64")); err != nil {
 		return err
 	}
 	var err error
@@ -42,26 +62,26 @@ func (r *Rig) buildBridge() error {
 // born with.
 func (r *Rig) bridged(name string) (*Container, error) {
 	r.links++
-	addr, host := r.Gateway, fmt.Sprintf("veth%d", r.links-1)
+	addr, addr6, host := r.Gateway, netip.MustParseAddr(bridgeGateway6), fmt.Sprintf("veth%d", r.links-1)
 	for range r.links {
-		addr = addr.Next()
+		addr, addr6 = addr.Next(), addr6.Next()
 	}
 	ns, err := r.namespace(name)
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(netlab.Veth(r.World.Host, host, ns, "eth0", 1500), ns.AddAddr("eth0", addr.String()+"/24"), ns.SetUp("eth0"))
+	err = errors.Join(netlab.Veth(r.World.Host, host, ns, "eth0", 1500), ns.AddAddr("eth0", addr.String()+"/24"), ns.AddAddr("eth0", addr6.String()+"/64"), ns.SetUp("eth0"))
 	if err != nil {
 		return nil, err
 	}
-	if err := ns.AddRoute("default", bridgeGateway, "eth0"); err != nil {
+	if err := errors.Join(ns.AddRoute("default", bridgeGateway, "eth0"), ns.AddRoute("default", bridgeGateway6, "eth0")); err != nil {
 		return nil, err
 	}
 	mac, err := ns.MAC("eth0")
 	if err != nil {
 		return nil, err
 	}
-	return &Container{NS: ns, Ifname: "eth0", Addr: addr, MAC: mac}, r.AddBridgePorts(host)
+	return &Container{NS: ns, Ifname: "eth0", Addr: addr, Addr6: addr6, MAC: mac}, r.AddBridgePorts(host)
 }
 
 // AddBridgePorts puts links of the host under the bridge.
@@ -88,15 +108,20 @@ func (r *Rig) addNFT(ports []mapping) error {
 		return fmt.Errorf("docker.nft: %w", err)
 	}
 	var rules bytes.Buffer
-	err = t.Execute(&rules, map[string]any{
-		"Bridge": bridgeName, "Subnet": bridgeSubnet, "Container": r.B.Addr, "Ports": ports,
-	})
-	if err != nil {
-		return fmt.Errorf("docker.nft: %w", err)
+	for _, f := range []struct {
+		Family, Subnet, Container, Target string
+	}{
+		{"ip", bridgeSubnet, r.B.Addr.String(), r.B.Addr.String()},
+		{"ip6", bridgeSubnet6, r.B.Addr6.String(), "[" + r.B.Addr6.String() + "]"},
+	} {
+		if err := t.Execute(&rules, map[string]any{"F": f, "Bridge": bridgeName, "Ports": ports, "Blind": !BridgeNetfilter()}); err != nil {
+			return fmt.Errorf("docker.nft: %w", err)
+		}
 	}
 	// The host's own connections to 127.0.0.1 leave by the bridge.
 	err = errors.Join(
 		r.World.Host.Sysctl("ipv4.ip_forward", "1"),
+		r.World.Host.Sysctl("ipv6.conf.all.forwarding", "1"),
 		r.World.Host.Sysctl("ipv4.conf."+bridgeName+".route_localnet", "1"),
 	)
 	if err != nil {

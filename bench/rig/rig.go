@@ -17,8 +17,8 @@ import (
 
 // Names of the systems.
 const (
-	Bridge    = "bridge"
-	BridgeNFT = "bridge+nft"
+	Bridge    = "bridge" // which netfilter does not see
+	Docker    = "docker" // the kernel's bridge, with Docker's rules and br_netfilter
 	VSwitch   = "vswitch"
 	Userspace = "vswitch, no flow table"
 	Unguarded = "vswitch, no flow table, guards off"
@@ -59,6 +59,8 @@ type Rig struct {
 	World  *netlab.World
 	A, B   *Container
 
+	servers []*gen.Agent
+
 	// PID and API are the daemon's; 0 and nil where the kernel does the work.
 	PID int
 	// Gateway is the address that leads out of the containers' network; invalid
@@ -66,6 +68,8 @@ type Rig struct {
 	Gateway netip.Addr
 	API     *client.Client
 	Version string
+	// Localhost says how the daemon serves the host's own connections to published ports.
+	Localhost string
 
 	binary, runDir string                // of the daemon: the program, its run directory
 	daemon         *process              // that runs now
@@ -87,6 +91,7 @@ type Container struct {
 	NS     *netlab.NS
 	Ifname string
 	Addr   netip.Addr
+	Addr6  netip.Addr // invalid where the system has none
 	MAC    net.HardwareAddr
 }
 
@@ -102,7 +107,7 @@ type Options struct {
 
 // needs are the programs of each system, with Debian's packages of them.
 var needs = map[string][][2]string{
-	BridgeNFT:   {{"nft", "nftables"}},
+	Docker:      {{"nft", "nftables"}},
 	OVS:         {{"ovs-vswitchd", "openvswitch-switch"}, {"ovsdb-tool", "openvswitch-switch"}},
 	VDE:         {{"vde_switch", "vde2"}, {"vde_plug", "vde2"}},
 	DockerProxy: {{"docker-proxy", "docker.io"}, {"nft", "nftables"}},
@@ -113,7 +118,7 @@ var needs = map[string][][2]string{
 // IsOther reports whether system is somebody else's program, neither the kernel alone
 // nor vswitch.
 func IsOther(system string) bool {
-	return system != Bridge && system != BridgeNFT && !IsOurs(system)
+	return system != Bridge && system != Docker && !IsOurs(system)
 }
 
 // IsOurs reports whether system is vswitch in one of its forms.
@@ -151,10 +156,10 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 	r.undo = append(r.undo, r.World.Close)
 	switch r.System {
 	case Bridge:
-		err = r.buildBridge()
-	case BridgeNFT:
+		err = errors.Join(r.buildBridge(), r.setBridgeNetfilter(false))
+	case Docker:
 		if err = r.buildBridge(); err == nil {
-			err = r.addNFT(published)
+			err = errors.Join(r.addNFT(published), r.setBridgeNetfilter(true))
 		}
 	case Uncounted, UncountedUserspace:
 		if opt.Uncounted == nil {
@@ -181,14 +186,14 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	at := r.B.Addr
+	at := r.B.addrs()
 	if r.serveAny {
-		at = netip.IPv4Unspecified()
+		at = []netip.Addr{netip.IPv4Unspecified()}
 	}
-	if err := r.serve(ctx, r.B.NS, at); err != nil {
+	if err := r.serve(ctx, r.B.NS, at...); err != nil {
 		return err
 	}
-	return r.serve(ctx, r.World.Outside, netip.MustParseAddr(netlab.FarAddr))
+	return r.serve(ctx, r.World.Outside, netip.MustParseAddr(netlab.FarAddr), netip.MustParseAddr(netlab.FarAddr6))
 }
 
 // Abandon lets Close leave the containers to the end of their namespaces: the
@@ -197,14 +202,31 @@ func (r *Rig) build(ctx context.Context, opt Options) (err error) {
 func (r *Rig) Abandon() { r.abandon, r.patience = true, time.Minute }
 
 // Serve starts the servers of c, which end with the rig.
-func (r *Rig) Serve(ctx context.Context, c *Container) error { return r.serve(ctx, c.NS, c.Addr) }
+func (r *Rig) Serve(ctx context.Context, c *Container) error { return r.serve(ctx, c.NS, c.addrs()...) }
+
+func (c *Container) addrs() []netip.Addr {
+	if c.Addr6.IsValid() {
+		return []netip.Addr{c.Addr, c.Addr6}
+	}
+	return []netip.Addr{c.Addr}
+}
+
+// Place keeps the servers on a CPU, counted from 1, or lets them run on any: 0.
+func (r *Rig) Place(cpu int) error {
+	var errs []error
+	for _, s := range r.servers {
+		errs = append(errs, s.Place(cpu))
+	}
+	return errors.Join(errs...)
+}
 
 // serve starts the servers of ns.
-func (r *Rig) serve(ctx context.Context, ns *netlab.NS, addr netip.Addr) error {
-	srv, err := gen.Serve(ctx, ns, addr)
+func (r *Rig) serve(ctx context.Context, ns *netlab.NS, at ...netip.Addr) error {
+	srv, err := gen.Serve(ctx, ns, at...)
 	if err != nil {
 		return err
 	}
+	r.servers = append(r.servers, srv)
 	r.undo = append(r.undo, srv.Close)
 	return nil
 }

@@ -63,7 +63,7 @@ func TestBridgeJoinsTheContainersAndNothingElse(t *testing.T) {
 }
 
 func TestNFTDoesWhatDockerDoes(t *testing.T) {
-	r := build(t, rig.BridgeNFT, "")
+	r := build(t, rig.Docker, "")
 	if err := ping(t, r.A.NS, netlab.FarAddr, gen.PingPort); err != nil {
 		t.Errorf("masquerade: %v", err)
 	}
@@ -158,7 +158,7 @@ func TestOthersCarryTheirPaths(t *testing.T) {
 	}
 	type path = func(*rig.Rig) (gen.Namespace, string, uint16)
 	for system, paths := range map[string]map[string]path{
-		rig.BridgeNFT:   {"inside": inside, "outward": outward, "inward": inward, "local": local, "hairpin": hairpin},
+		rig.Docker:      {"inside": inside, "outward": outward, "inward": inward, "local": local, "hairpin": hairpin},
 		rig.OVS:         {"inside": inside},
 		rig.VDE:         {"inside": inside},
 		rig.DockerProxy: {"inward": inward, "local": local, "hairpin": hairpin},

@@ -12,6 +12,7 @@ import (
 const (
 	visitorName = "visitor"
 	visitorPort = "visit0" // its device under the bridge
+	visitorAddr = "10.88.0.250/24"
 )
 
 // Visitor is a container that comes and goes beside A and B. Its namespace stays.
@@ -40,14 +41,13 @@ func (v *Visitor) Attach(ctx context.Context) error {
 		_, err := v.rig.API.Attach(ctx, api.Attach{Name: visitorName, Netns: v.NS.Path()})
 		return err
 	}
-	addr := v.rig.B.Addr.Next()
-	if !netip.MustParsePrefix(bridgeSubnet).Contains(addr) {
+	if !netip.MustParsePrefix(bridgeSubnet).Contains(v.rig.B.Addr) {
 		return fmt.Errorf("%s takes no visitors", v.rig.System)
 	}
 	host := v.rig.World.Host
 	for _, step := range []func() error{
 		func() error { return netlab.Veth(host, visitorPort, v.NS, "eth0", 1500) },
-		func() error { return v.NS.AddAddr("eth0", addr.String()+"/24") },
+		func() error { return v.NS.AddAddr("eth0", visitorAddr) },
 		func() error { return v.NS.SetUp("eth0") },
 		func() error { return v.NS.AddRoute("default", bridgeGateway, "eth0") },
 		func() error { return v.rig.AddBridgePorts(visitorPort) },

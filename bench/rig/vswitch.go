@@ -108,6 +108,25 @@ func (r *Rig) Further(ctx context.Context, name string) (*Container, error) {
 	return c, nil
 }
 
+// crowdSettles is how long the kernels of new containers ask for neighbours and join groups.
+const crowdSettles = 3 * time.Second
+
+// Crowd are so many further containers.
+func (r *Rig) Crowd(ctx context.Context, n int) (all []*Container, err error) {
+	fresh := len(r.further) < n
+	for i := range n {
+		c, err := r.Further(ctx, fmt.Sprintf("crowd%d", i))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	if fresh {
+		time.Sleep(crowdSettles)
+	}
+	return all, nil
+}
+
 // container reads the daemon's answer to an attach.
 func container(ns *netlab.NS, got api.Container) (*Container, error) {
 	if len(got.Endpoints) != 1 {
@@ -122,7 +141,13 @@ func container(ns *netlab.NS, got api.Container) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Container{NS: ns, Ifname: e.Interface, Addr: prefix.Addr(), MAC: mac}, nil
+	c := &Container{NS: ns, Ifname: e.Interface, Addr: prefix.Addr(), MAC: mac}
+	for _, a := range e.Addresses {
+		if p, err := netip.ParsePrefix(a); err == nil && p.Addr().Is6() {
+			c.Addr6 = p.Addr()
+		}
+	}
+	return c, nil
 }
 
 // startDaemon starts the daemon under test and waits until it answers.
@@ -137,7 +162,7 @@ func (r *Rig) startDaemon(ctx context.Context, opt Options) error {
 	}
 	r.undo = append(r.undo, leaveCgroup)
 	r.binary, r.runDir = opt.Binary, filepath.Join(dir, "run")
-	args := []string{"daemon", "--run-dir", r.runDir, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0", "--cgroup", cgroup}
+	args := []string{"daemon", "--run-dir", r.runDir, "--state-dir", filepath.Join(dir, "state"), "--uplink", "eth0", "--cgroup", cgroup, "--ipv6"}
 	switch r.System {
 	case Userspace, Unguarded, UncountedUserspace, RingUserspace:
 		args = append(args, "--flow-table=false")
@@ -181,7 +206,10 @@ func (r *Rig) runDaemon() (err error) {
 func (r *Rig) answers(ctx context.Context) error {
 	return r.daemon.await(ctx, func() error {
 		info, err := r.API.Info(ctx)
-		r.Version = info.Version
+		r.Version, r.Localhost = info.Version, "led to the container at connect"
+		if info.NoConnectHooks != "" {
+			r.Localhost = "relayed: " + info.NoConnectHooks
+		}
 		return err
 	})
 }

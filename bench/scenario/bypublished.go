@@ -20,11 +20,11 @@ const ruleLimit = 10_000
 // whatever the range.
 func byPublished(ctx context.Context, opt rig.Options, x Extent) (Findings, error) {
 	g := growth{scenario: "by-published", title: "by published ports", axis: "published ports"}
-	err := withRigs(ctx, opt, []string{rig.BridgeNFT, rig.VSwitch}, func(r *rig.Rig) error {
+	err := withRigs(ctx, opt, []string{rig.Docker, rig.VSwitch}, func(r *rig.Rig) error {
 		counts := x.of([]int{1, 1000, 60_000}, []int{1, 100, 1000, 10_000, 60_000})
 		done := 0
 		for _, n := range counts {
-			if r.System == rig.BridgeNFT && n > ruleLimit {
+			if r.System == rig.Docker && n > ruleLimit {
 				break
 			}
 			start := time.Now()
@@ -61,7 +61,7 @@ const (
 
 // publishMore publishes the ports done to count-1 of this scenario.
 func publishMore(ctx context.Context, r *rig.Rig, done, count int) error {
-	if r.System == rig.BridgeNFT {
+	if r.System == rig.Docker {
 		return r.PublishRules(ctx, highFirst+done, count-done)
 	}
 	var specs []string

@@ -121,9 +121,14 @@ func (c change) beside(ctx context.Context, r *rig.Rig) (end func() (made int, e
 func changing() Scenario {
 	s := containers()
 	s.Name, s.Title, s.Others = "changing", "container to container, beside 10 attaches and detaches a second", nil
-	s.Loads = []Load{bulk(1, false, bounds{bulk: 0.95})}
-	s.Around = func(ctx context.Context, r *rig.Rig, _ bool) (func() error, error) {
-		c := visits(s.Title, manyVisits)
+	s.Loads = []Load{bulk(1, false, goal{docker: 0.95}, goal{})}
+	s.Around = visitedMeanwhile(s.Title)
+	return s
+}
+
+func visitedMeanwhile(title string) func(context.Context, *rig.Rig, bool) (func() error, error) {
+	return func(ctx context.Context, r *rig.Rig, _ bool) (func() error, error) {
+		c := visits(title, manyVisits)
 		start, end := time.Now(), c.beside(ctx, r)
 		return func() error {
 			took := time.Since(start)
@@ -134,5 +139,4 @@ func changing() Scenario {
 			return err
 		}, nil
 	}
-	return s
 }

@@ -9,15 +9,18 @@ import (
 
 // containers is the path between two containers on one network.
 func containers() Scenario {
-	b := bounds{bulk: 0.7, cpu: 2, requests: 1, p99: 1.5, connections: 0.9, frames64: 1.3}
+	b := bounds{
+		sameCPU: goal{1.12, 0.98}, twoCPUs: goal{1.05, 0.97}, free: goal{1, 0.97}, requests: goal{1.1, 1},
+		bulk: goal{1, 0.98}, cpu: goal{1, 1}, spun: goal{1.05, 0},
+	}
 	return Scenario{
 		Name:     "containers",
 		Title:    "container to container",
-		Baseline: rig.Bridge,
-		Others:   []string{rig.Userspace, rig.OVS, rig.VDE},
+		Baseline: rig.Docker,
+		Others:   []string{rig.Bridge, rig.Userspace, rig.OVS, rig.VDE},
 		Loads: append(b.loads(),
-			withOthers(frameRate(64, b.frames64)), frameRate(512, 0), frameRate(1500, 0),
-			lossless(64), lossless(512), lossless(1500),
+			withOthers(frameRate(64, goal{1.4, 1.1})), frameRate(512, goal{}), frameRate(1500, goal{}),
+			lossless(64, goal{1.2, 1}), lossless(512, goal{}), lossless(1500, goal{}),
 			latency(false), latency(true),
 			iperf(),
 		),

@@ -39,15 +39,15 @@ type frameEnds struct {
 
 // frameRate sends frames of size bytes as fast as one thread can and counts
 // those that arrive.
-func frameRate(size int, atLeast float64) Load {
+func frameRate(size int, g goal) Load {
 	name := fmt.Sprintf("%d-byte frames", size)
 	return Load{
 		Name: name,
 		Measures: []report.Measure{
-			{Name: name, Unit: report.FramesPerSec, Bound: atLeast},
+			{Name: name, Unit: report.FramesPerSec, Bound: g.docker},
 			{Name: name + ": CPU, whole machine", Unit: report.SecondsPerMillion, LowerIsBetter: true, Detail: true},
 		},
-		Quick: size == 64,
+		Quick: size == 64, plain: g.plain,
 		run: func(ctx context.Context, e ends, window time.Duration) ([]float64, error) {
 			if e.frames == nil {
 				return nil, errNoFrames

@@ -7,13 +7,13 @@ import "github.com/vswitch/vswitch/bench/rig"
 // bridging and beside NAT. The flow table is off on both sides: it would carry the
 // flows of guarded containers only, and nothing looks at their frames then.
 func guards() []Scenario {
-	b := bounds{bulk: 0.9, frames64: 0.9}
+	g := goal{docker: 0.9}
 	list := []Scenario{containers(), masquerade()}
 	for i := range list {
 		s := &list[i]
 		s.Name, s.Title = s.Name+", guards", s.Title+": guards on and off"
 		s.Subject, s.Baseline, s.Others = rig.Userspace, rig.Unguarded, nil
-		s.Loads = []Load{bulk(1, false, b), frameRate(64, b.frames64)}
+		s.Loads = []Load{bulk(1, false, g, goal{}), frameRate(64, g)}
 	}
 	return list
 }

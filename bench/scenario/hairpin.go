@@ -14,9 +14,9 @@ func hairpin() Scenario {
 	return Scenario{
 		Name:     "hairpin",
 		Title:    "container to published port",
-		Baseline: rig.BridgeNFT,
+		Baseline: rig.Docker,
 		Others:   []string{rig.Userspace, rig.DockerProxy},
-		Loads:    append(natBounds.loads(), frameRate(64, natBounds.frames64)),
+		Loads:    append(natBounds.loads(), frameRate(64, natFrames[0])),
 		ends: func(r *rig.Rig) (ends, error) {
 			e := ends{
 				client: r.A.NS, server: netip.MustParseAddr(netlab.HostAddr), serverNS: r.B.NS,

@@ -20,12 +20,12 @@ const (
 )
 
 // lossless finds the highest rate at which next to nothing is lost.
-func lossless(size int) Load {
+func lossless(size int, g goal) Load {
 	name := fmt.Sprintf("%d-byte frames without loss", size)
 	return Load{
 		Name:     name,
-		Measures: []report.Measure{{Name: name, Unit: report.FramesPerSec}},
-		Quick:    size == 64,
+		Measures: []report.Measure{{Name: name, Unit: report.FramesPerSec, Bound: g.docker}},
+		Quick:    size == 64, plain: g.plain,
 		run: func(ctx context.Context, e ends, window time.Duration) ([]float64, error) {
 			if e.frames == nil {
 				return nil, errNoFrames

@@ -22,9 +22,9 @@ func observed() (list []Scenario) {
 		{rig.VSwitch, rig.Uncounted, rig.Ring, ""},
 	} {
 		add := func(name, title string, s Scenario, atLeast float64) {
-			b := bounds{bulk: atLeast, frames64: atLeast}
+			g := goal{docker: atLeast}
 			s.Name, s.Title = "observed, "+name+side.without, title+side.without
-			s.Loads = []Load{frameRate(64, atLeast), bulk(1, false, b)}
+			s.Loads = []Load{frameRate(64, g), bulk(1, false, g, goal{})}
 			for i := range s.Loads {
 				s.Loads[i].Quick, s.Loads[i].Others = false, false
 			}

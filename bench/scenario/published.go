@@ -13,9 +13,9 @@ func published() Scenario {
 	return Scenario{
 		Name:     "published",
 		Title:    "outside to published port",
-		Baseline: rig.BridgeNFT,
+		Baseline: rig.Docker,
 		Others:   []string{rig.Userspace, rig.DockerProxy, rig.Pasta, rig.Slirp},
-		Loads:    append(natBounds.loads(), frameRate(64, natBounds.frames64), lossless(64)),
+		Loads:    append(natBounds.loads(), frameRate(64, natFrames[0]), lossless(64, natFrames[1])),
 		ends: func(r *rig.Rig) (ends, error) {
 			e := ends{
 				client: r.World.Outside, server: netip.MustParseAddr(netlab.HostAddr), serverNS: r.B.NS,

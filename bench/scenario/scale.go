@@ -96,7 +96,7 @@ func byFlows(ctx context.Context, opt rig.Options, x Extent) (Findings, error) {
 	// Nobody answers, and half of a table is for flows that were answered.
 	opt.MaxFlows = 5 << 19
 	g := growth{scenario: "by-flows", title: "by flows, outside to published port", axis: "flows"}
-	err := withRigs(ctx, opt, []string{rig.BridgeNFT, rig.VSwitch}, func(r *rig.Rig) error {
+	err := withRigs(ctx, opt, []string{rig.Docker, rig.VSwitch}, func(r *rig.Rig) error {
 		e, err := published().ends(r)
 		if err != nil {
 			return err

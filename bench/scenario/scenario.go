@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 
+	"github.com/vswitch/vswitch/bench/gen"
 	"github.com/vswitch/vswitch/bench/report"
 	"github.com/vswitch/vswitch/bench/rig"
 	"github.com/vswitch/vswitch/internal/netlab"
@@ -24,6 +26,8 @@ type Scenario struct {
 	// Others are rigs of programs that do it too.
 	Others []string
 	Loads  []Load
+	// Long keeps it out of the short table.
+	Long bool
 	// Around begins what goes on beside a load, and returns what ends it. When it
 	// is all that tells subject from baseline they share a rig.
 	Around func(ctx context.Context, r *rig.Rig, subject bool) (end func() error, err error)
@@ -41,9 +45,14 @@ type ends struct {
 	serverNS *netlab.NS
 	// offset is added to a server's port to get the one the client connects to.
 	offset uint16
+	crowd  []gen.Namespace // of the load that needs one
+	cpu    int             // that the client runs on, 0: any
 	// frames, where raw frames can take this path; nil otherwise.
 	frames *frameEnds
 }
+
+// from is where clients start.
+func (e ends) from() gen.Namespace { return gen.On{Namespace: e.client, CPU: e.cpu} }
 
 func (e ends) target(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(e.server, port+e.offset)
@@ -58,7 +67,11 @@ type Load struct {
 	Quick bool
 	// Others are measured with this load too.
 	Others bool
-	run    func(ctx context.Context, e ends, window time.Duration) ([]float64, error)
+	// Connects says that the first measure is of connections.
+	Connects bool
+	plain    float64 // target for the first measure against rig.Bridge, 0: it is not measured there
+	place    place
+	run      func(ctx context.Context, e ends, window time.Duration) ([]float64, error)
 }
 
 // Rounds are those of s where others have so many of such a window.
@@ -83,7 +96,26 @@ func (s Scenario) Run(ctx context.Context, load Load, r *rig.Rig, window time.Du
 		}
 		defer func() { err = errors.Join(err, end()) }()
 	}
+	switch load.place {
+	case oneCPU, twoCPUs:
+		if int(load.place) > runtime.NumCPU() {
+			return nil, errors.New("needs two CPUs")
+		}
+		e.cpu = 1
+		if err := r.Place(int(load.place)); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, r.Place(0)) }()
+	}
 	return load.run(ctx, e, window)
+}
+
+// On reports whether a load is measured on one of the scenario's other systems.
+func (l Load) On(system string) bool {
+	if system == rig.Bridge {
+		return l.plain > 0
+	}
+	return l.Others
 }
 
 // withOthers is l for the other systems too.
@@ -92,14 +124,15 @@ func withOthers(l Load) Load {
 	return l
 }
 
-// Bound is the target for the ratio of vswitch to system, one of Others; 0 for
-// none.
-func Bound(system string, m report.Measure) float64 {
-	if system != rig.OVS {
+// Bound is the target for the ratio of vswitch to system, one of Others, in the nth measure of l;
+// 0 for none.
+func Bound(system string, l Load, n int) float64 {
+	switch m := l.Measures[n]; {
+	case system == rig.Bridge && n == 0:
+		return l.plain
+	case system != rig.OVS:
 		return 0
-	}
-	switch m.Unit {
-	case report.BitsPerSecond, report.FramesPerSec:
+	case m.Unit == report.BitsPerSecond || m.Unit == report.FramesPerSec:
 		return 1.5
 	}
 	return 1
@@ -108,7 +141,7 @@ func Bound(system string, m report.Measure) float64 {
 // Compared are the scenarios that baseline and subject both run, in the order
 // they are shown.
 func Compared() []Scenario {
-	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin(), changing()}, slices.Concat(guards(), observed())...)
+	return append([]Scenario{containers(), masquerade(), published(), host(), localhost(), hairpin(), crowd(), changingCrowd(), changing(), inIPv6(containers()), inIPv6(host()), inIPv6(published()), inIPv6(masquerade())}, slices.Concat(guards(), observed())...)
 }
 
 // Extent is how far the scenarios of the daemon alone go.
