@@ -108,7 +108,7 @@ func (v *view) station(p *portConfig, c *class) (d flowmap.StationDecision, ok b
 	return d, d.Addr4 != [4]byte{} || d.Addr6 != header.Addr{}
 }
 
-// speaks reports whether whole packets of TCP and UDP from an address of a port, to another
+// speaks reports whether whole packets of TCP and UDP and echoes from an address of a port, to another
 // station of the network, are bridged.
 func (v *view) speaks(p *portConfig, a header.Addr) bool {
 	at := v.stations[a]
@@ -129,9 +129,14 @@ var someStation = header.MAC{2, 0, 0, 0, 0, 1}
 
 // bridgesFrom asks the stages.
 func (v *view) bridgesFrom(p *portConfig, mac header.MAC, a header.Addr, to header.MAC) bool {
-	for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP} {
+	echo := uint8(header.ProtoICMP)
+	if !a.Is4() {
+		echo = header.ProtoICMPv6
+	}
+	for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP, echo} {
 		id := flowID{in: p.ID, src: mac, dst: to, tuple: header.Tuple{Src: a, Dst: a, Proto: proto, SrcPort: 1, DstPort: 1}}
 		f := frame.Frame{In: p.ID, Layers: id.layers()}
+		f.Layers.L4, f.Layers.ICMPType = header.EthernetLen+40, 128 // an echo of ICMPv6
 		if way, _ := p.wayOf(&f.Layers); way != wayStation || admit(&f, p, v.Snapshot) != NotDropped {
 			return false
 		}

@@ -2,6 +2,7 @@ package dataplane_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,6 +153,43 @@ func (l *stationLab) ports() map[frame.PortID][4]uint64 {
 		all[p.ID] = [4]uint64{p.Rx, p.RxBytes, p.Tx, p.TxBytes}
 	}
 	return all
+}
+
+// TestL01StationsEcho: echoes between stations, and with the host, are carried and told by their identifier.
+func TestL01StationsEcho(t *testing.T) {
+	for _, f := range Families {
+		t.Run(f.Name, func(t *testing.T) {
+			l := newStationLab(t)
+			asks, answers := uint8(8), uint8(0)
+			v6 := f.ICMP == header.ProtoICMPv6
+			if v6 {
+				asks, answers = 128, 129
+			}
+			echo := func(from, to string, kind uint8) int {
+				return l.meet(from, toStation(from, to, v6, Packet{Proto: f.ICMP, Type: kind, ID: 77, Src: f.Addr(from), Dst: f.Addr(to)}))
+			}
+			if out := echo("c1", "c2", asks); out != int(l.Port("c2")) {
+				t.Errorf("an echo leaves by %d", out)
+			}
+			if out := echo("c2", "c1", answers); out != int(l.Port("c1")) {
+				t.Errorf("its answer leaves by %d", out)
+			}
+			if echo("host1", "c1", asks) < 0 || echo("c1", "host1", answers) < 0 {
+				t.Error("what the host asks is not carried")
+			}
+			flows := l.flows()
+			if len(flows) != 2 || !slices.ContainsFunc(flows, func(i conntrack.Info) bool {
+				return i.Port == l.Port("c1") && i.Other == l.Port("c2") && i.Packets == [2]uint64{1, 1} && i.Orig.SrcPort == 77 && i.Orig.Proto == f.ICMP
+			}) {
+				t.Errorf("%+v", flows)
+			}
+			for kind := range 255 {
+				if kind := uint8(kind); kind != asks && kind != answers && echo("c1", "c2", kind) >= 0 {
+					t.Errorf("a message of type %d is carried", kind)
+				}
+			}
+		})
+	}
 }
 
 // TestL12StationsLeaveOddFrames: what the rows do not speak for is the switch's.

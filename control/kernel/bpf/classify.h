@@ -16,11 +16,6 @@
 #include "mark.h"
 #include "walk.h"
 
-#define ICMP_ECHO_REPLY  0
-#define ICMP_ECHO        8
-#define ICMP6_ECHO       128
-#define ICMP6_ECHO_REPLY 129
-
 /* quotes says whether an ICMP message is an error that quotes a packet. */
 static __always_inline bool quotes(bool v4, __u8 type)
 {

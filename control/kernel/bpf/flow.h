@@ -120,6 +120,8 @@ static __always_inline bool find(struct __sk_buff *skb, struct flow *f, bool upl
 	f->key = (struct flow_key){};
 	if (!parse(skb, &f->packet, &f->key))
 		return false;
+	if (f->packet.proto != IPPROTO_TCP && f->packet.proto != IPPROTO_UDP)
+		return false; /* an echo has no entry */
 	f->key.side = uplink ? 0 : skb->ifindex;
 	index = bpf_map_lookup_elem(&vsw_flow_keys, &f->key);
 	if (!index)

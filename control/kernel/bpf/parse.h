@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * parse reads a frame and puts its key together. Only whole TCP and UDP packets
- * without options or extension headers have one, and whose TTL leaves them a hop.
+ * parse reads a frame and puts its key together. Only whole TCP and UDP packets and ICMP
+ * echoes without options or extension headers have one, and whose TTL leaves them a hop.
  */
 
 #include "flowmap.h"
@@ -61,8 +61,33 @@ static __always_inline bool body(struct __sk_buff *skb, struct packet *p, __u32 
 	return true;
 }
 
+#define ICMP_ECHO_REPLY  0
+#define ICMP_ECHO        8
+#define ICMP6_ECHO       128
+#define ICMP6_ECHO_REPLY 129
+
+/*
+ * echo makes the identifier of an ICMP query the port of who asks, as the switch does, and says
+ * whether the packet is one, or its answer.
+ */
+static __always_inline bool echo(const struct packet *p, struct flow_key *key, __be32 second)
+{
+	bool v4 = p->head == sizeof(struct iphdr);
+	__u32 type = bpf_ntohl(key->ports) >> 16; /* and code */
+
+	if (p->proto != (v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) || p->body < 8)
+		return false;
+	if (type == (v4 ? ICMP_ECHO << 8 : ICMP6_ECHO << 8))
+		key->ports = bpf_htonl(bpf_ntohl(second) & 0xffff0000);
+	else if (type == (v4 ? ICMP_ECHO_REPLY << 8 : ICMP6_ECHO_REPLY << 8))
+		key->ports = bpf_htonl(bpf_ntohl(second) >> 16);
+	else
+		return false;
+	return true;
+}
+
 /* transport reads the rest of a TCP header; length is that of UDP. */
-static __always_inline bool transport(struct __sk_buff *skb, struct packet *p, __be32 second)
+static __always_inline bool transport(struct __sk_buff *skb, struct packet *p, struct flow_key *key, __be32 second)
 {
 	p->seq = second;
 	if (p->proto == IPPROTO_TCP) {
@@ -75,7 +100,7 @@ static __always_inline bool transport(struct __sk_buff *skb, struct packet *p, _
 
 		return length >= 8 && length <= p->body;
 	}
-	return false;
+	return echo(p, key, second);
 }
 
 static __always_inline bool parse4(struct __sk_buff *skb, struct packet *p, struct flow_key *key)
@@ -93,7 +118,7 @@ static __always_inline bool parse4(struct __sk_buff *skb, struct packet *p, stru
 	mapped(key->src, f.ip.saddr);
 	mapped(key->dst, f.ip.daddr);
 	key->ports = f.ports;
-	return transport(skb, p, f.seq);
+	return transport(skb, p, key, f.seq);
 }
 
 static __always_inline bool parse6(struct __sk_buff *skb, struct packet *p, struct flow_key *key)
@@ -113,7 +138,7 @@ static __always_inline bool parse6(struct __sk_buff *skb, struct packet *p, stru
 	copy16(key->src, f.ip.saddr.in6_u.u6_addr32);
 	copy16(key->dst, f.ip.daddr.in6_u.u6_addr32);
 	key->ports = f.ports;
-	return transport(skb, p, f.seq);
+	return transport(skb, p, key, f.seq);
 }
 
 /* The Ethernet header begins at offset 0. */

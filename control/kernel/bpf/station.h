@@ -90,8 +90,11 @@ static __always_inline bool pair(struct __sk_buff *skb, const struct flow *f, st
 /* sound says whether a frame of a pair may be carried: it fits, and its checksum is where it belongs. */
 static __always_inline bool sound(struct __sk_buff *skb, const struct flow *f, const struct station_row *from)
 {
-	__u32 at = ETH_HLEN + f->packet.head + (f->packet.proto == IPPROTO_UDP ? 6 : 16);
+	__u32 proto = f->packet.proto;
+	__u32 at = ETH_HLEN + f->packet.head + (proto == IPPROTO_UDP ? 6 : proto == IPPROTO_TCP ? 16 : 2);
 
+	if (at == ETH_HLEN + f->packet.head + 2 && skb->gso_size)
+		return false; /* an echo has no segments */
 	return wire_size(skb, &f->packet) <= from->mtu && (from->flags & STATION_HOST || finished_at(skb, at));
 }
 
@@ -181,6 +184,8 @@ static __always_inline bool answers(const struct packet *p, const struct station
 {
 	if (!s || (p->proto == IPPROTO_TCP && p->tcp.flags & TCP_SYN && closed(s)))
 		return false;
+	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+		return true; /* of ICMP nothing is published */
 	return !claimed(&vsw_published, p->head == sizeof(struct iphdr) ? CLAIM_WILDCARD : CLAIM_WILDCARD6,
 			p->proto == IPPROTO_UDP ? CLAIM_UDP : CLAIM_TCP, port);
 }

@@ -17,7 +17,7 @@ type packet struct {
 
 func etherType(b []byte) uint16 { return uint16(be16(b[12:])) }
 
-// parse takes whole TCP and UDP packets without options or extension headers, whose
+// parse takes whole TCP and UDP packets and ICMP echoes without options or extension headers, whose
 // TTL leaves them a hop.
 func parse(f *Frame) (p packet, ok bool) {
 	if len(f.Data) < header.EthernetLen {
@@ -69,7 +69,28 @@ func parse(f *Frame) (p packet, ok bool) {
 		n := be16(head[4:])
 		return p, n >= 8 && n <= len(p.l4)
 	}
-	return p, false
+	return p, p.echo(head)
+}
+
+// echo makes the identifier of an ICMP query the port of who asks, and says whether the packet is one,
+// or its answer.
+func (p *packet) echo(head []byte) bool {
+	want, asks, answers := uint8(header.ProtoICMP), 8, 0
+	if p.ip != 20 {
+		want, asks, answers = header.ProtoICMPv6, 128, 129
+	}
+	if p.key.Proto != want || len(p.l4) < 8 {
+		return false
+	}
+	switch p.key.Ports = [4]byte{}; be16(head) {
+	case asks << 8:
+		copy(p.key.Ports[:], head[4:6])
+	case answers << 8:
+		copy(p.key.Ports[2:], head[4:6])
+	default:
+		return false
+	}
+	return true
 }
 
 func mapped(b []byte) (a header.Addr) {
@@ -80,7 +101,7 @@ func mapped(b []byte) (a header.Addr) {
 
 // head is the length of the transport header.
 func (p *packet) head() int {
-	if p.key.Proto == header.ProtoUDP {
+	if p.key.Proto != header.ProtoTCP {
 		return 8
 	}
 	return int(p.l4[12]>>4) * 4

@@ -224,8 +224,8 @@ func (k *Kernel) heard(f *Frame) (Whose, *flowmap.Entry, *flowmap.StationRow) {
 
 // find looks up the entry of a frame.
 func (k *Kernel) find(f *Frame, uplink bool) (p packet, index uint32, ok bool) {
-	if p, ok = parse(f); !ok {
-		return p, 0, false
+	if p, ok = parse(f); !ok || p.key.Proto != header.ProtoTCP && p.key.Proto != header.ProtoUDP {
+		return p, 0, false // an echo has no entry
 	}
 	if p.key.Side = f.Ifindex; uplink {
 		p.key.Side = 0

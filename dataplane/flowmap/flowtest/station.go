@@ -105,7 +105,8 @@ func (k *Kernel) station(f *Frame, alone bool) (d decision, to *flowmap.StationR
 		return noFlow, nil
 	}
 	from, to := &k.Residents.At[src], &k.Residents.At[dst]
-	sound := p.wireSize(f) <= int(from.MTU) && (from.Flags&flowmap.StationHost != 0 || f.GSOSize == 0) // see proved
+	segments := p.key.Proto == header.ProtoTCP || p.key.Proto == header.ProtoUDP
+	sound := (segments || f.GSOSize == 0) && p.wireSize(f) <= int(from.MTU) && (from.Flags&flowmap.StationHost != 0 || f.GSOSize == 0) // see proved
 	last := &from.LastIn
 	if to.Flags&flowmap.StationHost != 0 {
 		last = &from.LastUp
@@ -140,7 +141,7 @@ func (k *Kernel) answersHost(p *packet, network uint32) bool {
 	if !p.key.Src.Is4() {
 		slot = flowmap.WildcardSlot6
 	}
-	return !k.Published.Test(slot, p.key.Proto, binary.BigEndian.Uint16(p.key.Ports[2:]))
+	return p.key.Proto != header.ProtoTCP && p.key.Proto != header.ProtoUDP || !k.Published.Test(slot, p.key.Proto, binary.BigEndian.Uint16(p.key.Ports[2:]))
 }
 
 // closed says whether the ends of a connection have closed it.
