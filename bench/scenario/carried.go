@@ -41,7 +41,47 @@ func carried(ctx context.Context, opt rig.Options, x Extent) (found Findings, er
 			return found, fmt.Errorf("%s: %w", flow.path.Name, err)
 		}
 	}
+	for _, s := range []Scenario{containers(), published()} {
+		for _, n := range x.of([]int{1000}, []int{1000, 20_000}) {
+			f, err := carriedOf(ctx, r, s, n, window)
+			if err != nil {
+				return found, fmt.Errorf("%d flows, %s: %w", n, s.Name, err)
+			}
+			found.Figures = append(found.Figures, f)
+		}
+	}
 	return found, nil
+}
+
+// worthMany is how many frames of each of many flows are sent before it is asked which share of the
+// next ones is carried: some more than make a flow worth a row.
+const worthMany = 40
+
+// carriedOf is which share of the frames of so many equal flows is carried on the path of s, one
+// frame of each in turn.
+func carriedOf(ctx context.Context, r *rig.Rig, s Scenario, n int, window time.Duration) (f report.Figure, err error) {
+	e, err := s.ends(r)
+	if err != nil {
+		return f, err
+	}
+	spec := gen.FrameSpec{Size: 64, Flows: n, Frames: uint64(worthMany * n)}
+	if _, err := e.frames.send(ctx, spec, time.Minute); err != nil {
+		return f, err
+	}
+	spec.Frames = 0
+	before := r.Counts(ctx)
+	if _, err := e.frames.send(ctx, spec, window); err != nil {
+		return f, err
+	}
+	c := r.Counts(ctx).Since(before)
+	if c.Came == 0 {
+		return f, errors.New("no frame came in")
+	}
+	return report.Figure{
+		Scenario: "carried", Title: "share carried of equal flows, " + s.Title,
+		Measure: report.Measure{Name: fmt.Sprintf("%d flows", n), Unit: report.Share, Bound: 0.95},
+		Value:   min(1, float64(c.Carried)/float64(c.Came)), Note: fmt.Sprintf("%d of %d frames", c.Carried, c.Came),
+	}, nil
 }
 
 // carriedOn is carried for a flow on the path of s, whose frames come in by the ports
