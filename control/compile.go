@@ -3,6 +3,8 @@ package control
 import (
 	"cmp"
 	"errors"
+	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/vswitch/vswitch/control/inventory"
@@ -104,6 +106,9 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 		networks = append(networks, n.Policy())
 		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: n.Port, Kind: dataplane.PortHost, Network: n.ID, MAC: n.MAC, Ifindex: uint32(n.TAPIndex)})
 	}
+	has := func(a netip.Addr) bool {
+		return under.Own[a] || slices.ContainsFunc(cfg.Networks, func(n dataplane.NetworkConfig) bool { return slices.Contains(n.Gateways, a) })
+	}
 	relay := make(inventory.RelayTable)
 	for _, ct := range c.inv.Containers {
 		var tenant frame.PortID // the first of the container's ports
@@ -124,6 +129,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 			if !m.Live {
 				continue
 			}
+			m.Follow(has)
 			cfg.Publish = append(cfg.Publish, m.Compile()...)
 			relay.Add(m)
 		}

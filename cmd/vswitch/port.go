@@ -93,11 +93,14 @@ func printPorts(w io.Writer, names []string, ports [][]api.PortMapping) error {
 	t := newTable(w, "CONTAINER", "PROTO", "HOST", "TO", "CONTAINER ADDRESS", "BY HAND")
 	for i, name := range names {
 		for _, p := range ports[i] {
-			byHand := "-"
+			byHand, host := "-", hostSide(p)
 			if p.ByHand {
 				byHand = "yes"
 			}
-			t.row(name, p.Proto, hostSide(p), portRange(p.Port, p.PortEnd), strings.Join(p.Addresses, ","), byHand)
+			if p.Waits {
+				host += " (waits: the host has no such address now)"
+			}
+			t.row(name, p.Proto, host, portRange(p.Port, p.PortEnd), strings.Join(p.Addresses, ","), byHand)
 		}
 	}
 	return t.flush()

@@ -273,6 +273,8 @@ type PortMapping struct {
 	Addresses []string `json:"addresses,omitempty"`
 	// ByHand: somebody added it to a container of a runtime, which does not know it.
 	ByHand bool `json:"by_hand,omitempty"`
+	// Waits: the host does not have HostIP now, and the port comes with it.
+	Waits bool `json:"waits,omitempty"`
 }
 
 // Publish is the body of POST and DELETE /v1/containers/{name}/ports.

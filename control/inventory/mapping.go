@@ -17,6 +17,12 @@ type Mapping struct {
 	ContainerFirst uint16 // container port of HostFirst
 	Live           bool   // compiled into snapshots
 	ByHand         bool   // somebody added it to a container of a runtime
+	Waits          bool   // for HostIP, which the host does not have now
+}
+
+// Follow notes whether the host has the address of the mapping.
+func (m *Mapping) Follow(has func(netip.Addr) bool) {
+	m.Waits = m.HostIP.IsValid() && !m.HostIP.IsUnspecified() && !m.HostIP.IsLoopback() && !has(m.HostIP)
 }
 
 // Matches reports whether a rule names the mapping.

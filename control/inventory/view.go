@@ -147,7 +147,7 @@ func (ct *Container) ViewMappings(mappings []*Mapping) []api.PortMapping {
 	for _, m := range mappings {
 		v := api.PortMapping{
 			Proto: model.ProtoName(m.Proto), HostPort: m.HostFirst, HostPortEnd: m.HostLast,
-			Port: m.ContainerFirst, PortEnd: m.ContainerFirst + (m.HostLast - m.HostFirst), ByHand: m.ByHand,
+			Port: m.ContainerFirst, PortEnd: m.ContainerFirst + (m.HostLast - m.HostFirst), ByHand: m.ByHand, Waits: m.Waits,
 		}
 		if m.HostIP.IsValid() {
 			v.HostIP = m.HostIP.String()

@@ -52,9 +52,6 @@ func (h *Hold) hold(port uint16) (held, error) {
 			unix.Close(fd)
 			err = off
 		}
-		if errors.Is(err, unix.EADDRNOTAVAIL) {
-			return held{}, h.noAddress()
-		}
 		if err != nil {
 			err = fmt.Errorf("port %s: %w", h.name(port), err)
 		}
@@ -114,14 +111,8 @@ func (h *Hold) bind(port uint16) (fd int, err error) {
 			return -1, err
 		}
 		return -1, &takenError{text: fmt.Sprintf("port %s is in use by a connection that has not ended: try again in a minute or publish another port", h.name(port))}
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return -1, h.noAddress()
 	}
 	return -1, fmt.Errorf("port %s: %w", h.name(port), err)
-}
-
-func (h *Hold) noAddress() error {
-	return fmt.Errorf("port %s: the host has no address %s: choose one of ip -br addr, or none for all", h.name(h.first), h.addr)
 }
 
 // checkConnections refuses a port that is still in use by the connections of a
@@ -179,6 +170,11 @@ func (h *Hold) openAt(addr netip.Addr, port uint16, reuse, v6only bool) (fd int,
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, bit(v6only)); err != nil {
 			return fd, err
 		}
+	}
+	// An address that the host has at other times is held meanwhile, too: whoever asked for it
+	// was refused if the host did not have it then.
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1); err != nil {
+		return fd, err
 	}
 	if h.proto == header.ProtoUDP {
 		if err := deafen(fd); err != nil {

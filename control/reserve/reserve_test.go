@@ -185,7 +185,6 @@ func TestF27TakeAllOrNothing(t *testing.T) {
 
 func TestTakeRefusesNonsense(t *testing.T) {
 	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
-		absent, absent6 := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
 		tests := []struct {
 			proto       uint8
 			addr        netip.Addr
@@ -195,14 +194,36 @@ func TestTakeRefusesNonsense(t *testing.T) {
 			{tcp, everywhere, 0, 10, "no range"},
 			{tcp, everywhere, 10, 9, "no range"},
 			{header.ProtoICMP, everywhere, 80, 80, "choose tcp, udp or sctp"},
-			{tcp, absent, 80, 80, "the host has no address 192.0.2.7"},
-			{udp, absent6, 80, 80, "the host has no address 2001:db8::7"},
-			{tcp, absent, 8000, 9000, "the host has no address 192.0.2.7"},
 		}
 		for _, tt := range tests {
 			if _, err := p.Take(tt.proto, tt.addr, tt.first, tt.last, Keeper{}); err == nil || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("%+v: %v", tt, err)
 			}
+		}
+	})
+}
+
+// TestTakeWhileAway: the ports of an address are held while the host does not have it, and
+// from the moment on in which it has.
+func TestTakeWhileAway(t *testing.T) {
+	inHost(t, Config{}, func(n *netlab.NS, p *Ports) {
+		away, away6 := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
+		for _, addr := range []netip.Addr{away, away6} {
+			for _, proto := range []uint8{tcp, udp, header.ProtoSCTP} {
+				if _, err := p.Take(proto, addr, 80, 81, Keeper{}); err != nil {
+					t.Errorf("port 80 of protocol %d at %s: %v", proto, addr, err)
+				}
+			}
+			if _, err := p.Take(tcp, addr, 8000, 9000, Keeper{}); err != nil {
+				t.Errorf("a thousand ports at %s: %v", addr, err)
+			}
+		}
+		if err := n.AddAddr("lo", "192.0.2.7/32"); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := n.Listen("tcp4", "192.0.2.7:80"); err == nil {
+			l.Close()
+			t.Error("a program of the host gets a port that was taken before the address came")
 		}
 	})
 }

@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -45,9 +43,6 @@ func writeReserved(s *portSet) error {
 // reserveLocked enters the ports of a large range, those that the administrator
 // has not entered already.
 func (p *Ports) reserveLocked(h *Hold) error {
-	if err := h.checkAddr(); err != nil {
-		return err
-	}
 	now, err := readReserved()
 	if err != nil {
 		return err
@@ -96,23 +91,6 @@ func (p *Ports) unreserveLocked() error {
 		return p.cfg.Reserved(p.reserved.ranges())
 	}
 	return nil
-}
-
-// checkAddr refuses an address that is not the host's, which the sockets of a
-// small range find out for themselves.
-func (h *Hold) checkAddr() error {
-	if !h.addr.IsValid() {
-		return nil
-	}
-	probe := &Hold{ports: h.ports, proto: header.ProtoUDP, addr: h.addr}
-	fd, err := probe.open(0, false)
-	if errors.Is(err, unix.EADDRNOTAVAIL) {
-		return h.noAddress()
-	}
-	if err != nil {
-		return fmt.Errorf("address %s: %w", h.addr, err)
-	}
-	return unix.Close(fd)
 }
 
 // RestoreReserved takes ranges out of net.ipv4.ip_local_reserved_ports that a

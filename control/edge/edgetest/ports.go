@@ -94,9 +94,6 @@ func (e *Edge) TakePorts(proto uint8, addr netip.Addr, first, last uint16, keepe
 			return nil, &takenError{fmt.Sprintf("port %s is held by %s: stop it or publish another port", portName(proto, s.Port), s.owner)}
 		}
 	}
-	if addr.IsValid() && !addr.IsUnspecified() && !addr.IsLoopback() && !e.k.hasAddr(addr) {
-		return nil, fmt.Errorf("address %s is not one of the host", addr)
-	}
 	h := &hold{e: e, proto: proto, addr: addr, first: first, last: last, kept: keeper.Known}
 	if int(last)-int(first) >= reserve.HoldMax && proto != header.ProtoSCTP {
 		if err := e.put(append(e.largeLocked(), reserve.Range{First: first, Last: last})); err != nil {
@@ -131,12 +128,6 @@ func (e *Edge) largeLocked() (list []reserve.Range) {
 
 func (h *hold) large() bool {
 	return int(h.last)-int(h.first) >= reserve.HoldMax && h.proto != header.ProtoSCTP
-}
-
-func (k *Kernel) hasAddr(a netip.Addr) bool {
-	return slices.ContainsFunc(k.host.links, func(l *link) bool {
-		return slices.ContainsFunc(l.addrs, func(o host.Addr) bool { return o.Prefix.Addr() == a })
-	})
 }
 
 // unreserve takes ranges out, each once.
