@@ -26,6 +26,7 @@ func newUnderlay(c *Controller) *underlay.Underlay {
 		Made:       ports.made, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.Kick,
 		Resolvers: underlay.Resolvers,
 		Changed:   ports.changed, Settled: c.storeNumbers,
+		Over:      func(which conntrack.Selector) int { return c.sw.FlushConns(which) },
 		Neighbors: func(n map[dataplane.NeighborKey]header.MAC) { c.sw.SetNeighbors(n) },
 	})
 }

@@ -145,7 +145,7 @@ func (v *view) decideRouted(d *decision, f *frame.Frame, in *portConfig) bool {
 	}
 	defer sh.RUnlock()
 	c, reply := v.conntrack.At(ref), ref.Reply()
-	if !in.carriesRouted() || !c.GoesOn() || c.Kind == conntrack.KindInbound || !v.allowed(c, v.lists) || v.spoofs(in, c, reply) {
+	if !in.carriesRouted() || !c.GoesOn() || c.Kind == conntrack.KindInbound || !v.allowed(c, v.lists) || v.sleeps(c, v.lists) || v.spoofs(in, c, reply) {
 		return false
 	}
 	r.to, r.kind = c.Towards(reply), c.Kind

@@ -53,6 +53,7 @@ const (
 	DropBadReset         // a TCP RST without the exact sequence number (RFC 5961 section 3)
 	DropMartian          // a source or destination that no routed packet can have
 	DropUnclaimed        // from the uplink, and neither published nor a reply
+	DropAsleep           // of a flow whose address of the host is away
 
 	DropTTL        // TTL or hop limit ran out
 	DropNoRoute    // no route, or one that leaves by no uplink
@@ -117,6 +118,7 @@ var dropNames = [NumDropReasons]string{
 	DropUnmatchedError:   "prerouting-unmatched-error",
 	DropUnsupportedProto: "prerouting-unsupported-protocol",
 	DropUnclaimed:        "prerouting-unclaimed",
+	DropAsleep:           "prerouting-asleep",
 	DropTTL:              "route-ttl-exceeded",
 	DropNoRoute:          "route-no-route",
 	DropNoHost:           "route-no-host",

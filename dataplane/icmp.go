@@ -27,6 +27,9 @@ func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) Dr
 	if !s.allowed(c, w.lists) {
 		return DropUnmatchedError // its next packet finds that the flow is over
 	}
+	if s.sleeps(c, w.lists) {
+		return DropAsleep
+	}
 	// It comes from where the packets of its direction come from.
 	if !s.speaksFor(r.in, &along.Src) {
 		return DropUnmatchedError

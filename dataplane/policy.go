@@ -226,7 +226,7 @@ func (s *Snapshot) keeps(from, to end, t *header.Tuple, lists *listTable) bool {
 	return r != nil && !r.Deny
 }
 
-// allowed reports whether a flow may go on, and remembers it.
+// allowed reports whether a flow may go on, and remembers it, unless the flow is asleep.
 func (s *Snapshot) allowed(c *conntrack.Conn, lists *listTable) bool {
 	rev := s.epoch(lists)
 	if c.Revision.Load() == rev {
@@ -237,8 +237,38 @@ func (s *Snapshot) allowed(c *conntrack.Conn, lists *listTable) bool {
 		return false
 	}
 	c.Rule.Store(uint32(r.ID))
-	c.Revision.Store(rev)
+	if !s.asleep(c) {
+		c.Revision.Store(rev)
+	}
 	return true
+}
+
+// asleep reports whether the address of the host that a flow leaves with, or came in by, is away.
+// Nothing leaves with it meanwhile. The flow goes on when the address returns, unless another
+// flow has needed its tuple (supplant).
+func (s *Snapshot) asleep(c *conntrack.Conn) bool {
+	switch c.Kind {
+	case conntrack.KindMasquerade:
+		return !s.isLocal(c.Reply.Dst)
+	case conntrack.KindPublish, conntrack.KindHairpin, conntrack.KindInbound:
+		return !s.isLocal(c.Orig.Dst)
+	}
+	return false
+}
+
+// hasAnotherWay reports whether a packet of a flow that is asleep can begin one that leaves with
+// another address of the host.
+func (s *Snapshot) hasAnotherWay(l *header.Layers) bool {
+	if l.Tuple.Proto == header.ProtoTCP && !conntrack.Begins(l.TCPFlags) {
+		return false
+	}
+	r := s.lookup(l.Tuple.Dst)
+	return r != nil && r.Kind == RouteUplink && s.isLocal(r.source)
+}
+
+// sleeps is asleep of a flow that was allowed, without a look at the routes.
+func (s *Snapshot) sleeps(c *conntrack.Conn, lists *listTable) bool {
+	return c.Revision.Load() != s.epoch(lists)
 }
 
 // epoch numbers what policy answers by. Both numbers only grow, so a sum that was reached

@@ -86,7 +86,7 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	c.Rule.Store(uint32(r.rule.id()))
 	got := t.Insert(ref)
 	if got == conntrack.TupleTaken {
-		got = w.supplant(ref)
+		got = w.supplant(ref, s)
 	}
 	switch got {
 	case conntrack.TupleTaken, conntrack.PeerTaken:
@@ -100,23 +100,24 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	return NotDropped
 }
 
-// supplant ends the flow that stands in the way of one to a published UDP or SCTP port,
-// and inserts that: the container had spoken to the same client from its
-// service's port before the client came in by the published one, which is where
-// it listens for answers.
-func (w *worker) supplant(ref conntrack.Ref) conntrack.Insertion {
+// supplant ends the flow that stands in the way of a new one, and inserts that: a flow that is
+// asleep, and one that a container began from its published UDP or SCTP port to a client which
+// now comes in by that, where the container listens for answers.
+func (w *worker) supplant(ref conntrack.Ref, s *Snapshot) conntrack.Insertion {
 	t := w.sw.conntrack
 	c := t.At(ref)
-	if c.Kind != conntrack.KindPublish || c.Orig.Proto == header.ProtoTCP {
-		return conntrack.TupleTaken
+	yields := func(o *conntrack.Conn) bool {
+		return s.asleep(o) || c.Kind == conntrack.KindPublish && c.Orig.Proto != header.ProtoTCP && o.Kind == conntrack.KindMasquerade && o.Orig == c.Reply
 	}
-	old, sh := t.Lookup(&c.Reply)
-	if old == 0 {
-		return t.Insert(ref)
-	}
-	sh.RUnlock()
-	if !t.Remove(old, func(o *conntrack.Conn) bool { return o.Kind == conntrack.KindMasquerade && o.Orig == c.Reply }) {
-		return conntrack.TupleTaken
+	for _, tuple := range [...]*header.Tuple{&c.Orig, &c.Reply} {
+		old, sh := t.Lookup(tuple)
+		if old == 0 {
+			continue
+		}
+		sh.RUnlock()
+		if !t.Remove(old, yields) {
+			return conntrack.TupleTaken
+		}
 	}
 	return t.Insert(ref)
 }

@@ -20,7 +20,7 @@ type Event struct {
 	VLAN      int      `json:"vlan,omitempty"`
 	Owner     string   `json:"owner,omitempty"`  // container or interface the MAC belongs to, or was at before
 	Shared    string   `json:"shared,omitempty"` // of what table, see Share
-	Count     uint64   `json:"count,omitempty"`  // of what was refused
+	Count     uint64   `json:"count,omitempty"`  // of what was refused, or has ended
 	Lost      uint64   `json:"lost,omitempty"`   // events that a slow reader of this stream did not get
 }
 
@@ -37,6 +37,8 @@ const (
 	EventNetworkRemove = "network-remove"
 	EventNetworkUpdate = "network-update"
 	EventUplinkChanged = "uplink-changed" // an uplink was opened or closed
+	EventAddressGone   = "address-gone"   // an address of the host is gone for good, and flows with it
+	EventGatewayBack   = "gateway-back"   // somebody took the gateway's address from a network's device, which has it again
 	EventMACSpoof      = "mac-spoof"      // a port used another station's MAC address
 	EventMACFlood      = "mac-flood"      // a port used more source addresses than it may
 	EventLoop          = "loop"           // what was flooded came back

@@ -90,9 +90,11 @@ type Config struct {
 	// when what is over has been given back.
 	Changed func() error
 	Settled func()
+	// Over ends flows whose address of the host is gone, and says how many.
+	Over func(conntrack.Selector) int
 	// Neighbors gives the switch those behind uplinks. Calls do not overtake each other.
 	Neighbors func(map[dataplane.NeighborKey]header.MAC)
-	// Cable is told of links that the switch made and of Resync, Shaping that somebody's
+	// Cable is told of links that the switch made, of addresses that go and of Resync, Shaping that somebody's
 	// queueing discipline may have changed. They return at once.
 	Cable   func(host.Event)
 	Shaping func()
@@ -111,14 +113,15 @@ type Underlay struct {
 	kicked chan struct{} // links, addresses or routes have changed
 	stale  []netip.Addr  // users that former views counted in slots; of Sync
 	synced bool          // once; likewise
-	// Of sync: until when an uplink is waited for, by index, and addresses that are.
-	down map[int]time.Time
-	away map[netip.Addr]missing
+	// Of sync: until when an uplink is waited for, by index, and addresses: of uplinks, and of the host.
+	down       map[int]time.Time
+	away, lost map[netip.Addr]time.Time
+	over       []conntrack.Selector // flows that end with their address
 }
 
 // New asks nothing yet.
 func New(cfg Config) *Underlay {
-	u := &Underlay{cfg: cfg, kicked: make(chan struct{}, 1), down: make(map[int]time.Time), away: make(map[netip.Addr]missing)}
+	u := &Underlay{cfg: cfg, kicked: make(chan struct{}, 1), down: make(map[int]time.Time), away: make(map[netip.Addr]time.Time), lost: make(map[netip.Addr]time.Time)}
 	u.neigh.init()
 	u.now.Store(&View{})
 	return u
@@ -210,8 +213,11 @@ func (u *Underlay) sync() error {
 	}
 	// Users counted by the view before; its slots are freed once the snapshot is in place.
 	u.stale = append(u.stale, old.slots...)
-	u.now.Store(u.view(ups, addrs, routes))
+	view := u.view(ups, addrs, routes)
+	u.lose(old.Own, view.Own)
+	u.now.Store(view)
 	errs = append(errs, u.cfg.Changed())
+	u.end()
 	for _, o := range gone {
 		errs = append(errs, u.close(o))
 	}
@@ -337,16 +343,6 @@ func kick(ch chan struct{}) {
 	}
 }
 
-// pause reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
 // Watch follows the events of the kernel until ctx ends.
 func (u *Underlay) Watch(ctx context.Context) {
 	for {
@@ -392,7 +388,9 @@ func (u *Underlay) event(e host.Event) {
 		if e.Kind == host.LinkGone {
 			u.cfg.Shaping() // its qdisc went without a word
 		}
-	case host.AddrAdded, host.AddrGone, host.RouteChanged:
+	case host.AddrGone:
+		u.cfg.Cable(e)
+	case host.AddrAdded, host.RouteChanged:
 	}
 	u.Kick()
 }

@@ -23,6 +23,8 @@ type Selector struct {
 	// Slot is that of the host's address which it leaves with, or came in by as a
 	// stranger's; 0: any.
 	Slot int
+	// At is the address of the host which it leaves with, or came in by; invalid: any.
+	At netip.Addr
 	// Overtaken has the UDP ports that programs of the host hold as well; nil: any.
 	Overtaken *BusyPorts
 	// HostUses has the peers that the host itself uses; nil: any.
@@ -50,6 +52,17 @@ func Only(kinds ...Kind) (s Kinds) {
 	return s
 }
 
+// at is the address of the host which the flow leaves with, or came in by.
+func (c *Conn) at() netip.Addr {
+	switch c.Kind {
+	case KindMasquerade:
+		return c.Reply.Dst.NetIP()
+	case KindPublish, KindHairpin, KindInbound:
+		return c.Orig.Dst.NetIP()
+	}
+	return netip.Addr{}
+}
+
 // has reports whether a flow is one that s names. The flow's shard is locked.
 func (s *Selector) has(c *Conn) bool {
 	o := &c.Orig
@@ -59,6 +72,7 @@ func (s *Selector) has(c *Conn) bool {
 		(!s.To.IsValid() || s.To.Contains(o.Dst.NetIP())) &&
 		(s.ToPorts == PortRange{} || s.ToPorts.First <= o.DstPort && o.DstPort <= s.ToPorts.Last) &&
 		(s.Slot == 0 || int(c.Slot) == s.Slot && (c.claims() || c.Kind == KindInbound)) &&
+		(!s.At.IsValid() || c.at() == s.At) &&
 		(s.Overtaken == nil || s.Overtaken.overtakes(c)) &&
 		(s.HostUses == nil || c.claims() && s.HostUses.takes(c.peer()))
 }

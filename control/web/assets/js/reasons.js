@@ -120,6 +120,10 @@ export const reasons = {
   "means": "Masquerade serves addresses that were handed out, each from its own network",
   "do": "The container sends with an address it added itself"
  },
+ "prerouting-asleep": {
+  "means": "Of a flow whose address of the host is away: nothing leaves with it. The flow gives way to any other that needs its tuple, and ends when the address stays away for 10 s",
+  "do": "Nothing, if the address moves or an uplink flaps"
+ },
  "prerouting-bad-checksum": {
   "means": "An ICMP error with a wrong checksum, or one that quotes a wrong header checksum",
   "do": "Capture the port: something on the way damages packets"
