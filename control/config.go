@@ -95,7 +95,7 @@ func (cfg *Config) Fill() error {
 	if cfg.timeouts, err = compileTimeouts(cfg.Timeouts); err != nil {
 		return err
 	}
-	if cfg.masquerade, err = compileMasqueradePorts(cfg.MasqueradePorts); err != nil {
+	if cfg.masquerade, err = model.CompileMasqueradePorts(cfg.MasqueradePorts); err != nil {
 		return err
 	}
 	if cfg.Log == nil {

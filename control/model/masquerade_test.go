@@ -1,4 +1,4 @@
-package control
+package model
 
 import (
 	"testing"
@@ -19,19 +19,19 @@ func TestPortsBeside(t *testing.T) {
 		{10000, 65535, []conntrack.PortRange{{First: 1024, Last: 9999}, low}},
 		{1, 100, []conntrack.PortRange{{First: 1024, Last: 65535}}},
 	} {
-		if d := cmp.Diff(tc.want, portsBeside(tc.low, tc.high)); d != "" {
+		if d := cmp.Diff(tc.want, PortsBeside(tc.low, tc.high)); d != "" {
 			t.Errorf("beside %d-%d (-want +got):\n%s", tc.low, tc.high, d)
 		}
 	}
 }
 
 func TestCompileMasqueradePorts(t *testing.T) {
-	got, err := compileMasqueradePorts([]string{"20000-29999", "700"})
+	got, err := CompileMasqueradePorts([]string{"20000-29999", "700"})
 	if d := cmp.Diff([]conntrack.PortRange{{First: 20000, Last: 29999}, {First: 700, Last: 700}}, got); d != "" || err != nil {
 		t.Errorf("%v, (-want +got):\n%s", err, d)
 	}
 	for _, in := range [][]string{{""}, {"0-10"}, {"20-10"}, {"1-65536"}, {"http"}, {"1-2-3"}, {"-5"}, {"1000-2000", "2000-3000"}} {
-		if got, err := compileMasqueradePorts(in); err == nil {
+		if got, err := CompileMasqueradePorts(in); err == nil {
 			t.Errorf("%q is %v", in, got)
 		}
 	}
