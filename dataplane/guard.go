@@ -45,7 +45,7 @@ func admit(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 	case l.Src != in.MAC:
 		return DropSpoofedMAC
 	}
-	return admitContainer(f, in)
+	return admitContainer(f, in, s)
 }
 
 // admitUplink passes what a socket filter has chosen, unless its source is an address of
@@ -84,7 +84,7 @@ func admitHost(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 
 // admitContainer holds a container to the addresses it was given (BCP 38). The
 // protocols that speak for an address in their payload are looked at further.
-func admitContainer(f *frame.Frame, in *portConfig) DropReason {
+func admitContainer(f *frame.Frame, in *portConfig, s *Snapshot) DropReason {
 	l := &f.Layers
 	if l.Kind < header.KindIP {
 		if l.EtherType == header.TypeARP {
@@ -99,7 +99,7 @@ func admitContainer(f *frame.Frame, in *portConfig) DropReason {
 	case header.ProtoICMPv6:
 		return admitND(f, in)
 	case header.ProtoUDP:
-		return admitDHCP(f)
+		return admitDHCP(f, in, s)
 	}
 	return NotDropped
 }
