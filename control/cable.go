@@ -10,6 +10,7 @@ import (
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // cableOf describes an endpoint's cable; introduce tells it the gateway's MAC address.
@@ -59,6 +60,18 @@ func (h *change) introduce(e *inventory.Endpoint) {
 		}
 		if err := c.edge.SetNeighbor(host.Neighbor{Ifindex: e.Network.TAPIndex, Addr: a, MAC: e.MAC[:]}); err != nil {
 			c.log.Warn("the host has to ask for a container", "container", e.Container.Called(), "err", err)
+		}
+	}
+}
+
+// announce tells the neighbours which addresses have another MAC address than they had: until
+// their entries are tested, in half a minute or more, they would send to who has gone.
+func (h *change) announce() {
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	for _, e := range h.endpoints {
+		for _, a := range e.Moved() {
+			h.c.sw.Announce(e.Port, e.MAC, header.AddrFrom(a))
 		}
 	}
 }

@@ -322,7 +322,13 @@ func (h *change) list(on bool) {
 	c.inv.Changed(h.ct)
 }
 
-func (h *change) show() error { return h.c.builder.show(h.list) }
+func (h *change) show() error {
+	err := h.c.builder.show(h.list)
+	if err == nil {
+		h.announce()
+	}
+	return err
+}
 
 // hide takes what goes out of the container and of the snapshot, and ends the flows that
 // came in by its ports, the host's own too. Unplug ends the flows of its endpoints.

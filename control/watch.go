@@ -9,8 +9,13 @@ import (
 // cableEvent is told of what happens to links that the switch made. It must return
 // quickly.
 func (c *Controller) cableEvent(e host.Event) {
-	if e.Kind == host.Resync {
+	switch e.Kind {
+	case host.Resync:
 		c.spawn(c.checkLinks)
+		c.spawn(func() { readdress(c, 0) })
+		return
+	case host.AddrGone:
+		c.spawn(func() { readdress(c, e.Addr.Ifindex) })
 		return
 	}
 	ct, renamed := c.ownerOfLink(e.Link)

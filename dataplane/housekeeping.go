@@ -55,6 +55,7 @@ func (s *Switch) Tick() {
 	s.flows.sweep(s, now)
 	s.flows.enterQuiet(s, now)
 	s.waiting.expire(now, s)
+	s.announceAgain()
 	s.dropLeft(now)
 	s.notices.refuse(s.conntrack.Pressure)
 	s.clockPorts(now)

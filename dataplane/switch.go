@@ -42,6 +42,7 @@ type Switch struct {
 	keys      conntrack.Keys // of hashes that are nobody else's
 	ids       *conntrack.Identifiers
 	waiting   *waitingRoom
+	announced announcements
 	groups    *fdb.Groups
 	flooded   flooded
 	guests    guests
@@ -116,11 +117,11 @@ func New(cfg Config) (*Switch, error) {
 		keys:    conntrack.NewKeys(),
 		began:   now(),
 		left:    now() + leftTime,
-		waiting: newWaitingRoom(),
-		groups:  fdb.NewGroups(MaxPorts),
-		done:    make(chan struct{}),
-		flows:   newFlowTable(flows, cfg.Flows.Entries, cfg.Flows.Ends),
-		peers:   peers,
+		waiting: newWaitingRoom(), announced: announcements{due: make(chan announcement, announcedRoom)},
+		groups: fdb.NewGroups(MaxPorts),
+		done:   make(chan struct{}),
+		flows:  newFlowTable(flows, cfg.Flows.Entries, cfg.Flows.Ends),
+		peers:  peers,
 	}
 	s.notices.init()
 	s.ids = conntrack.NewIdentifiers(s.keys, cfg.Flows.Identifiers)

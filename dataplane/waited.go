@@ -100,6 +100,7 @@ func (w *worker) turnWaiting() int {
 		w.poller.Wake() // there is more
 	}
 	room.mu.Unlock()
+	w.collectAnnounced()
 	if w.batch.N > 0 {
 		w.now = w.sw.now()
 		w.watch() // what came in was captured when it came

@@ -211,6 +211,8 @@ type Device interface {
 	Index() int
 	// USO reports whether it takes UDP segments.
 	USO() bool
+	// Readdress gives the device back which of its addresses somebody has taken, and returns them.
+	Readdress() (lost []netip.Prefix, err error)
 	// Describe gives the device another alias.
 	Describe(alias string) error
 	// Carry has the kernel tell what the host forwards into the network, and with a flow

@@ -3,6 +3,7 @@ package events
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -193,4 +194,13 @@ func (l *Log) Pressure(p conntrack.Pressure) {
 	if p.PortsExhausted > 0 {
 		l.Emit(api.Event{Type: api.EventLimitHit, Count: p.PortsExhausted, Message: fmt.Sprintf("%d flows refused: no masquerade port is free", p.PortsExhausted)})
 	}
+}
+
+// GatewayBack tells of addresses that were taken from the device of a network, which has them again.
+func (l *Log) GatewayBack(n *inventory.Network, lost []netip.Prefix) {
+	texts := inventory.Texts(lost)
+	l.Emit(api.Event{
+		Type: api.EventGatewayBack, Network: n.Called(), Interface: n.Rec.TAP, Addresses: texts,
+		Message: fmt.Sprintf("somebody has taken %s from %s, the device of network %s: it is back; a manager of networks is to leave vs-* alone", strings.Join(texts, ", "), n.Rec.TAP, n.Called()),
+	})
 }

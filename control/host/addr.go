@@ -123,3 +123,21 @@ func (h *Host) replaceAddrs(index int, addrs []netip.Prefix) error {
 	}
 	return nil
 }
+
+// Readdress gives an interface back which of its addresses it has lost, and returns them.
+func (h *Host) Readdress(index int, addrs []netip.Prefix) (lost []netip.Prefix, err error) {
+	have, err := h.Addrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range addrs {
+		if slices.ContainsFunc(have, func(a Addr) bool { return a.Ifindex == index && a.Prefix == p }) {
+			continue
+		}
+		if err := h.route.addAddr(index, p); err != nil {
+			return lost, err
+		}
+		lost = append(lost, p)
+	}
+	return lost, nil
+}

@@ -87,6 +87,7 @@ func (v *Inventory) enterEndpoint(e *Endpoint) {
 // Leave takes the place of an endpoint away.
 func (v *Inventory) Leave(e *Endpoint) {
 	e.Network.Addrs.Release(e.Addrs)
+	e.Network.left(e)
 	delete(e.Network.MACs, e.MAC)
 	delete(e.Network.Members, e)
 	delete(v.Endpoints, e.Veth)

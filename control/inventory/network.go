@@ -27,10 +27,48 @@ type Network struct {
 	Port     frame.PortID
 	Plugged  bool // Port is in the switch
 	Addrs    *model.Addresses
-	MACs     map[header.MAC]string // container by address
-	Members  map[*Endpoint]bool    // also those still being attached
+	MACs     map[header.MAC]string     // container by address
+	Members  map[*Endpoint]bool        // also those still being attached
+	bore     map[netip.Addr]header.MAC // who had an address last
 
 	called atomic.Pointer[string] // by its runtime's user, where no other is called so
+}
+
+// Plugged are the networks whose device has an index and is in the switch, or all by index 0.
+func (v *Inventory) Plugged(index int) (list []*Network) {
+	for _, n := range v.Networks {
+		if n.Plugged && (index == 0 || n.TAPIndex == index) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// boreRoom bounds what a network remembers of addresses that nobody has.
+const boreRoom = 4096
+
+// left remembers who had the addresses of an endpoint.
+func (n *Network) left(e *Endpoint) {
+	for _, a := range e.Addrs {
+		if len(n.bore) >= boreRoom {
+			for o := range n.bore {
+				delete(n.bore, o)
+				break
+			}
+		}
+		n.bore[a] = e.MAC
+	}
+}
+
+// Moved are the addresses of an endpoint that another station had before: neighbours may know
+// them by its MAC address.
+func (e *Endpoint) Moved() (list []netip.Addr) {
+	for _, a := range e.Addrs {
+		if was, ok := e.Network.bore[a]; ok && was != e.MAC {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // Called is the name that people have for it. No two have the same.
@@ -43,7 +81,7 @@ func (n *Network) Called() string {
 
 // NewNetwork makes a network of a record, which may lack its subnets until Fill.
 func NewNetwork(rec state.Network) *Network {
-	return &Network{Rec: rec, Port: frame.NoPort, MACs: make(map[header.MAC]string), Members: make(map[*Endpoint]bool)}
+	return &Network{Rec: rec, Port: frame.NoPort, MACs: make(map[header.MAC]string), Members: make(map[*Endpoint]bool), bore: make(map[netip.Addr]header.MAC)}
 }
 
 // Fill sets what follows from the record. cursors are how far its addresses had got.

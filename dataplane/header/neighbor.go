@@ -114,6 +114,22 @@ func AppendARPReply(out []byte, req *ARP, mac MAC) []byte {
 	return append(out, req.Sender[12:]...)
 }
 
+// Announcement is the frame by which a station tells all others that it has an address: an ARP
+// announcement (RFC 5227, 3) or an unsolicited advertisement (RFC 4861, 7.2.6).
+func Announcement(mac MAC, a Addr) []byte {
+	out := make([]byte, 0, MaxNeighborLen)
+	if !a.Is4() {
+		return AppendNeighborAdvert(out, MAC{}, Addr{}, a, mac, false)
+	}
+	out = append(out, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	out = append(out, mac[:]...)
+	out = append(out, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, byte(ARPRequest))
+	out = append(out, mac[:]...)
+	out = append(out, a[12:]...)
+	out = append(out, 0, 0, 0, 0, 0, 0)
+	return append(out, a[12:]...)
+}
+
 // AppendNeighborAdvert appends to out the frame that tells who solicited
 // target, at dst and behind dstMAC, that mac has it. A solicitation from the
 // unspecified address, of duplicate address detection, is answered to all nodes

@@ -182,6 +182,12 @@ func testDevices(c contract) {
 	if route, yes := c.Overlaps(netip.MustParsePrefix("10.88.0.0/16")); !yes || route != "10.88.0.0/24 dev "+spec.Name {
 		c.Errorf("the subnet overlaps %q, %v", route, yes)
 	}
+	c.DelAddr(spec.Name, "10.88.0.1/24")
+	for _, want := range []int{1, 0} {
+		if lost, err := d.Readdress(); err != nil || len(lost) != want || len(c.addrsOf(d.Index())) != 1 {
+			c.Errorf("after its address was taken %v is given back, %v, want %d", lost, err, want)
+		}
+	}
 	c.ok("carry", d.Carry(3))
 	p := c.port(d)
 	c.ok("check", p.Check())

@@ -261,6 +261,8 @@ func (e *Edge) LocalPorts() (low, high uint16) { return firstLocal, lastLocal }
 type device struct {
 	*queue
 	index int
+	link  *link
+	addrs []netip.Prefix
 }
 
 // OpenDevice implements edge.Devices.
@@ -292,7 +294,7 @@ func (e *Edge) OpenDevice(s edge.DeviceSpec) (edge.Device, error) {
 		e.k.addAddr(l, host.Addr{Prefix: p})
 	}
 	e.k.tellLink(l)
-	d := &device{index: l.Index}
+	d := &device{index: l.Index, link: l, addrs: s.Addrs}
 	d.queue = e.openPort(l, func() {
 		if !e.keep {
 			e.k.removeLink(l)
@@ -306,6 +308,22 @@ func (d *device) Index() int { return d.index }
 
 // USO implements edge.Device.
 func (d *device) USO() bool { return true }
+
+// Readdress implements edge.Device.
+func (d *device) Readdress() (lost []netip.Prefix, err error) {
+	unlock, err := d.e.enter("Readdress")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	for _, p := range d.addrs {
+		if !slices.ContainsFunc(d.link.addrs, func(a host.Addr) bool { return a.Prefix == p }) {
+			d.e.k.addAddr(d.link, host.Addr{Prefix: p})
+			lost = append(lost, p)
+		}
+	}
+	return lost, nil
+}
 
 // Describe implements edge.Device.
 func (d *device) Describe(alias string) error {

@@ -3,6 +3,7 @@ package linux
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"syscall"
@@ -146,6 +147,7 @@ type device struct {
 	*port.TAP
 	e       *Edge
 	index   int
+	addrs   []netip.Prefix
 	carries bool // Carry was called
 }
 
@@ -158,7 +160,7 @@ func (e *Edge) OpenDevice(s edge.DeviceSpec) (edge.Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", s.Name, err)
 	}
-	d := &device{TAP: tap, e: e}
+	d := &device{TAP: tap, e: e, addrs: s.Addrs}
 	if d.index, err = e.Host.SetupTAP(s.Name, s.Alias, s.MAC, s.MTU, s.Addrs); err == nil {
 		// Only now that its alias says whose it is may the device outlive us.
 		err = e.cfg.Holder.Put(heldDevice+s.Name, tap.FD(), "")
@@ -185,7 +187,7 @@ func (e *Edge) adoptDevice(s edge.DeviceSpec) edge.Device {
 	}
 	tap, err := port.AdoptTAP(s.Name, fd, e.cfg.Holder.Alone() > staleAfter)
 	if err == nil {
-		d := &device{TAP: tap, e: e}
+		d := &device{TAP: tap, e: e, addrs: s.Addrs}
 		if d.index, err = e.Host.SetupTAP(s.Name, s.Alias, s.MAC, s.MTU, s.Addrs); err == nil {
 			return d
 		}
@@ -198,6 +200,9 @@ func (e *Edge) adoptDevice(s edge.DeviceSpec) edge.Device {
 
 // Index implements edge.Device.
 func (d *device) Index() int { return d.index }
+
+// Readdress implements edge.Device.
+func (d *device) Readdress() ([]netip.Prefix, error) { return d.e.Host.Readdress(d.index, d.addrs) }
 
 // Describe implements edge.Device.
 func (d *device) Describe(alias string) error { return d.e.Host.SetAlias(d.index, alias) }
