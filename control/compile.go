@@ -89,6 +89,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 	cfg := dataplane.SnapshotConfig{
 		Revision:        c.revision,
 		Routes:          under.Routes,
+		Ruled:           under.Ruled,
 		Uplinks:         under.Configs,
 		MasqueradePorts: under.Masquerade,
 		MasqueradeLast:  under.HostPorts,

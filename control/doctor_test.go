@@ -195,7 +195,7 @@ func TestDoctorSeesWhatIsBroken(t *testing.T) {
 			name: "policy routing", breaks: func() {
 				ip("rule add fwmark 7 lookup 77")()
 				ip("route add default via 198.51.100.9 dev eth0 table 77")()
-			}, check: "routing", status: doctor.Warn, words: "fwmark 0x7 lookup 77", mends: ip("rule del fwmark 7"),
+			}, check: "routing", status: doctor.Note, words: "fwmark 0x7 lookup 77", mends: ip("rule del fwmark 7"),
 		},
 		{
 			name: "a VPN", breaks: func() {

@@ -26,6 +26,8 @@ func newUnderlay(c *Controller) *underlay.Underlay {
 		Made:       ports.made, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.Kick,
 		Resolvers: underlay.Resolvers,
 		Changed:   ports.changed, Settled: c.storeNumbers,
+		Device:    func(id frame.NetworkID) int { c.mu.Lock(); defer c.mu.Unlock(); return c.inv.Device(id) },
+		Stale:     func() { c.sw.ForgetWays() },
 		Over:      func(which conntrack.Selector) int { return c.sw.FlushConns(which) },
 		Neighbors: func(n map[dataplane.NeighborKey]header.MAC) { c.sw.SetNeighbors(n) },
 	})

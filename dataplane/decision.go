@@ -48,13 +48,14 @@ type view struct {
 	entries   *[MaxPorts]atomic.Pointer[portEntry]
 	// ofBefore is Switch.ofFlowBefore.
 	ofBefore func(*header.Tuple) bool
+	ways     *ways
 }
 
 func (s *Switch) view() *view {
 	now, snapshot := s.now(), s.snapshot.Load()
 	return &view{snapshot, s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.ids, &s.ports, func(t *header.Tuple) bool {
 		return s.ofFlowBefore(t, snapshot, now)
-	}}
+	}, &s.ways}
 }
 
 // decide says what the stages do with the frames of a flow now. ok is false when the
@@ -148,8 +149,15 @@ func (v *view) decideRouted(d *decision, f *frame.Frame, in *portConfig) bool {
 	if !in.carriesRouted() || !c.GoesOn() || c.Kind == conntrack.KindInbound || !v.allowed(c, v.lists) || v.sleeps(c, v.lists) || v.spoofs(in, c, reply) {
 		return false
 	}
-	r.to, r.kind = c.Towards(reply), c.Kind
-	if r.route = v.lookup(r.to.Dst); r.route == nil || r.answersHost(v.Snapshot) {
+	r.to, r.kind, r.came = c.Towards(reply), c.Kind, c.Came
+	r.route = v.lookup(r.to.Dst)
+	if k, asks := v.wayOf(&r); asks {
+		// A flow that would leave from another address ends by its next packet, see moved.
+		if r.route = v.ways.find(k); r.route != nil && c.Kind == conntrack.KindMasquerade && r.route.source != r.to.Src {
+			return false
+		}
+	}
+	if r.route == nil || r.answersHost(v.Snapshot) {
 		return false
 	}
 	h, why := v.hop(r.route, &r.to.Dst, v.neighbors)

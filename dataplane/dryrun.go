@@ -27,7 +27,7 @@ func (s *Switch) dryRun(in frame.PortID, src, dst header.MAC) (*Switch, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.began = s.began
+	o.began, o.dry, o.ways.ask = s.began, true, s.cfg.Way
 	sn := s.snapshot.Load()
 	o.snapshot.Store(sn)
 	o.busy.Store(s.busy.Load())

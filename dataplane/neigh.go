@@ -50,7 +50,7 @@ func (s *Switch) SetNeighbors(macs map[NeighborKey]header.MAC) {
 		s.grace()
 		s.flows.revalidate(s, func(r *flowRow) bool { return r.routed })
 	}
-	if s.waiting.release(t) {
+	if s.waiting.release(func(a *awaited) bool { return t.macs[a.hop] != nil }) {
 		s.workers[0].poller.Wake()
 	}
 }

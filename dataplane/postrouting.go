@@ -82,6 +82,9 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	} else {
 		c.Begin(l, r.f.Data(), w.now)
 	}
+	if r.in.Kind == PortUplink {
+		c.Came = uint16(r.in.ID) + 1
+	}
 	c.Revision.Store(s.epoch(w.lists))
 	c.Rule.Store(uint32(r.rule.id()))
 	got := t.Insert(ref)

@@ -29,15 +29,29 @@ func (w *worker) route(s *Snapshot) {
 
 // nextHop decides about one frame.
 func (w *worker) nextHop(r *routed, s *Snapshot) DropReason {
+	way, asks := s.wayOf(r)
+	if asks {
+		r.route = &byRules
+	}
 	if r.route == nil {
 		return DropNoRoute
 	}
 	if why := w.mayBegin(r, s); why != NotDropped {
 		return why
 	}
+	if asks {
+		if why := w.way(r, way); why != NotDropped {
+			return why
+		}
+		if w.moved(r) {
+			if why := w.mayBegin(r, s); why != NotDropped {
+				return why
+			}
+		}
+	}
 	h, why := s.hop(r.route, &r.to.Dst, w.sw.neigh.Load())
 	if why == DropNoNeighbor {
-		if why = w.wait(r, h.next); why == deferred {
+		if why = w.wait(r, awaited{hop: NeighborKey{r.route.Uplink, h.next}}); why == deferred {
 			w.sw.frags.forget(r.f)
 		}
 	}

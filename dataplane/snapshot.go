@@ -40,6 +40,8 @@ type Snapshot struct {
 	timeouts  conntrack.Limits
 	pinned    map[fdb.Key]frame.PortID // stations that have their port
 	slots     map[header.Addr]int      // claim slots of the host's addresses
+	ruled     [2]bool                  // see SnapshotConfig.Ruled
+	uplinks   int
 }
 
 type portConfig struct {
@@ -105,6 +107,8 @@ func NewSnapshot(cfg SnapshotConfig) (*Snapshot, error) {
 		fib:      new(bart.Table[*route]),
 		pool:     conntrack.NewPool(cfg.MasqueradePorts, cfg.MasqueradeLast),
 		slots:    make(map[header.Addr]int),
+		ruled:    cfg.Ruled,
+		uplinks:  len(cfg.Uplinks),
 		pinned:   make(map[fdb.Key]frame.PortID, len(cfg.Ports)),
 	}
 	for _, build := range []func(*SnapshotConfig) error{
@@ -236,17 +240,9 @@ func (s *Snapshot) addRoutes(cfg *SnapshotConfig) error {
 	p := netip.MustParsePrefix("fe80::/10")
 	s.fib.Insert(p, &route{RouteConfig: RouteConfig{Prefix: p, Kind: RouteUnreachable}})
 	for _, rc := range cfg.Routes {
-		r := &route{RouteConfig: rc, via: header.AddrFrom(rc.Via), source: header.AddrFrom(rc.Source)}
-		if rc.Kind == RouteUplink {
-			if int(rc.Uplink) >= MaxPorts || s.ports[rc.Uplink] == nil || s.ports[rc.Uplink].uplink == nil {
-				return fmt.Errorf("route %s: port %d is no uplink", rc.Prefix, rc.Uplink)
-			}
-			r.uplink = s.ports[rc.Uplink].uplink
-			slot, ok := r.uplink.slots[r.source]
-			if !ok {
-				return fmt.Errorf("route %s: source %s has no slot", rc.Prefix, rc.Source)
-			}
-			r.slot = slot
+		r, err := s.newRoute(rc)
+		if err != nil {
+			return err
 		}
 		s.fib.Insert(rc.Prefix.Masked(), r)
 	}
@@ -262,6 +258,24 @@ func (s *Snapshot) addRoutes(cfg *SnapshotConfig) error {
 	}
 	s.ours = s.oursOf(cfg)
 	return nil
+}
+
+// newRoute makes a route of the host one of the snapshot, which has its ports.
+func (s *Snapshot) newRoute(rc RouteConfig) (*route, error) {
+	r := &route{RouteConfig: rc, via: header.AddrFrom(rc.Via), source: header.AddrFrom(rc.Source)}
+	if rc.Kind != RouteUplink {
+		return r, nil
+	}
+	if int(rc.Uplink) >= MaxPorts || s.ports[rc.Uplink] == nil || s.ports[rc.Uplink].uplink == nil {
+		return nil, fmt.Errorf("route %s: port %d is no uplink", rc.Prefix, rc.Uplink)
+	}
+	r.uplink = s.ports[rc.Uplink].uplink
+	slot, ok := r.uplink.slots[r.source]
+	if !ok {
+		return nil, fmt.Errorf("route %s: source %s has no slot", rc.Prefix, rc.Source)
+	}
+	r.slot = slot
+	return r, nil
 }
 
 func (s *Snapshot) addPublish(cfg *SnapshotConfig) error {

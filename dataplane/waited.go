@@ -28,12 +28,12 @@ func (room *waitingRoom) unlinkLocked(i int32) {
 
 func (room *waitingRoom) freeLocked(i int32) { room.hops[i].next, room.free = room.free, i }
 
-// release finds the frames whose next hop is known now, and reports whether there are any.
-func (room *waitingRoom) release(t *neighborTable) bool {
+// release finds the frames that need wait no longer, and reports whether there are any.
+func (room *waitingRoom) release(known func(*awaited) bool) bool {
 	room.mu.Lock()
 	defer room.mu.Unlock()
 	for k, i := range room.index {
-		if t.macs[k] == nil {
+		if !known(&k) {
 			continue
 		}
 		room.unlinkLocked(i)

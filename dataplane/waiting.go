@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/dataplane/share"
 )
 
@@ -32,7 +31,7 @@ type waitingRoom struct {
 	mem    *chunks
 	frames []waitingFrame // by their first chunk
 	shares *share.Table   // of the memory
-	index  map[NeighborKey]int32
+	index  map[awaited]int32
 	hops   [waitingHops]waitingHop
 	owners *share.Table // of the hops
 	free   int32        // hops, by ready; -1: none
@@ -42,9 +41,15 @@ type waitingRoom struct {
 	asks   asks
 }
 
-// waitingHop is a next hop that frames wait for.
+// awaited is what frames wait for: the MAC address of a next hop, or the way out.
+type awaited struct {
+	hop NeighborKey
+	way WayKey
+}
+
+// waitingHop is a next hop that frames wait for, or a way.
 type waitingHop struct {
-	key         NeighborKey
+	key         awaited
 	owner       frame.PortID // whose share it counts against
 	first, last int32        // frames in the order in which they came, -1: none
 	held        int          // bytes of chunks
@@ -79,7 +84,7 @@ func (r *waitingOwners) Seen(uint32) uint32        { return 0 }
 func newWaitingRoom() *waitingRoom {
 	r := &waitingRoom{
 		mem: newChunks(waitingChunks), frames: make([]waitingFrame, waitingChunks),
-		index: make(map[NeighborKey]int32, waitingHops), free: -1, ready: -1, last: -1,
+		index: make(map[awaited]int32, waitingHops), free: -1, ready: -1, last: -1,
 	}
 	r.shares = share.New((*waitingFrames)(r), MaxPorts, 0)
 	r.owners = share.New((*waitingOwners)(r), MaxPorts, 0)
@@ -89,10 +94,10 @@ func newWaitingRoom() *waitingRoom {
 	return r
 }
 
-// wait copies a frame into the waiting room and asks for its next hop. The
+// wait copies a frame into the waiting room and asks for its next hop, or its way. The
 // frame itself leaves the turn; it is not counted as dropped when it waits.
-func (w *worker) wait(r *routed, next header.Addr) DropReason {
-	room, key := w.sw.waiting, NeighborKey{r.route.Uplink, next}
+func (w *worker) wait(r *routed, key awaited) DropReason {
+	room := w.sw.waiting
 	room.mu.Lock()
 	defer room.mu.Unlock()
 	in, need := r.f.In, chunksOf(len(r.f.Buf))
@@ -133,7 +138,7 @@ func (w *worker) wait(r *routed, next header.Addr) DropReason {
 const deferred DropReason = 0xff
 
 // hopLocked finds a next hop, or makes one for a port.
-func (room *waitingRoom) hopLocked(w *worker, key NeighborKey, in frame.PortID) int32 {
+func (room *waitingRoom) hopLocked(w *worker, key awaited, in frame.PortID) int32 {
 	if i, ok := room.index[key]; ok {
 		// It counts against the one with the least of those who use it, or somebody with
 		// very many could have it pushed out under the others.
@@ -172,12 +177,20 @@ func (room *waitingRoom) askLocked(s *Switch, h *waitingHop, in frame.PortID, no
 	if e == nil {
 		return
 	}
+	if h.key.way != (WayKey{}) {
+		select {
+		case s.ways.wanted <- h.key.way:
+			h.asked, h.since = true, now
+		default:
+		}
+		return
+	}
 	if !room.asks.take(in, now) {
 		e.unasked.Add(1)
 		return // the next frame asks, or the next tick
 	}
 	select {
-	case s.notices.wanted <- h.key:
+	case s.notices.wanted <- h.key.hop:
 		h.asked, h.since = true, now
 	default: // control is late
 	}

@@ -338,6 +338,9 @@ type Reader interface {
 	// Routes returns the best route for each prefix.
 	Routes() ([]host.Route, error)
 	Neighbors() ([]host.Neighbor, error)
+	// WayOut and Ruled ask the kernel by its rules of policy routing, see host.Host.
+	WayOut(host.WayQuery) (host.Route, error)
+	Ruled() ([2]bool, error)
 	// Overlaps names a route that p overlaps, see host.Host.Overlaps.
 	Overlaps(p netip.Prefix) (route string, yes bool)
 	// Watch calls fn for every change until ctx ends, first with host.Resync.

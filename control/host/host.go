@@ -95,7 +95,11 @@ func (h *Host) Close() error {
 // sysctl writes an IPv6 setting of an interface. A kernel without IPv6 has none
 // to write.
 func sysctl(ifname, key, value string) error {
-	path := "/proc/sys/net/ipv6/conf/" + ifname + "/" + key
+	return sysctlOf("ipv6", ifname, key, value)
+}
+
+func sysctlOf(family, ifname, key, value string) error {
+	path := "/proc/sys/net/" + family + "/conf/" + ifname + "/" + key
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -214,6 +214,11 @@ func (h *Host) setupTAP(l Link, alias string, mac net.HardwareAddr, mtu int, add
 	} else if err := sysctl(l.Name, "disable_ipv6", "1"); err != nil {
 		return err
 	}
+	// So that WayOut may be asked about what comes from there. The host forwards nothing for it:
+	// the switch sends it what is for the host, and of IPv6 it is not needed.
+	if err := sysctlOf("ipv4", l.Name, "forwarding", "1"); err != nil {
+		return err
+	}
 	if err := h.replaceAddrs(l.Index, addrs); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type Route struct {
 // and default, in that order of preference, and for each prefix only the one
 // with the best metric. Of a multipath route it is the first next hop whose link is
 // alive. Routes of other tables (policy routing), and those for a type of service or
-// a source prefix, are not seen.
+// a source prefix, are not seen: WayOut finds them.
 func (h *Host) Routes() ([]Route, error) {
 	all, err := h.allRoutes()
 	if err != nil {

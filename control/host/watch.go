@@ -27,7 +27,7 @@ const (
 	// AddrAdded and AddrGone: Event.Addr.
 	AddrAdded
 	AddrGone
-	// RouteChanged: a route came or went. Which one is best for its prefix is
+	// RouteChanged: a route, a rule or a next hop came or went. Which one is best for its prefix is
 	// a matter of all of them: read Routes again.
 	RouteChanged
 	// NeighborChanged: Event.Neighbor, with a nil MAC when it is not known any
@@ -58,7 +58,8 @@ const watchBuffer = 8 << 20
 // When the kernel's queue overran (ENOBUFS) there is one Resync again.
 func (h *Host) Watch(ctx context.Context, fn func(Event)) error {
 	return h.watch(ctx, watchBuffer, fn, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_TC)
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_TC,
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_NEXTHOP)
 }
 
 // WatchLinks is Watch for links alone.
@@ -163,8 +164,11 @@ func parseEvent(m syscall.NetlinkMessage) (e Event, ok bool) {
 		}
 		e.Addr, ok = parseAddr(m.Data)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		// Of any table: rules may lead to it. A cache entry is none.
 		e.Kind = RouteChanged
-		_, ok = parseRoute(m.Data)
+		ok = len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Flags&unix.RTM_F_CLONED == 0
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		e.Kind, ok = RouteChanged, true
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		e.Kind = NeighborChanged
 		e.Neighbor, ok = parseNeighbor(m.Data)

@@ -44,6 +44,16 @@ func (v *Inventory) Plugged(index int) (list []*Network) {
 	return list
 }
 
+// Device is the index of a network's device, 0 when there is none.
+func (v *Inventory) Device(id frame.NetworkID) int {
+	for _, n := range v.Networks {
+		if n.ID == id {
+			return n.TAPIndex
+		}
+	}
+	return 0
+}
+
 // boreRoom bounds what a network remembers of addresses that nobody has.
 const boreRoom = 4096
 

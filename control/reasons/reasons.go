@@ -60,7 +60,7 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropAsleep:           {"the flow came in by, or left with, an address that the host does not have now: it goes on if the address returns within ten seconds", "ip -br addr shows which addresses there are"},
 
 	dataplane.DropTTL:        {"the TTL ran out on the way", "nothing, if a traceroute did it; otherwise a loop"},
-	dataplane.DropNoRoute:    {"the host has no route to {destination}, or one that leaves by no uplink", "ip route get {destination} shows it; the daemon's --uplink names the interfaces that lead out"},
+	dataplane.DropNoRoute:    {"the host has no route to {destination}, or one that leaves by no uplink", "ip route get {destination} shows it, with rules of policy routing (ip rule) with from {source} iif and the network's device; the daemon's --uplink names the interfaces that lead out"},
 	dataplane.DropNoHost:     {"no container has the address {destination}", "vswitch ps lists who has which"},
 	dataplane.DropBroadcast:  {"{destination} is the broadcast address of another network, and broadcasts are not forwarded", "send to one of its addresses; what has to broadcast there runs in the host's network: vswitch run --network host -- COMMAND"},
 	dataplane.DropIsolated:   {"{destination} is in another network, and networks are kept apart", "connect {container} to it: vswitch network connect {peer-network} {container}"},

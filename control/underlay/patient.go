@@ -136,3 +136,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// keep takes the shields from interfaces that are no uplinks any more, also since a process before.
+func (u *Underlay) keep(ups []Uplink) error {
+	indexes := make([]int, 0, len(ups))
+	for _, o := range ups {
+		indexes = append(indexes, o.Link.Index)
+	}
+	others, err := u.cfg.Edge.KeepUplinks(indexes...)
+	if len(others) > 0 {
+		u.cfg.Log.Info("shields removed", "interfaces", others)
+	}
+	return err
+}

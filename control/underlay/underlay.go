@@ -31,6 +31,7 @@ type View struct {
 	Masquerade []conntrack.PortRange
 	HostPorts  []conntrack.PortRange // that masquerade may use for single peers
 	Own        map[netip.Addr]bool   // the host's addresses
+	Ruled      [2]bool               // of IPv4, of IPv6: rules of policy routing say which way, see Way
 
 	resolvers []netip.Addr
 	slots     []netip.Addr // addresses that hold a claim slot for masquerade
@@ -90,6 +91,10 @@ type Config struct {
 	// when what is over has been given back.
 	Changed func() error
 	Settled func()
+	// Device is the index of a network's device, 0: it has none. Stale says that an answer of Way may
+	// be another now.
+	Device func(frame.NetworkID) int
+	Stale  func()
 	// Over ends flows whose address of the host is gone, and says how many.
 	Over func(conntrack.Selector) int
 	// Neighbors gives the switch those behind uplinks. Calls do not overtake each other.
@@ -193,6 +198,10 @@ func (u *Underlay) sync() error {
 	if err != nil {
 		return err
 	}
+	ruled, err := u.cfg.Edge.Ruled()
+	if err != nil {
+		return err
+	}
 	old := u.Now()
 	wanted = u.patient(old.Uplinks, wanted)
 	gone := u.follow(old.Uplinks, wanted)
@@ -214,9 +223,11 @@ func (u *Underlay) sync() error {
 	// Users counted by the view before; its slots are freed once the snapshot is in place.
 	u.stale = append(u.stale, old.slots...)
 	view := u.view(ups, addrs, routes)
+	view.Ruled = ruled
 	u.lose(old.Own, view.Own)
 	u.now.Store(view)
 	errs = append(errs, u.cfg.Changed())
+	u.cfg.Stale()
 	u.end()
 	for _, o := range gone {
 		errs = append(errs, u.close(o))
@@ -266,19 +277,6 @@ func (u *Underlay) close(o Uplink) error {
 	u.cfg.Log.Info("uplink closed", "interface", o.Link.Name)
 	u.cfg.Tell(api.Event{Type: api.EventUplinkChanged, Interface: o.Link.Name, Message: "uplink " + o.Link.Name + " closed: it leads nowhere any more"})
 	return u.cfg.Ports.Close(o.Port)
-}
-
-// keep takes the shields from interfaces that are no uplinks any more, also since a process before.
-func (u *Underlay) keep(ups []Uplink) error {
-	indexes := make([]int, 0, len(ups))
-	for _, o := range ups {
-		indexes = append(indexes, o.Link.Index)
-	}
-	others, err := u.cfg.Edge.KeepUplinks(indexes...)
-	if len(others) > 0 {
-		u.cfg.Log.Info("shields removed", "interfaces", others)
-	}
-	return err
 }
 
 const (
@@ -392,5 +390,6 @@ func (u *Underlay) event(e host.Event) {
 		u.cfg.Cable(e)
 	case host.AddrAdded, host.RouteChanged:
 	}
+	u.cfg.Stale()
 	u.Kick()
 }

@@ -179,6 +179,13 @@ func testDevices(c contract) {
 	if got := c.addrsOf(d.Index()); !slices.Equal(got, []string{"10.88.0.1/24"}) {
 		c.Errorf("addresses %v", got)
 	}
+	if ruled, err := c.Ruled(); err != nil || ruled != [2]bool{} {
+		c.Errorf("ruled %v, %v: nobody has made a rule", ruled, err)
+	}
+	way, err := c.WayOut(host.WayQuery{Src: netip.MustParseAddr("10.88.0.5"), Dst: netip.MustParseAddr("203.0.113.77"), In: d.Index()})
+	if up, err2 := c.Uplinks([]string{"eth0"}); err != nil || err2 != nil || way.Kind != host.Unicast || way.Ifindex != up[0].Index || !way.Via.IsValid() {
+		c.Errorf("the way out is %+v, %v, %v", way, err, err2)
+	}
 	if route, yes := c.Overlaps(netip.MustParsePrefix("10.88.0.0/16")); !yes || route != "10.88.0.0/24 dev "+spec.Name {
 		c.Errorf("the subnet overlaps %q, %v", route, yes)
 	}

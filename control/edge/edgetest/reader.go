@@ -109,6 +109,29 @@ func (e *Edge) Link(name string) (host.Link, error) {
 	return host.Link{}, errNoLink(name)
 }
 
+// Ruled implements edge.Reader: the model has the rules that a namespace begins with.
+func (e *Edge) Ruled() ([2]bool, error) {
+	unlock, err := e.enter("Ruled")
+	if err != nil {
+		return [2]bool{}, err
+	}
+	unlock()
+	return [2]bool{}, nil
+}
+
+// WayOut implements edge.Reader.
+func (e *Edge) WayOut(q host.WayQuery) (host.Route, error) {
+	best := host.Route{Kind: host.Unreachable}
+	routes, err := e.Routes()
+	for _, r := range routes {
+		if r.Prefix.Contains(q.Dst) && (best.Kind == host.Unreachable || r.Prefix.Bits() > best.Prefix.Bits()) && (q.Out == 0 || r.Ifindex == q.Out) {
+			best = r
+		}
+	}
+	best.Prefix = netip.PrefixFrom(q.Dst, q.Dst.BitLen())
+	return best, err
+}
+
 // Addrs implements edge.Reader.
 func (e *Edge) Addrs() ([]host.Addr, error) {
 	unlock, err := e.enter("Addrs")

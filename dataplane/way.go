@@ -1,0 +1,166 @@
+package dataplane
+
+import (
+	"sync"
+
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/frame"
+	"github.com/vswitch/vswitch/dataplane/header"
+)
+
+// Where rules of policy routing say which way, and for the answers to what came in by one of
+// several uplinks, no table of routes says where a packet leaves: that depends on its source, too.
+// Then the kernel is asked, off the frames' way, and the first of them waits for the answer in the
+// waiting room (ADR 44).
+
+// WayKey is a question for the way out.
+type WayKey struct {
+	Network frame.NetworkID // of a container whose packet is forwarded; 0: the host answers from Src
+	Uplink  frame.PortID    // by which it was asked, frame.NoPort: that is not known; with Network 0
+	Src     header.Addr
+	Dst     header.Addr
+}
+
+// waysRoom is how many answers are kept.
+const waysRoom = 65536
+
+// ways are the answers that are known. All of them are forgotten when they may be others.
+type ways struct {
+	ask    func(WayKey) RouteConfig // nil: nobody knows
+	wanted chan WayKey              // one without room is asked for again by the next frame
+
+	mu    sync.RWMutex
+	known map[WayKey]*route
+	turn  uint64 // grows when what was asked before is no answer any more
+}
+
+// byRules stands for a route that is not known yet.
+var byRules = route{RouteConfig: RouteConfig{Kind: RouteUplink}}
+
+// wayOf is what the kernel is asked about a packet with a route by the tables; ok is false where
+// those say all.
+func (s *Snapshot) wayOf(r *routed) (k WayKey, ok bool) {
+	if r.in.Kind != PortContainer || r.route != nil && r.route.Kind != RouteUplink && r.route.Kind != RouteUnreachable {
+		return k, false
+	}
+	ruled := s.ruled[family(r.to.Dst)]
+	if r.kind == conntrack.KindPublish || r.kind == conntrack.KindInbound {
+		return WayKey{Uplink: frame.PortID(r.came - 1), Src: r.to.Src, Dst: r.to.Dst}, ruled || s.uplinks > 1
+	}
+	return WayKey{Network: r.in.Network, Src: r.f.Layers.Tuple.Src, Dst: r.to.Dst}, ruled
+}
+
+func (w *ways) find(k WayKey) *route {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.known[k]
+}
+
+// way finds the route of a frame that the kernel has to be asked about.
+func (w *worker) way(r *routed, k WayKey) DropReason {
+	ways := &w.sw.ways
+	if ways.ask == nil {
+		return DropNoRoute
+	}
+	found := ways.find(k)
+	if found == nil && w.sw.dry {
+		w.sw.learnWay(k)
+		found = ways.find(k)
+	}
+	if found == nil {
+		why := w.wait(r, awaited{way: k})
+		if why == deferred {
+			w.sw.frags.forget(r.f)
+		}
+		return why
+	}
+	r.route = found
+	return NotDropped
+}
+
+// moved reports whether a masqueraded flow left from another address than it would now, and ends
+// it then, as Linux does where the interface is another.
+func (w *worker) moved(r *routed) bool {
+	if !r.tracked || r.kind != conntrack.KindMasquerade || r.quoted != nil || r.route.Kind != RouteUplink || r.route.source == r.to.Src {
+		return false
+	}
+	t := w.sw.conntrack
+	if ref, sh := t.LookupHashed(r.hash, &r.f.Layers.Tuple); ref != 0 {
+		sh.RUnlock()
+		t.Remove(ref, func(c *conntrack.Conn) bool { return c.Kind == conntrack.KindMasquerade && c.Reply.Dst == r.to.Src })
+	}
+	r.tracked, r.to, r.rule = false, r.f.Layers.Tuple, nil
+	return true
+}
+
+// answerWays asks for the ways that frames wait for, until the switch is closed.
+func (s *Switch) answerWays() {
+	for {
+		select {
+		case <-s.done:
+			return
+		case k := <-s.ways.wanted:
+			s.learnWay(k)
+		}
+	}
+}
+
+// learnWay asks for a way, again where the answer is none any more by the time that it is there.
+func (s *Switch) learnWay(k WayKey) {
+	w := &s.ways
+	for range 3 {
+		w.mu.RLock()
+		turn := w.turn
+		w.mu.RUnlock()
+		r, err := s.snapshot.Load().newRoute(w.ask(k))
+		if err != nil {
+			r = &route{RouteConfig: RouteConfig{Kind: RouteUnreachable}}
+		}
+		w.mu.Lock()
+		if w.turn != turn {
+			w.mu.Unlock()
+			continue
+		}
+		if len(w.known) >= waysRoom {
+			for o := range w.known {
+				delete(w.known, o)
+				break
+			}
+		}
+		w.known[k] = r
+		w.mu.Unlock()
+		break
+	}
+	if s.waiting.release(func(a *awaited) bool { return a.way == k }) {
+		s.workers[0].poller.Wake()
+	}
+}
+
+// ForgetWays has the kernel asked anew: its links, addresses, routes or rules are others. Rows that
+// were decided by an answer end.
+func (s *Switch) ForgetWays() {
+	w := &s.ways
+	w.mu.Lock()
+	had := len(w.known)
+	clear(w.known)
+	w.turn++
+	w.mu.Unlock()
+	if had > 0 {
+		s.grace()
+		s.flows.revalidate(s, func(r *flowRow) bool { return r.routed })
+	}
+}
+
+// renew keeps the answers that a new snapshot can still say, in its words.
+func (w *ways) renew(s *Snapshot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.turn++
+	for k, was := range w.known {
+		if r, err := s.newRoute(was.RouteConfig); err == nil {
+			w.known[k] = r
+		} else {
+			delete(w.known, k)
+		}
+	}
+}

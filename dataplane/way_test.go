@@ -1,0 +1,80 @@
+package dataplane_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vswitch/vswitch/dataplane"
+	. "github.com/vswitch/vswitch/dataplane/switchtest"
+)
+
+// askedFor is a lab whose kernel has rules of policy routing, which way answers.
+func askedFor(t *testing.T, way func(dataplane.WayKey) dataplane.RouteConfig) *Lab {
+	l := NewSized(t, 4096, func(cfg *dataplane.Config) { cfg.Way = way })
+	l.Config.Ruled = [2]bool{true, true}
+	l.Install()
+	l.Switch.Start()
+	return l
+}
+
+// eventually waits for frames at a station: the switch runs by itself.
+func eventually(t *testing.T, l *Lab, at string) []byte {
+	t.Helper()
+	for range 2000 {
+		if got := l.Got(at); len(got) > 0 {
+			return got[0]
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("%s got nothing; drops: %s", at, l.Drops())
+	return nil
+}
+
+// The kernel is asked for the way of a container's packet, once for source and destination, and
+// anew when it may have another answer. Where it has none nothing leaves.
+func TestWayByRules(t *testing.T) {
+	var l *Lab
+	asked := make(chan dataplane.WayKey, 100)
+	closed := make(chan bool, 1)
+	closed <- false
+	answer := func(k dataplane.WayKey) dataplane.RouteConfig {
+		asked <- k
+		no := <-closed
+		closed <- no
+		rc := dataplane.RouteConfig{Prefix: netip.PrefixFrom(k.Dst.NetIP(), 32)}
+		if !no {
+			rc.Kind, rc.Uplink, rc.Via, rc.Source = dataplane.RouteUplink, l.Port("up"), netip.MustParseAddr(NextHop), netip.MustParseAddr(HostAddr)
+		}
+		return rc
+	}
+	l = askedFor(t, answer)
+	l.Memory("c1").Inject(UDP("c1", 4000, web, "first"), none)
+	if got := See(t, eventually(t, l, "up")); got.Src.NetIP() != netip.MustParseAddr(HostAddr) {
+		t.Errorf("it left from %s", got.From())
+	}
+	if k := <-asked; k.Network != 1 || k.Src.NetIP() != netip.MustParseAddr(Stations["c1"]) || k.Dst.NetIP() != netip.MustParseAddr(World) {
+		t.Errorf("asked for %+v", k)
+	}
+	l.Memory("c1").Inject(UDP("c1", 4000, web, "second"), none)
+	eventually(t, l, "up")
+	if len(asked) != 0 {
+		t.Errorf("asked again for %+v", <-asked)
+	}
+	<-closed
+	closed <- true
+	l.Switch.ForgetWays()
+	l.Memory("c1").Inject(UDP("c1", 4000, web, "beside the tunnel"), none)
+	for range 2000 {
+		if l.Dropped("c1", dataplane.DropNoRoute) == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := l.Dropped("c1", dataplane.DropNoRoute); n != 1 {
+		t.Errorf("%d frames dropped, want 1; drops: %s", n, l.Drops())
+	}
+	if got := l.Got("up"); len(got) > 0 {
+		t.Errorf("it left: %s", Describe(got[0]))
+	}
+}
