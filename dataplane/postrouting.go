@@ -91,6 +91,9 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	if got == conntrack.TupleTaken {
 		got = w.supplant(ref, s)
 	}
+	if got == conntrack.TupleTaken {
+		got = w.anotherPort(r, ref)
+	}
 	switch got {
 	case conntrack.TupleTaken, conntrack.PeerTaken:
 		t.GiveBack(ref)
@@ -124,6 +127,35 @@ func (w *worker) supplant(ref conntrack.Ref, s *Snapshot) conntrack.Insertion {
 	}
 	return t.Insert(ref)
 }
+
+// clientPortTries is how many ports of a client are tried, each at random.
+const clientPortTries = 16
+
+// anotherPort gives a client that reaches one port of a container by two published ways another
+// source port on the second, since the container could not tell the two flows apart. The client
+// keeps its address, or the host's that a hairpin has. It inserts the flow then.
+func (w *worker) anotherPort(r *routed, ref conntrack.Ref) conntrack.Insertion {
+	t := w.sw.conntrack
+	c, proto := t.At(ref), r.f.Layers.Tuple.Proto
+	if c.Kind != conntrack.KindPublish && c.Kind != conntrack.KindHairpin || r.answers || proto != header.ProtoTCP && proto != header.ProtoUDP {
+		return conntrack.TupleTaken
+	}
+	if old, sh := t.Lookup(&c.Orig); old != 0 { // it is the flow itself that is there already
+		sh.RUnlock()
+		return conntrack.TupleTaken
+	}
+	t.LetPort(ref) // of a hairpin: it is the other flow's
+	got := conntrack.TupleTaken
+	for try := 0; try < clientPortTries && got == conntrack.TupleTaken; try++ {
+		r.to.SrcPort = uint16(firstClientPort + w.rng.IntN(1<<16-firstClientPort))
+		c.Reply = r.to.Reverse()
+		got = t.Insert(ref)
+	}
+	return got
+}
+
+// firstClientPort is the first port that a client has by chance (RFC 6056, 3.2).
+const firstClientPort = 1024
 
 // translateSource sets the source that the other end sees.
 func (w *worker) translateSource(r *routed, c *conntrack.Conn, s *Snapshot) DropReason {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/conntrack"
+	"github.com/vswitch/vswitch/dataplane/header"
 	. "github.com/vswitch/vswitch/dataplane/switchtest"
 )
 
@@ -76,5 +78,47 @@ func TestWayByRules(t *testing.T) {
 	}
 	if got := l.Got("up"); len(got) > 0 {
 		t.Errorf("it left: %s", Describe(got[0]))
+	}
+}
+
+// One client port reaches a container's port by two published ways at once: by the second with
+// another port, from its own address.
+func TestOneClientPortTwoWays(t *testing.T) {
+	for _, proto := range portProtos {
+		for _, from := range []string{"up", "c2"} {
+			l := New(t)
+			l.Publish(8080, "c1", 80)
+			l.Publish(8081, "c1", 80)
+			send := func(port string) Seen {
+				t.Helper()
+				to := HostAddr + ":" + port
+				if from == "up" {
+					l.Send(from, Inbound(proto, World+":4444", to, SYN, ""))
+				} else {
+					l.Send(from, firstPacket(proto, from, 4444, to))
+				}
+				return See(t, l.Expect("c1"))
+			}
+			first, second := send("8080"), send("8081")
+			if first.Src != second.Src || first.SrcPort == second.SrcPort {
+				t.Errorf("protocol %d from %s: seen as %s and %s", proto, from, first.From(), second.From())
+			}
+			for port, seen := range map[string]Seen{HostAddr + ":8080": first, HostAddr + ":8081": second} {
+				if proto == header.ProtoTCP {
+					l.Send("c1", TCP("c1", 80, seen.From(), SYN|ACK, ""))
+				} else {
+					l.Send("c1", UDP("c1", 80, seen.From(), ""))
+				}
+				if got := See(t, l.Expect(from)); got.From() != port || got.DstPort != 4444 {
+					t.Errorf("protocol %d from %s: the answer is from %s to %s, want %s", proto, from, got.From(), got.To(), port)
+				}
+			}
+			l.Switch.FlushConns(conntrack.Selector{})
+			for i, word := range l.Claims {
+				if word != 0 {
+					t.Errorf("protocol %d from %s: ports stay claimed: word %d is %#x", proto, from, i, word)
+				}
+			}
+		}
 	}
 }

@@ -209,6 +209,13 @@ func (t *Table) releasePort(c *Conn, atOnce bool) {
 	}
 }
 
+// LetPort ends the use of the port of a flow that is in no index.
+func (t *Table) LetPort(r Ref) {
+	c := t.At(r)
+	t.releasePort(c, false)
+	c.nat = natNone
+}
+
 // adoptPort enters the mapping of a flow that is there already.
 func (t *Table) adoptPort(c *Conn) {
 	switch c.nat {
