@@ -90,6 +90,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 		Revision:        c.revision,
 		Routes:          under.Routes,
 		Ruled:           under.Ruled,
+		ByUplink:        len(under.Uplinks) > 1,
 		Uplinks:         under.Configs,
 		MasqueradePorts: under.Masquerade,
 		MasqueradeLast:  under.HostPorts,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/events"
 	"github.com/vswitch/vswitch/control/server"
 	"github.com/vswitch/vswitch/dataplane"
 )
@@ -20,7 +21,7 @@ const noticeWait = time.Minute
 // followSwitch hears what the switch has to tell, until that is closed.
 func (c *Controller) followSwitch() {
 	defer close(c.heard)
-	pressure := pressureLog(c.log, c.events)
+	pressure := events.PressureLog(c.log, c.events)
 	for {
 		switch n := c.sw.Next(noticeWait); n.Kind {
 		case dataplane.NoticeClosed:
@@ -29,6 +30,8 @@ func (c *Controller) followSwitch() {
 			c.portGone(n.Port)
 		case dataplane.NoticeWanted:
 			c.underlay.Resolve(n.Hop.Uplink, n.Hop.Addr.NetIP())
+		case dataplane.NoticeWay:
+			c.sw.SetWay(n, c.underlay.Way(n.Way))
 		case dataplane.NoticePressure:
 			pressure(n.Pressure)
 		case dataplane.NoticeEvent:

@@ -92,7 +92,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	c.sw, err = dataplane.New(dataplane.Config{
 		Workers: cfg.Workers, MaxConns: cfg.MaxFlows, Opened: c.edge.Opened(), Peers: c.edge.Peers(), Flows: c.edge.Flows(),
-		PortKey: portKey(store.Identity()), Way: c.underlay.Way,
+		PortKey: model.PortKey(store.Identity()),
 	})
 	if err != nil {
 		return nil, err

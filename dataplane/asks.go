@@ -48,3 +48,31 @@ func (a *asks) age(now int64) {
 		a.n--
 	}
 }
+
+// askLocked has the kernel asked for a next hop, if that is due and may be.
+func (room *waitingRoom) askLocked(s *Switch, h *waitingHop, in frame.PortID, now int64) {
+	if h.asked && now-h.since < int64(resolveAgain) {
+		return
+	}
+	e := s.ports[in].Load()
+	if e == nil {
+		return
+	}
+	if h.key.way != (WayKey{}) {
+		select {
+		case s.ways.wanted <- h.key.way:
+			h.asked, h.since = true, now
+		default:
+		}
+		return
+	}
+	if !room.asks.take(in, now) {
+		e.unasked.Add(1)
+		return // the next frame asks, or the next tick
+	}
+	select {
+	case s.notices.wanted <- h.key.hop:
+		h.asked, h.since = true, now
+	default: // control is late
+	}
+}

@@ -45,9 +45,6 @@ type Config struct {
 	PortKey [16]byte
 	// Flows is the kernel's flow table; zero: every frame comes to userspace.
 	Flows bpfmap.FlowDescriptor
-	// Way asks the kernel for the way out; Prefix of the answer is the destination. It is called
-	// off the frames' way. Nil: where nothing else says the way there is none.
-	Way func(WayKey) RouteConfig
 	// Spin is how long a worker polls after the last frame before it sleeps.
 	// Default 100 us, 0 takes the default, negative never spins.
 	Spin time.Duration
@@ -105,9 +102,10 @@ type SnapshotConfig struct {
 	// RouteUplink, RouteBroadcast or, where no uplink leads there, RouteUnreachable. The
 	// networks' subnets are added by NewSnapshot. The longest prefix wins.
 	Routes []RouteConfig
-	// Ruled says, of IPv4 and of IPv6, that Routes do not say which way containers' packets leave,
-	// but Config.Way does.
-	Ruled [2]bool
+	// Ruled says, of IPv4 and of IPv6, that Routes do not say which way containers' packets leave:
+	// it is asked for by NoticeWay. ByUplink says the same of answers to what came in by an uplink.
+	Ruled    [2]bool
+	ByUplink bool
 	// Uplinks describe the ports of kind PortUplink.
 	Uplinks []UplinkConfig
 	// Publish are the published ports. Intervals of one protocol and host

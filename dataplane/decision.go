@@ -55,7 +55,7 @@ func (s *Switch) view() *view {
 	now, snapshot := s.now(), s.snapshot.Load()
 	return &view{snapshot, s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.ids, &s.ports, func(t *header.Tuple) bool {
 		return s.ofFlowBefore(t, snapshot, now)
-	}, &s.ways}
+	}, s.ways}
 }
 
 // decide says what the stages do with the frames of a flow now. ok is false when the

@@ -27,7 +27,7 @@ func (s *Switch) dryRun(in frame.PortID, src, dst header.MAC) (*Switch, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.began, o.dry, o.ways.ask = s.began, true, s.cfg.Way
+	o.began, o.dry, o.ways = s.began, true, s.ways
 	sn := s.snapshot.Load()
 	o.snapshot.Store(sn)
 	o.busy.Store(s.busy.Load())

@@ -21,7 +21,7 @@ func (s *Snapshot) equal(o *Snapshot) bool {
 		maps.EqualFunc(s.publish, o.publish, slices.Equal[[]PublishConfig]) &&
 		slices.Equal(s.rules, o.rules) &&
 		s.pool.Equal(o.pool) &&
-		s.timeouts == o.timeouts && s.ruled == o.ruled
+		s.timeouts == o.timeouts && s.ruled == o.ruled && s.byUplink == o.byUplink
 }
 
 func (p *portConfig) equal(o *portConfig) bool {

@@ -39,7 +39,7 @@ func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) Dr
 	}
 	// An error neither refreshes nor ends a flow (RFC 5508 REQ-6, RFC 5382
 	// REQ-10).
-	r.tracked, r.kind, r.came = true, c.Kind, c.Came
+	r.tracked, r.kind, r.came, r.inside = true, c.Kind, c.Came, c.Port
 	r.quoted, r.quotedTo = q, c.Towards(reply).Reverse()
 	r.to.Dst = r.quotedTo.Src
 	// What is inside must not show outside: the error then comes from the

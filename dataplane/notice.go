@@ -17,6 +17,7 @@ const (
 	NoticeClosed                     // the switch is closed: there will be no more
 	NoticeGone                       // the device of Port has vanished; told once, the port stays, silent, until RemovePort
 	NoticeWanted                     // the MAC address of Hop is wanted; the answer comes by SetNeighbors
+	NoticeWay                        // the way out of Way is wanted; the answer comes by SetWay
 	NoticePressure                   // what was refused since the last notice of this kind
 	NoticeEvent                      // what the layer 2 guards found
 )
@@ -26,6 +27,8 @@ type Notice struct {
 	Kind     NoticeKind
 	Port     frame.PortID
 	Hop      NeighborKey
+	Way      WayKey
+	Turn     uint64 // of the question for Way
 	Pressure conntrack.Pressure
 	Event    Event
 	// Lost is the number of events that had no room since the last notice of one.
@@ -59,6 +62,11 @@ func (n *notices) init() {
 // a hop that frames wait for come before events. It is for one reader.
 func (s *Switch) Next(wait time.Duration) Notice {
 	n := &s.notices
+	select {
+	case k := <-s.ways.wanted:
+		return s.ways.notice(k)
+	default:
+	}
 	if got := n.ready(); got.Kind != NoticeNone || wait <= 0 {
 		return got
 	}
@@ -71,6 +79,8 @@ func (s *Switch) Next(wait time.Duration) Notice {
 		return Notice{Kind: NoticeGone, Port: id}
 	case k := <-n.wanted:
 		return Notice{Kind: NoticeWanted, Hop: k}
+	case k := <-s.ways.wanted:
+		return s.ways.notice(k)
 	case p := <-n.refused:
 		return Notice{Kind: NoticePressure, Pressure: p}
 	case e := <-n.events:

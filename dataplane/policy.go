@@ -315,7 +315,12 @@ func (s *Snapshot) allows(c *conntrack.Conn, lists *listTable) *Rule {
 		stays = to != nil && to.port == c.Port
 	case conntrack.KindMasquerade:
 		slot, ours := s.slots[c.Reply.Dst]
-		stays = from != nil && from.port == c.Port && ours && slot == int(c.Slot) && s.leavesAs(c)
+		if in := s.ports[c.Port]; from == nil && in != nil && s.added(in, &c.Orig.Src) {
+			q.from = in.behind(&c.Orig.Src)
+			stays = ours && slot == int(c.Slot)
+		} else {
+			stays = from != nil && from.port == c.Port && ours && slot == int(c.Slot) && s.leavesAs(c)
+		}
 		q.to = end{side: SideOutside, addr: &dst}
 	default: // within a network, to where the own address is kept, or to a container
 		switch {

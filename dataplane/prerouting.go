@@ -156,7 +156,7 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 		w.sw.guests.note(&l.Tuple.Src)
 	}
 	r.begins = begins && c.Heard()
-	r.to, r.kind, r.tracked, r.heard, r.came = c.Towards(reply), c.Kind, true, c.Heard(), c.Came
+	r.to, r.kind, r.tracked, r.heard, r.came, r.inside = c.Towards(reply), c.Kind, true, c.Heard(), c.Came, c.Port
 	r.asked = reply && c.Kind == conntrack.KindMasquerade && !c.Assured()
 	return NotDropped
 }

@@ -50,6 +50,9 @@ func (w *worker) nextHop(r *routed, s *Snapshot) DropReason {
 		}
 	}
 	h, why := s.hop(r.route, &r.to.Dst, w.sw.neigh.Load())
+	if why == DropNoHost && r.tracked {
+		h, why = s.hopToAdded(r)
+	}
 	if why == DropNoNeighbor {
 		if why = w.wait(r, awaited{hop: NeighborKey{r.route.Uplink, h.next}}); why == deferred {
 			w.sw.frags.forget(r.f)

@@ -41,7 +41,7 @@ type Snapshot struct {
 	pinned    map[fdb.Key]frame.PortID // stations that have their port
 	slots     map[header.Addr]int      // claim slots of the host's addresses
 	ruled     [2]bool                  // see SnapshotConfig.Ruled
-	uplinks   int
+	byUplink  bool
 }
 
 type portConfig struct {
@@ -108,7 +108,7 @@ func NewSnapshot(cfg SnapshotConfig) (*Snapshot, error) {
 		pool:     conntrack.NewPool(cfg.MasqueradePorts, cfg.MasqueradeLast),
 		slots:    make(map[header.Addr]int),
 		ruled:    cfg.Ruled,
-		uplinks:  len(cfg.Uplinks),
+		byUplink: cfg.ByUplink,
 		pinned:   make(map[fdb.Key]frame.PortID, len(cfg.Ports)),
 	}
 	for _, build := range []func(*SnapshotConfig) error{

@@ -42,7 +42,7 @@ type Switch struct {
 	keys      conntrack.Keys // of hashes that are nobody else's
 	ids       *conntrack.Identifiers
 	waiting   *waitingRoom
-	ways      ways
+	ways      *ways
 	dry       bool // a dry run
 	announced announcements
 	groups    *fdb.Groups
@@ -121,7 +121,7 @@ func New(cfg Config) (*Switch, error) {
 		left:    now() + leftTime,
 		waiting: newWaitingRoom(), announced: announcements{due: make(chan announcement, announcedRoom)},
 		groups: fdb.NewGroups(MaxPorts),
-		ways:   ways{ask: cfg.Way, wanted: make(chan WayKey, 4*waitingHops), known: make(map[WayKey]*route)},
+		ways:   &ways{wanted: make(chan WayKey, 4*waitingHops), known: make(map[WayKey]*route)},
 		done:   make(chan struct{}),
 		flows:  newFlowTable(flows, cfg.Flows.Entries, cfg.Flows.Ends),
 		peers:  peers,
@@ -175,9 +175,6 @@ func (s *Switch) Start() {
 	}
 	s.bg.Add(1)
 	go func() { defer s.bg.Done(); s.housekeeping() }()
-	if s.ways.ask != nil {
-		s.bg.Go(s.answerWays)
-	}
 	if s.flows != nil {
 		s.bg.Go(func() { s.flows.run(s, s.done) })
 		s.bg.Go(func() { s.flows.lookForEnds(s, s.done) })

@@ -35,11 +35,12 @@ type routed struct {
 	rule *Rule          // by which a new flow may begin, nil: not asked yet
 	// tracked says that conntrack knows the flow and to is decided.
 	tracked bool
-	heard   bool   // the other side of the flow has spoken
-	asked   bool   // it answers a container, which has not shown that it hears the answers
-	answers bool   // of a new flow: it is not from the side that began it
-	begins  bool   // it is the first answer to the SYN of a TCP flow
-	came    uint16 // see conntrack.Conn
+	heard   bool         // the other side of the flow has spoken
+	asked   bool         // it answers a container, which has not shown that it hears the answers
+	answers bool         // of a new flow: it is not from the side that began it
+	begins  bool         // it is the first answer to the SYN of a TCP flow
+	came    uint16       // see conntrack.Conn
+	inside  frame.PortID // of a tracked flow: the container's
 	// quoted is set for an ICMP error: the packet it quotes, and what that
 	// packet's tuple becomes.
 	quoted   *header.Layers

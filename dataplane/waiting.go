@@ -168,34 +168,6 @@ func (room *waitingRoom) hopLocked(w *worker, key awaited, in frame.PortID) int3
 	return i
 }
 
-// askLocked has the kernel asked for a next hop, if that is due and may be.
-func (room *waitingRoom) askLocked(s *Switch, h *waitingHop, in frame.PortID, now int64) {
-	if h.asked && now-h.since < int64(resolveAgain) {
-		return
-	}
-	e := s.ports[in].Load()
-	if e == nil {
-		return
-	}
-	if h.key.way != (WayKey{}) {
-		select {
-		case s.ways.wanted <- h.key.way:
-			h.asked, h.since = true, now
-		default:
-		}
-		return
-	}
-	if !room.asks.take(in, now) {
-		e.unasked.Add(1)
-		return // the next frame asks, or the next tick
-	}
-	select {
-	case s.notices.wanted <- h.key.hop:
-		h.asked, h.since = true, now
-	default: // control is late
-	}
-}
-
 // mostOfLocked is the oldest frame at a next hop of the port that has most there, of the
 // asker's when it has as much.
 func (room *waitingRoom) mostOfLocked(w *worker, h *waitingHop, asker frame.PortID) int32 {

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"sync"
+	"time"
 
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 	"github.com/vswitch/vswitch/dataplane/frame"
@@ -26,15 +27,14 @@ const waysRoom = 65536
 
 // ways are the answers that are known. All of them are forgotten when they may be others.
 type ways struct {
-	ask    func(WayKey) RouteConfig // nil: nobody knows
-	wanted chan WayKey              // one without room is asked for again by the next frame
+	wanted chan WayKey // for control; one without room is asked for again by the next frame
 
 	mu    sync.RWMutex
 	known map[WayKey]*route
 	turn  uint64 // grows when what was asked before is no answer any more
 }
 
-// byRules stands for a route that is not known yet.
+// byRules takes the place of a route that is not known yet.
 var byRules = route{RouteConfig: RouteConfig{Kind: RouteUplink}}
 
 // wayOf is what the kernel is asked about a packet with a route by the tables; ok is false where
@@ -45,7 +45,7 @@ func (s *Snapshot) wayOf(r *routed) (k WayKey, ok bool) {
 	}
 	ruled := s.ruled[family(r.to.Dst)]
 	if r.kind == conntrack.KindPublish || r.kind == conntrack.KindInbound {
-		return WayKey{Uplink: frame.PortID(r.came - 1), Src: r.to.Src, Dst: r.to.Dst}, ruled || s.uplinks > 1
+		return WayKey{Uplink: frame.PortID(r.came - 1), Src: r.to.Src, Dst: r.to.Dst}, ruled || s.byUplink
 	}
 	return WayKey{Network: r.in.Network, Src: r.f.Layers.Tuple.Src, Dst: r.to.Dst}, ruled
 }
@@ -58,14 +58,9 @@ func (w *ways) find(k WayKey) *route {
 
 // way finds the route of a frame that the kernel has to be asked about.
 func (w *worker) way(r *routed, k WayKey) DropReason {
-	ways := &w.sw.ways
-	if ways.ask == nil {
-		return DropNoRoute
-	}
-	found := ways.find(k)
+	found := w.sw.ways.find(k)
 	if found == nil && w.sw.dry {
-		w.sw.learnWay(k)
-		found = ways.find(k)
+		found = w.sw.ways.await(k)
 	}
 	if found == nil {
 		why := w.wait(r, awaited{way: k})
@@ -76,6 +71,24 @@ func (w *worker) way(r *routed, k WayKey) DropReason {
 	}
 	r.route = found
 	return NotDropped
+}
+
+// dryWait is how long a dry run waits for an answer.
+const dryWait = time.Second
+
+// await asks for a way and waits for the answer; nil when none comes.
+func (w *ways) await(k WayKey) (found *route) {
+	select {
+	case w.wanted <- k:
+	default:
+	}
+	for waited := time.Duration(0); waited < dryWait; waited += time.Millisecond {
+		if found = w.find(k); found != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return found
 }
 
 // moved reports whether a masqueraded flow left from another address than it would now, and ends
@@ -93,45 +106,41 @@ func (w *worker) moved(r *routed) bool {
 	return true
 }
 
-// answerWays asks for the ways that frames wait for, until the switch is closed.
-func (s *Switch) answerWays() {
-	for {
-		select {
-		case <-s.done:
-			return
-		case k := <-s.ways.wanted:
-			s.learnWay(k)
-		}
-	}
+// notice is the question for a way as control is told of it.
+func (w *ways) notice(k WayKey) Notice {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return Notice{Kind: NoticeWay, Way: k, Turn: w.turn}
 }
 
-// learnWay asks for a way, again where the answer is none any more by the time that it is there.
-func (s *Switch) learnWay(k WayKey) {
-	w := &s.ways
-	for range 3 {
-		w.mu.RLock()
-		turn := w.turn
-		w.mu.RUnlock()
-		r, err := s.snapshot.Load().newRoute(w.ask(k))
-		if err != nil {
-			r = &route{RouteConfig: RouteConfig{Kind: RouteUnreachable}}
-		}
-		w.mu.Lock()
-		if w.turn != turn {
-			w.mu.Unlock()
-			continue
-		}
-		if len(w.known) >= waysRoom {
-			for o := range w.known {
-				delete(w.known, o)
-				break
-			}
-		}
-		w.known[k] = r
-		w.mu.Unlock()
-		break
+// SetWay is the answer to a NoticeWay, and sends what waited for it. Prefix of the route is the
+// destination. Where the answer may be another by now it is asked for again.
+func (s *Switch) SetWay(n Notice, rc RouteConfig) {
+	w := s.ways
+	r, err := s.snapshot.Load().newRoute(rc)
+	if err != nil {
+		r = &route{RouteConfig: RouteConfig{Kind: RouteUnreachable}}
 	}
-	if s.waiting.release(func(a *awaited) bool { return a.way == k }) {
+	w.mu.Lock()
+	stale := w.turn != n.Turn
+	if !stale && len(w.known) >= waysRoom {
+		for o := range w.known {
+			delete(w.known, o)
+			break
+		}
+	}
+	if !stale {
+		w.known[n.Way] = r
+	}
+	w.mu.Unlock()
+	if stale {
+		select {
+		case w.wanted <- n.Way:
+		default:
+		}
+		return
+	}
+	if s.waiting.release(func(a *awaited) bool { return a.way == n.Way }) {
 		s.workers[0].poller.Wake()
 	}
 }
@@ -139,7 +148,7 @@ func (s *Switch) learnWay(k WayKey) {
 // ForgetWays has the kernel asked anew: its links, addresses, routes or rules are others. Rows that
 // were decided by an answer end.
 func (s *Switch) ForgetWays() {
-	w := &s.ways
+	w := s.ways
 	w.mu.Lock()
 	had := len(w.known)
 	clear(w.known)

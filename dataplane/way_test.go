@@ -13,10 +13,20 @@ import (
 
 // askedFor is a lab whose kernel has rules of policy routing, which way answers.
 func askedFor(t *testing.T, way func(dataplane.WayKey) dataplane.RouteConfig) *Lab {
-	l := NewSized(t, 4096, func(cfg *dataplane.Config) { cfg.Way = way })
+	l := New(t)
 	l.Config.Ruled = [2]bool{true, true}
 	l.Install()
 	l.Switch.Start()
+	go func() {
+		for {
+			switch n := l.Switch.Next(time.Second); n.Kind {
+			case dataplane.NoticeWay:
+				l.Switch.SetWay(n, way(n.Way))
+			case dataplane.NoticeClosed:
+				return
+			}
+		}
+	}()
 	return l
 }
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/vswitch/vswitch/control"
 	"github.com/vswitch/vswitch/control/api"
-	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/host/others"
 	"github.com/vswitch/vswitch/control/metrics"
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/readers"
@@ -115,7 +115,7 @@ func readersOf(r *readers.Readers, l net.Listener) (*readers.Listener, func() er
 	if l.Addr().Network() == "unix" {
 		return r.Listen(l, localConns, readers.Peer), func() error { return nil }, nil
 	}
-	users, err := host.OpenSocketUsers()
+	users, err := others.OpenSocketUsers()
 	if err != nil {
 		return nil, nil, fmt.Errorf("page: %w", err)
 	}

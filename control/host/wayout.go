@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -41,10 +42,8 @@ func (h *Host) WayOut(q WayQuery) (Route, error) {
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EXDEV):
 		return r, nil // none, unreachable, prohibit, blackhole, and what rp_filter refuses
-	case err != nil:
+	case err != nil || len(m) < unix.SizeofRtMsg:
 		return r, fmt.Errorf("ask for the way from %s to %s: %w", q.Src, q.Dst, err)
-	case len(m) < unix.SizeofRtMsg:
-		return r, nil
 	}
 	switch msg := nl.DeserializeRtMsg(m); msg.Type {
 	case unix.RTN_UNICAST:
@@ -74,12 +73,7 @@ func (h *Host) WayOut(q WayQuery) (Route, error) {
 // chooseHop takes one of the living hops of RTA_MULTIPATH, the same for the same two ends, or the
 // one that a query wants.
 func (r *Route) chooseHop(hops []byte, q *WayQuery) bool {
-	type candidate struct {
-		Route
-		weight uint32
-	}
-	var list []candidate
-	total := uint32(0)
+	var list []Route // each as often as it weighs
 	for len(hops) >= unix.SizeofRtNexthop {
 		hop := nl.DeserializeRtNexthop(hops)
 		n := int(hop.RtNexthop.Len)
@@ -87,28 +81,19 @@ func (r *Route) chooseHop(hops []byte, q *WayQuery) bool {
 			break
 		}
 		if hop.RtNexthop.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) == 0 && (q.Out == 0 || int(hop.RtNexthop.Ifindex) == q.Out) {
-			c := candidate{weight: uint32(hop.RtNexthop.Hops) + 1}
-			c.Ifindex = int(hop.RtNexthop.Ifindex)
+			c := Route{Ifindex: int(hop.RtNexthop.Ifindex)}
 			_ = attrs(hops[:n], unix.SizeofRtNexthop, c.nextHop)
-			list = append(list, c)
-			total += c.weight
+			list = append(list, slices.Repeat([]Route{c}, int(hop.RtNexthop.Hops)+1)...)
 		}
 		hops = hops[min((n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(hops)):]
 	}
-	if total == 0 {
+	if len(list) == 0 {
 		return false
 	}
 	sum := fnv.New32a()
-	_, _ = sum.Write(q.Src.AsSlice())
-	_, _ = sum.Write(q.Dst.AsSlice())
-	at := sum.Sum32() % total
-	for _, c := range list {
-		if at < c.weight {
-			r.Ifindex, r.Via = c.Ifindex, c.Via
-			break
-		}
-		at -= c.weight
-	}
+	_, _ = sum.Write(append(q.Src.AsSlice(), q.Dst.AsSlice()...))
+	c := list[int(sum.Sum32())%len(list)]
+	r.Ifindex, r.Via = c.Ifindex, c.Via
 	return true
 }
 

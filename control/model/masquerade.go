@@ -1,6 +1,7 @@
 package model
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,4 +49,12 @@ func CompileMasqueradePorts(in []string) ([]conntrack.PortRange, error) {
 		list = append(list, r)
 	}
 	return list, nil
+}
+
+// PortKey makes masquerade choose the same ports after a restart as before. It
+// comes from the identity of the state directory, which no container sees.
+func PortKey(identity string) (key [16]byte) {
+	sum := sha256.Sum256([]byte("masquerade ports " + identity))
+	copy(key[:], sum[:])
+	return key
 }

@@ -189,7 +189,7 @@ func withCred(c net.Conn, fn func(*syscall.Ucred)) {
 }
 
 // Visitor finds the readers of a TCP listener: whose is asked for the user of a socket of this
-// host, such as host.SocketUsers.Of. One who may take any address of loopback is one reader
+// host, such as others.SocketUsers.Of. One who may take any address of loopback is one reader
 // all the same.
 func Visitor(whose func(proto uint8, from, to netip.AddrPort) (uid uint32, ok bool)) func(net.Conn) Reader {
 	return func(c net.Conn) Reader {

@@ -40,7 +40,7 @@ type Config struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Whose finds the user of a client's socket: proto is header.ProtoTCP or ProtoUDP, from
-	// the client's address, to the one that it asked for; host.SocketUsers. nil: all are one.
+	// the client's address, to the one that it asked for; others.SocketUsers. nil: all are one.
 	Whose func(proto uint8, from, to netip.AddrPort) (uid uint32, ok bool)
 	// Reached is called when a user has all that one may have, at most once a minute for
 	// each protocol. It must not block. It may be nil.

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/host/others"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/dataplane/header"
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
@@ -52,9 +52,9 @@ func settled(t *testing.T, l *lab, ok func(relay.Stats) bool) {
 func askUsers(t testing.TB, cfg relay.Config, k *told) *lab {
 	labtest.NeedBPF(t)
 	cfg.Reached = k.reached
-	var users *host.SocketUsers
+	var users *others.SocketUsers
 	l := newLabWith(t, cfg, func(cfg *relay.Config) (err error) {
-		if users, err = host.OpenSocketUsers(); err == nil {
+		if users, err = others.OpenSocketUsers(); err == nil {
 			cfg.Whose = users.Of
 			t.Cleanup(func() { users.Close() })
 		}

@@ -126,7 +126,7 @@ var rules = []rule{
 		reason: "the underlay is the host's own network: it knows no network, container or published port of ours",
 	}, {
 		in: []string{"control/edge/linux"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/edge", "module/control/holder", "module/control/host", "module/control/kernel", "module/control/relay", "module/control/reserve", "module/dataplane/port"},
+		but:    []string{"module/control/edge", "module/control/holder", "module/control/host", "module/control/host/others", "module/control/kernel", "module/control/relay", "module/control/reserve", "module/dataplane/port"},
 		reason: "the kernel's edge puts together what speaks to the kernel; it knows no network and no container",
 	}, {
 		in: []string{"control", "control/directory", "control/model", "control/observe"}, forbids: []string{"module/control/edge/linux", "module/control/kernel"},

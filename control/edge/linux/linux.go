@@ -18,6 +18,7 @@ import (
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/holder"
 	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/host/others"
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/control/reserve"
@@ -211,7 +212,7 @@ func netns(ns edge.Netns) *host.Netns {
 
 // Steer implements edge.Edge.
 func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool), reached func(relay.Reached)) (edge.Relay, error) {
-	users, err := host.OpenSocketUsers()
+	users, err := others.OpenSocketUsers()
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -259,7 +260,7 @@ func (e *Edge) steer(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
 // steering is a relay with what it asks whose the clients are.
 type steering struct {
 	*relay.Relay
-	users *host.SocketUsers
+	users *others.SocketUsers
 	e     *Edge
 }
 

@@ -1,4 +1,4 @@
-package host
+package others
 
 import (
 	"encoding/binary"
@@ -49,9 +49,13 @@ func (s *SocketUsers) Close() error {
 	return unix.Close(fd)
 }
 
+// Of sock_diag (linux/sock_diag.h, linux/inet_diag.h).
 const (
-	sizeofNlHeader = 16
-	loIfindex      = 1 // of lo in every namespace
+	sizeofNlHeader   = 16
+	sockDiagByFamily = 20
+	sizeofDiagMsg    = 72
+	stateAll         = 1<<14 - 1
+	loIfindex        = 1 // of lo in every namespace
 )
 
 // Of returns the user whose socket has the address from and speaks to the address to, of
@@ -94,7 +98,7 @@ func (s *SocketUsers) ask(proto uint8, from, to netip.AddrPort) (uid uint32, ok 
 	ne.PutUint16(q[6:], unix.NLM_F_REQUEST)
 	ne.PutUint32(q[8:], s.seq)
 	b := q[sizeofNlHeader:]
-	b[0], b[1] = uint8(family(from.Addr())), proto
+	b[0], b[1] = familyOf(from.Addr()), proto
 	ne.PutUint32(b[4:], stateAll)
 	binary.BigEndian.PutUint16(b[8:], near.Port())
 	binary.BigEndian.PutUint16(b[10:], far.Port())
@@ -141,4 +145,11 @@ func userOf(m []byte, proto uint8, from, to netip.AddrPort) (uid uint32, ok bool
 // plain is an address as sock_diag takes it.
 func plain(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+func familyOf(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }

@@ -1,20 +1,18 @@
-package control
+package events
 
 import (
-	"crypto/sha256"
 	"log/slog"
 	"time"
 
-	"github.com/vswitch/vswitch/control/events"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
 )
 
 // pressureEvery is how often a limit that goes on being hit is told.
 const pressureEvery = 10 * time.Second
 
-// pressureLog returns what tells that flows were refused or gave way (RFC 6888 REQ-11 c).
+// PressureLog returns what tells that flows were refused or gave way (RFC 6888 REQ-11 c).
 // It is called from one goroutine.
-func pressureLog(log *slog.Logger, told *events.Log) func(conntrack.Pressure) {
+func PressureLog(log *slog.Logger, told *Log) func(conntrack.Pressure) {
 	var sum conntrack.Pressure
 	var last time.Time
 	return func(p conntrack.Pressure) {
@@ -29,12 +27,4 @@ func pressureLog(log *slog.Logger, told *events.Log) func(conntrack.Pressure) {
 		told.Pressure(sum)
 		sum, last = conntrack.Pressure{}, time.Now()
 	}
-}
-
-// portKey makes masquerade choose the same ports after a restart as before. It
-// comes from the identity of the state directory, which no container sees.
-func portKey(identity string) (key [16]byte) {
-	sum := sha256.Sum256([]byte("masquerade ports " + identity))
-	copy(key[:], sum[:])
-	return key
 }
