@@ -43,6 +43,13 @@ func (w *worker) anotherPort(r *routed, ref conntrack.Ref) conntrack.Insertion {
 		sh.RUnlock()
 		return conntrack.TupleTaken
 	}
+	if old, sh := t.Lookup(&c.Reply); old != 0 {
+		kind := t.At(old).Kind
+		sh.RUnlock()
+		if kind != conntrack.KindPublish && kind != conntrack.KindHairpin {
+			return conntrack.TupleTaken // the container has spoken to that port of the client itself
+		}
+	}
 	t.LetPort(ref) // of a hairpin: it is the other flow's
 	got := conntrack.TupleTaken
 	for try := 0; try < clientPortTries && got == conntrack.TupleTaken; try++ {
