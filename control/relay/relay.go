@@ -130,7 +130,7 @@ func New(cfg Config) (_ *Relay, err error) {
 	if err != nil {
 		return nil, err
 	}
-	udp4, fd2, err := r.listenUDP("4", "127.0.0.1", quiet4)
+	udp4, fd2, err := r.listenUDP("4", "127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func New(cfg Config) (_ *Relay, err error) {
 	case err != nil:
 		return nil, err
 	default:
-		if udp6, fd3, err = r.listenUDP("6", "::1", quiet6); err != nil {
+		if udp6, fd3, err = r.listenUDP("6", "::1"); err != nil {
 			return nil, err
 		}
 	}

@@ -2,11 +2,9 @@ package relay
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"runtime"
 	"sync"
 	"syscall"
@@ -14,12 +12,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/control/anyport"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // maxDatagram is the longest payload of UDP over IPv4 or IPv6 without
 // jumbograms.
-const maxDatagram = 65535 - udpLen
+const maxDatagram = 65535 - anyport.HeaderLen
 
 // receiveBuffer is the most memory that datagrams may wait in, per family.
 const receiveBuffer = 4 << 20
@@ -27,12 +26,12 @@ const receiveBuffer = 4 << 20
 // udpSocket receives what is steered for one family.
 type udpSocket struct {
 	*net.UDPConn
-	replies *replier
+	replies *anyport.Sender
 }
 
 // listenUDP opens the socket to which datagrams are steered, its descriptor and
 // the socket that answers.
-func (r *Relay) listenUDP(family, addr, quiet string) (*udpSocket, int, error) {
+func (r *Relay) listenUDP(family, addr string) (*udpSocket, int, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return control(c, func(fd int) error {
 			// Beyond rmem_max, as all published ports share the buffer. Without
@@ -53,7 +52,7 @@ func (r *Relay) listenUDP(family, addr, quiet string) (*udpSocket, int, error) {
 		c = p.(*net.UDPConn)
 	}
 	r.sockets = append(r.sockets, c)
-	replies, err := newReplier("ip"+family+":udp", quiet)
+	replies, err := anyport.Open(family)
 	if err != nil {
 		return nil, -1, fmt.Errorf("socket for udp answers: %w", err)
 	}
@@ -96,7 +95,7 @@ func (r *Relay) receive(s *udpSocket) {
 		if err != nil {
 			continue // an ICMP error; the datagram is lost as UDP may be
 		}
-		local, ok := originalDestination(oob[:oobn])
+		local, ok := anyport.OriginalDestination(oob[:oobn])
 		if !ok {
 			continue
 		}
@@ -165,21 +164,21 @@ func (r *Relay) open(d *datagram) (*session, error) {
 }
 
 // answer carries a session's datagrams back until the session ends.
-func (r *Relay) answer(out *replier, s *session) {
+func (r *Relay) answer(out *anyport.Sender, s *session) {
 	defer r.sessions.remove(s)
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
 		return // closed already
 	}
-	p := newReply(s.flow)
-	var buf *[udpLen + maxDatagram]byte
+	p := anyport.NewWay(s.flow.local, s.flow.client)
+	var buf *[anyport.HeaderLen + maxDatagram]byte
 	var n int
 	var failed error
 	// Most sessions wait most of the time, so a buffer is held only while there
 	// is something in it.
 	read := func(fd uintptr) bool {
-		buf = buffers.Get().(*[udpLen + maxDatagram]byte)
-		n, failed = unix.Read(int(fd), buf[udpLen:])
+		buf = buffers.Get().(*[anyport.HeaderLen + maxDatagram]byte)
+		n, failed = unix.Read(int(fd), buf[anyport.HeaderLen:])
 		if failed == unix.EAGAIN {
 			buffers.Put(buf)
 			return false
@@ -191,13 +190,13 @@ func (r *Relay) answer(out *replier, s *session) {
 		// may come yet, so the session stays until it is idle.
 		if failed == nil {
 			r.sessions.touch(s, time.Now())
-			_ = out.send(p, buf[:udpLen+n]) // the client is gone, or too slow
+			_ = out.Send(p, buf[:anyport.HeaderLen+n]) // the client is gone, or too slow
 		}
 		buffers.Put(buf)
 	}
 }
 
-var buffers = sync.Pool{New: func() any { return new([udpLen + maxDatagram]byte) }}
+var buffers = sync.Pool{New: func() any { return new([anyport.HeaderLen + maxDatagram]byte) }}
 
 // expire ends idle sessions.
 func (r *Relay) expire() {
@@ -213,21 +212,11 @@ func (r *Relay) expire() {
 	}
 }
 
-// originalDestination finds the address and port a steered datagram was sent
-// to, as ip(7) and ipv6(7) deliver them: a sockaddr_in or sockaddr_in6.
-func originalDestination(oob []byte) (netip.AddrPort, bool) {
-	for len(oob) > 0 {
-		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
-		if err != nil {
-			break
-		}
-		switch {
-		case h.Level == unix.SOL_IP && h.Type == unix.IP_ORIGDSTADDR && len(data) >= unix.SizeofSockaddrInet4:
-			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(data[4:8])), binary.BigEndian.Uint16(data[2:])), true
-		case h.Level == unix.SOL_IPV6 && h.Type == unix.IPV6_ORIGDSTADDR && len(data) >= unix.SizeofSockaddrInet6:
-			return netip.AddrPortFrom(netip.AddrFrom16([16]byte(data[8:24])), binary.BigEndian.Uint16(data[2:])), true
-		}
-		oob = rest
+// control runs fn on the descriptor of a socket.
+func control(c syscall.RawConn, fn func(fd int) error) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) { err = fn(int(fd)) }); cerr != nil {
+		return cerr
 	}
-	return netip.AddrPort{}, false
+	return err
 }

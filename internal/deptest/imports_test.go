@@ -114,7 +114,7 @@ var rules = []rule{
 		reason: "leaves: shared room for entries, and a table of texts for the data path's reasons",
 	}, {
 		in: []string{"control/edge"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/host", "module/control/relay", "module/control/reserve", "module/dataplane/bpfmap", "module/dataplane/flowmap", "module/dataplane/port"},
+		but:    []string{"module/control/host", "module/control/names", "module/control/relay", "module/control/reserve", "module/control/resolver", "module/dataplane/bpfmap", "module/dataplane/flowmap", "module/dataplane/port"},
 		reason: "the edge is what the controller may ask of the host's side, in the words of control/host: it makes nothing itself",
 	}, {
 		in: []string{"control/claims"}, forbids: []string{"module/..."},
@@ -126,7 +126,7 @@ var rules = []rule{
 		reason: "the underlay is the host's own network: it knows no network, container or published port of ours",
 	}, {
 		in: []string{"control/edge/linux"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/edge", "module/control/holder", "module/control/host", "module/control/host/others", "module/control/kernel", "module/control/relay", "module/control/reserve", "module/dataplane/port"},
+		but:    []string{"module/control/edge", "module/control/holder", "module/control/host", "module/control/host/others", "module/control/kernel", "module/control/relay", "module/control/reserve", "module/control/resolver", "module/dataplane/port"},
 		reason: "the kernel's edge puts together what speaks to the kernel; it knows no network and no container",
 	}, {
 		in: []string{"control", "control/directory", "control/model", "control/observe"}, forbids: []string{"module/control/edge/linux", "module/control/kernel"},
@@ -142,6 +142,24 @@ var rules = []rule{
 	}, {
 		in: []string{"control/shaping"}, forbids: []string{"module/..."},
 		reason: "when to look is told apart from what is looked at",
+	}, {
+		in: []string{"control/names"}, forbids: []string{"module/..."},
+		reason: "who is told what is values: it is tested without a message, a socket or a process",
+	}, {
+		in: []string{"control/naming"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api", "module/control/directory", "module/control/edge", "module/control/host", "module/control/metrics", "module/control/names", "module/control/resolver", "module/dataplane", "module/dataplane/header"},
+		reason: "what the resolver is told is read from the directory, as tables are",
+	}, {
+		in: []string{"control/anyport"}, forbids: []string{"module/..."},
+		but:    []string{"module/dataplane/header"},
+		reason: "a leaf: datagrams from any port, whoever sends them",
+	}, {
+		in: []string{"control/resolver"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/anyport", "module/control/names", "module/control/places"},
+		reason: "what reads strangers' messages has no way to anything of the switch",
+	}, {
+		in: []string{"..."}, forbids: []string{"github.com/miekg/dns"},
+		reason: "the messages of DNS are read and written in control/resolver",
 	}, {
 		in: []string{"control/places", "control/readers"}, forbids: []string{"module/..."},
 		but:    []string{"module/control/api", "module/control/places", "module/dataplane/share"},
@@ -224,7 +242,7 @@ var rules = []rule{
 		reason: "BPF is loaded in control/kernel, and the data path opens maps by their descriptors in dataplane/bpfmap; the demo and the benchmark only look or compare",
 	}, {
 		in: []string{"..."}, forbids: []string{"golang.org/x/sys/unix"},
-		reason: "system calls live where a system call is the job: ports, maps, pages, control/{holder,host,kernel,relay,reserve,roles,process}, netlab, bench and the commands that start processes",
+		reason: "system calls live where a system call is the job: ports, maps, pages, control/{anyport,holder,host,kernel,relay,reserve,resolver,roles,process}, netlab, bench and the commands that start processes",
 	}, {
 		in:      []string{"dataplane", "dataplane/bpfmap", "dataplane/conntrack", "dataplane/fdb", "dataplane/filter", "dataplane/flowmap", "dataplane/frame", "dataplane/header", "dataplane/pages", "dataplane/port"},
 		forbids: []string{"log", "log/...", "encoding/json", "net/http", "os/exec", "github.com/gopacket/..."},
@@ -247,8 +265,9 @@ var exempt = map[string][]string{
 	"github.com/coreos/go-systemd/...":   {"cmd/vswitch"},
 	"github.com/cilium/ebpf/...":         {"control/kernel", "dataplane/bpfmap", "cmd/vswitch", "bench/scenario", "internal/netlab/labtest"},
 	"github.com/containernetworking/...": {"control/cni"},
+	"github.com/miekg/dns":               {"control/resolver"},
 	"golang.org/x/sys/unix": {
-		"dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/roles",
+		"control/anyport", "control/resolver", "dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/roles",
 		"control/process", "control/doctor", "internal/netlab/...", "bench/...", "cmd/vswitch",
 	},
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
+func TestMain(m *testing.M) { labtest.Main(m) }
+
 // asUser does what makes a socket as another user: the file is whose the thread is then.
 func asUser(t *testing.T, uid int, fn func()) {
 	t.Helper()
@@ -35,7 +37,7 @@ func asUser(t *testing.T, uid int, fn func()) {
 func TestSocketUsers(t *testing.T) {
 	labtest.Need(t)
 	host := labtest.New(t, "host")
-	inHost(t, host, func(*Host) {
+	err := host.Do(func() error {
 		users, err := OpenSocketUsers()
 		if err != nil {
 			t.Fatal(err)
@@ -103,12 +105,16 @@ func TestSocketUsers(t *testing.T) {
 			}
 			closer()
 		}
+		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func BenchmarkSocketUser(b *testing.B) {
 	labtest.Need(b)
-	inHost(b, labtest.New(b, "host"), func(*Host) {
+	err := labtest.New(b, "host").Do(func() error {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {
 			b.Fatal(err)
@@ -130,5 +136,9 @@ func BenchmarkSocketUser(b *testing.B) {
 				b.Fatal("not found")
 			}
 		}
+		return nil
 	})
+	if err != nil {
+		b.Fatal(err)
+	}
 }
