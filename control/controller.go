@@ -20,6 +20,7 @@ import (
 	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/control/keyed"
 	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/naming"
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/readers"
 	"github.com/vswitch/vswitch/control/reserve"
@@ -81,6 +82,7 @@ type Controller struct {
 	readers  *readers.Readers
 
 	events *events.Log
+	naming *naming.Naming // set once; nil: names are not answered
 }
 
 // enter begins a request; the result ends it.

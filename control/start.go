@@ -17,6 +17,7 @@ import (
 	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/control/metrics"
 	"github.com/vswitch/vswitch/control/model"
+	"github.com/vswitch/vswitch/control/naming"
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/process"
 	"github.com/vswitch/vswitch/control/readers"
@@ -108,7 +109,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	watching := observe.Config{
 		Switch: c.sw, Directory: &c.dir, Log: c.log, RingBytes: cfg.CaptureRing, RingOf: cfg.CaptureRingOf,
-		Relay: c.relayed, Led: led, Relayed: c.edge.ConnectHooks, Readers: c.readers,
+		Relay: c.relayed, Names: func() metrics.Names { return c.naming.Counts() }, Led: led, Relayed: c.edge.ConnectHooks, Readers: c.readers,
 		FlowLog: cfg.FlowLog, IPFIX: cfg.IPFIX, Identity: store.Identity(),
 	}
 	if c.observer, err = observe.New(watching); err != nil && !cfg.Strict && len(contents.Containers) > 0 {
@@ -158,6 +159,9 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.mu.Lock()
 	c.relay = steering
 	c.mu.Unlock()
+	if c.naming, err = naming.New(c.edge, &c.dir, c.log, c.events.Emit); err != nil {
+		c.log.Error("containers' names are not answered", "err", err) // all else works
+	}
 	if err := c.edge.DropHeld(); err != nil {
 		c.log.Warn("of what the daemon before has left not all is gone", "err", joined(err))
 	}
@@ -169,6 +173,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	c.spawn(func() { c.underlay.Run(c.ctx) })
 	c.spawn(func() { c.underlay.FollowNeighbors(c.ctx) })
 	c.spawn(func() { c.shaping.Run(c.ctx) })
+	c.spawn(func() { c.naming.Run(c.ctx) })
 	c.spawn(func() { c.claims.Follow(c.ctx, c.sw.SetBusyPorts, c.events.Emit) })
 	c.spawn(func() { c.claims.FollowPeers(c.ctx, c.sw.SetHostPeers) })
 	return c, nil
@@ -270,6 +275,7 @@ func (c *Controller) teardown() error {
 	if kept { // for the next start
 		c.edge.Keep()
 	}
+	errs = append(errs, c.naming.Close())
 	if c.relay != nil {
 		errs = append(errs, c.relay.Close())
 	}

@@ -171,6 +171,9 @@ type PortConfig struct {
 // VLANRange is an interval of VLAN IDs, both ends included, from 1 to 4094.
 type VLANRange struct{ First, Last uint16 }
 
+// PortOfNames is the port of DNS, of UDP and TCP (RFC 1035, 4.2).
+const PortOfNames = 53
+
 // NetworkConfig is one network.
 type NetworkConfig struct {
 	ID         frame.NetworkID
@@ -179,6 +182,9 @@ type NetworkConfig struct {
 	Gateways   []netip.Addr // the gateway's address, one for each family
 	Subnets    []netip.Prefix
 	MTU        int
+	// Names: the host answers names at the gateways. A port that is published at every address is
+	// not published there, if it is PortOfNames.
+	Names bool
 	// MSSClamp is for the TCP flows between this network and others.
 	MSSClamp MSSClamp
 }

@@ -190,7 +190,7 @@ func (v *view) decideRouted(d *decision, f *frame.Frame, in *portConfig) bool {
 func (v *view) isForHost(r *routed) bool {
 	t := &r.f.Layers.Tuple
 	if r.in.Kind != PortContainer || r.in.network.HostPort == frame.NoPort ||
-		martian(r, v.Snapshot) || !v.isLocal(t.Dst) || v.publish.find(t.Proto, t.Dst, t.DstPort) != nil {
+		martian(r, v.Snapshot) || !v.isLocal(t.Dst) || v.published(t.Proto, t.Dst, t.DstPort) != nil {
 		return false
 	}
 	if v.ofBefore(t) {

@@ -43,7 +43,7 @@ func (u *uplink) equal(o *uplink) bool {
 
 func (n *network) equal(o *network) bool {
 	return n.ID == o.ID && n.HostPort == o.HostPort && n.GatewayMAC == o.GatewayMAC && slices.Equal(n.Gateways, o.Gateways) &&
-		slices.Equal(n.Subnets, o.Subnets) && n.MTU == o.MTU && n.MSSClamp == o.MSSClamp
+		slices.Equal(n.Subnets, o.Subnets) && n.Names == o.Names && n.MTU == o.MTU && n.MSSClamp == o.MSSClamp
 }
 
 // Equal is what the table of routes compares by.

@@ -301,7 +301,7 @@ func (x *explainer) lookDestination(r *routed) {
 		}
 	case r.kind == conntrack.KindPublish, r.kind == conntrack.KindHairpin:
 		st.Kind = StepPublished
-		if iv := x.s.publish.find(from.Proto, from.Dst, from.DstPort); iv != nil {
+		if iv := x.s.published(from.Proto, from.Dst, from.DstPort); iv != nil {
 			st.Publish = *iv
 		}
 	case r.kind == conntrack.KindInbound, r.kind == conntrack.KindRouted:

@@ -149,7 +149,7 @@ func (s *Snapshot) newcomer(f *frame.Frame) frame.PortID {
 	if l.Tuple.Proto != header.ProtoTCP || l.TCPFlags&(header.TCPSYN|header.TCPACK) != header.TCPSYN {
 		return frame.NoPort
 	}
-	iv := s.publish.find(l.Tuple.Proto, l.Tuple.Dst, l.Tuple.DstPort)
+	iv := s.published(l.Tuple.Proto, l.Tuple.Dst, l.Tuple.DstPort)
 	if iv == nil {
 		return frame.NoPort
 	}

@@ -138,7 +138,7 @@ func (s *Snapshot) atGateway(orig *header.Tuple, sender *network) bool {
 	if orig.Dst != sender.gateway[family(orig.Dst)] {
 		return false
 	}
-	iv := s.publish.find(orig.Proto, orig.Dst, orig.DstPort)
+	iv := s.published(orig.Proto, orig.Dst, orig.DstPort)
 	return iv != nil && iv.HostAddr == everyAddr(orig.Dst)
 }
 
@@ -303,7 +303,7 @@ func (s *Snapshot) allows(c *conntrack.Conn, lists *listTable) *Rule {
 	switch c.Kind {
 	case conntrack.KindPublish, conntrack.KindHairpin:
 		o := &c.Orig
-		iv := s.publish.find(o.Proto, o.Dst, o.DstPort)
+		iv := s.published(o.Proto, o.Dst, o.DstPort)
 		stays = iv != nil && iv.ContainerAddr == c.Reply.Src && iv.port(o.DstPort) == c.Reply.SrcPort
 		if c.Kind == conntrack.KindHairpin {
 			stays = stays && from != nil && from.port == c.Port

@@ -70,7 +70,7 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 	local := r.route != nil && r.route.Kind == RouteLocal
 	later := l.Flags&header.FlagFragment != 0 && hasPorts(l.Tuple.Proto)
 	if local && (later || l.Kind == header.KindL4) {
-		if iv := s.publish.find(l.Tuple.Proto, l.Tuple.Dst, l.Tuple.DstPort); iv != nil {
+		if iv := s.published(l.Tuple.Proto, l.Tuple.Dst, l.Tuple.DstPort); iv != nil {
 			r.to.Dst, r.to.DstPort = iv.ContainerAddr, iv.port(l.Tuple.DstPort)
 			r.kind, r.route = conntrack.KindPublish, nil
 			if r.in.Kind != PortUplink {
@@ -113,7 +113,7 @@ func (s *Snapshot) toHostOnLink(t *header.Tuple, n *network) bool {
 	if t.Dst.Is4() || t.Src == t.Dst {
 		return false
 	}
-	return t.Dst == n.linkLocal || t.Src.IsLinkLocal() && s.isLocal(t.Dst) && s.publish.find(t.Proto, t.Dst, t.DstPort) == nil
+	return t.Dst == n.linkLocal || t.Src.IsLinkLocal() && s.isLocal(t.Dst) && s.published(t.Proto, t.Dst, t.DstPort) == nil
 }
 
 // follow finds the flow of a frame and notes the frame in it. A flow that an

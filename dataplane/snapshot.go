@@ -32,6 +32,7 @@ type Snapshot struct {
 	ours     addrSet // the host's own addresses, and all in networks' subnets, as fib has them
 	publish  publishTable
 	outside  map[header.Addr][]PublishConfig // of containers, by their address
+	names    map[header.Addr]bool            // gateways at which names are answered
 	// movesSCTP: an SCTP port is published under another number.
 	movesSCTP bool
 	rules     []Rule // in the order in which they are read
@@ -134,6 +135,12 @@ func (s *Snapshot) addNetworks(cfg *SnapshotConfig) error {
 		n := &network{NetworkConfig: nc, linkLocal: linkLocal(nc.GatewayMAC)}
 		for _, g := range nc.Gateways {
 			n.gateway[family(header.AddrFrom(g))] = header.AddrFrom(g)
+			if nc.Names {
+				if s.names == nil {
+					s.names = make(map[header.Addr]bool)
+				}
+				s.names[header.AddrFrom(g)] = true
+			}
 		}
 		n.ipv6 = slices.ContainsFunc(nc.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() })
 		s.networks[nc.ID] = n
@@ -320,11 +327,20 @@ func (s *Snapshot) slotOf(a header.Addr) int { return s.slots[a] }
 // Published finds where a published port leads: the container's address and
 // port. A mapping of the specific address wins over one of every address.
 func (s *Snapshot) Published(proto uint8, addr netip.Addr, port uint16) (netip.AddrPort, bool) {
-	iv := s.publish.find(proto, header.AddrFrom(addr), port)
+	iv := s.published(proto, header.AddrFrom(addr), port)
 	if iv == nil {
 		return netip.AddrPort{}, false
 	}
 	return netip.AddrPortFrom(iv.ContainerAddr.NetIP(), iv.port(port)), true
+}
+
+// published finds the published port that a packet to an address of the host is for, nil when
+// there is none.
+func (s *Snapshot) published(proto uint8, addr header.Addr, port uint16) *PublishConfig {
+	if port == PortOfNames && s.names[addr] && (proto == header.ProtoUDP || proto == header.ProtoTCP) {
+		return search(s.publish[publishKey{addr, proto}], port)
+	}
+	return s.publish.find(proto, addr, port)
 }
 
 // publishTable finds the interval a host port lies in: one sorted list for each

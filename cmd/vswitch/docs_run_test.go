@@ -121,7 +121,8 @@ func TestDocumentPodman(t *testing.T) {
 	document(t, "podman.md", engines, "podman", "runc", "busybox", "curl")
 }
 
-func TestDocumentCNI(t *testing.T) { document(t, "cni.md", "true") }
+func TestDocumentNames(t *testing.T) { document(t, "../names.md", "true", "getent") }
+func TestDocumentCNI(t *testing.T)   { document(t, "cni.md", "true") }
 func TestDocumentRunc(t *testing.T) {
 	document(t, "runc.md", "true", "runc", "crun", "busybox", "curl", "python3")
 }

@@ -8,9 +8,9 @@ import (
 
 func newNetworkUpdate(c *cli) *cobra.Command {
 	var (
-		icc, hostAccess bool
-		filter          string
-		exempt, labels  []string
+		icc, hostAccess, noDNS bool
+		filter                 string
+		exempt, labels         []string
 	)
 	cmd := &cobra.Command{
 		Use:   "update NAME [flags]",
@@ -28,6 +28,9 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 			if set("host-access") {
 				in.HostAccess = &hostAccess
 			}
+			if set("disable-dns") {
+				in.DisableDNS = &noDNS
+			}
 			if set("nat-filter") || set("filter") {
 				in.Filter = &filter
 			}
@@ -44,8 +47,8 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 			if in.Labels, err = parsePairs(labels); err != nil {
 				return usagef(cmd, "--label %w", err)
 			}
-			if in.ICC == nil && in.HostAccess == nil && in.Filter == nil && in.Exempt == nil && in.Labels == nil {
-				return usagef(cmd, "nothing to change: give --icc, --host-access, --nat-filter, --exempt or --label")
+			if in.ICC == nil && in.HostAccess == nil && in.DisableDNS == nil && in.Filter == nil && in.Exempt == nil && in.Labels == nil {
+				return usagef(cmd, "nothing to change: give --icc, --host-access, --disable-dns, --nat-filter, --exempt or --label")
 			}
 			n, err := c.client(cmd).UpdateNetwork(cmd.Context(), args[0], in)
 			if err != nil {
@@ -58,6 +61,7 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&icc, "icc", true, "its containers reach each other; with --icc=false only the gateway and the world")
 	flags.BoolVar(&hostAccess, "host-access", true, "its containers reach the services of the host; with --host-access=false only published ports")
+	flags.BoolVar(&noDNS, "disable-dns", false, "its gateway answers no names; with --disable-dns=false it does again")
 	natFilter(cmd, &filter, filterUsage)
 	flags.StringArrayVar(&exempt, "exempt", nil, "destinations that see the containers' own addresses, CIDR; replaces the list, --exempt= empties it (repeatable)")
 	flags.StringArrayVar(&labels, "label", nil, "KEY=VALUE sets a label, KEY= takes it away (repeatable)")

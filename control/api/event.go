@@ -62,6 +62,8 @@ const (
 	EventCableProgram  = "cable-program"  // a program of others sees what goes into a container
 	EventUplinkProgram = "uplink-program" // a program of others sees what leaves by an uplink
 	EventPortTaken     = "port-taken"     // a program of the host bound a published port
+	EventResolverTaken = "resolver-taken" // a program of the host bound port 53 of a gateway
+	EventNameServer    = "name-server"    // a name server of the host fails, or answers again
 	EventStateDamaged  = "state-damaged"  // what is stored was damaged: the message says what became of it
 	EventLost          = "lost"           // the reader was too slow: Lost events are missing here
 )

@@ -72,6 +72,8 @@ type NetworkCreate struct {
 	// HostAccess: false keeps containers from the host's own services; published
 	// ports, and what the host begins, are not concerned. Missing: true.
 	HostAccess *bool `json:"host_access,omitempty"`
+	// DisableDNS: its gateways answer no names.
+	DisableDNS bool `json:"disable_dns,omitempty"`
 	// Filter is one of the Filter constants, "" is apdf.
 	Filter string `json:"filter,omitempty"`
 	// Exempt are destinations that see the containers' own addresses, CIDR.
@@ -109,6 +111,7 @@ type Network struct {
 	Internal   bool              `json:"internal"`
 	ICC        bool              `json:"icc"`
 	HostAccess bool              `json:"host_access"`
+	DisableDNS bool              `json:"disable_dns,omitempty"`
 	Filter     string            `json:"filter"`
 	Exempt     []string          `json:"exempt,omitempty"` // CIDR
 	Labels     map[string]string `json:"labels,omitempty"`
@@ -245,9 +248,11 @@ type Endpoint struct {
 	Addresses     []string `json:"addresses"`      // CIDR, IPv4 first
 	Gateway       string   `json:"gateway"`        // the first of Gateways
 	Gateways      []string `json:"gateways"`       // at most one of each family, IPv4 first
-	MAC           string   `json:"mac"`
-	MTU           int      `json:"mtu"`
-	DefaultRoute  bool     `json:"default_route"` // gives that of a family at least
+	// NameServers are the gateways at which names are answered.
+	NameServers  []string `json:"name_servers,omitempty"`
+	MAC          string   `json:"mac"`
+	MTU          int      `json:"mtu"`
+	DefaultRoute bool     `json:"default_route"` // gives that of a family at least
 	// Handover is the name under which the container's end was made in the host's
 	// namespace, for the runtime to move it.
 	Handover string  `json:"handover,omitempty"`

@@ -5,6 +5,7 @@ package api
 type NetworkUpdate struct {
 	ICC        *bool   `json:"icc,omitempty"`
 	HostAccess *bool   `json:"host_access,omitempty"`
+	DisableDNS *bool   `json:"disable_dns,omitempty"`
 	Filter     *string `json:"filter,omitempty"` // one of the Filter constants
 	// Exempt replaces the list of NetworkCreate, an empty one empties it.
 	Exempt *[]string `json:"exempt,omitempty"`

@@ -116,9 +116,6 @@ func (p *plugin) tell(c *call, ct api.Container) {
 	if len(c.RuntimeConfig.Bandwidth) > 0 {
 		p.logf("container %s: bandwidth is stored and not enforced yet", ct.Name)
 	}
-	if ct.Labels[api.LabelAliases] != "" {
-		p.logf("container %s: aliases are stored; names are not served yet", ct.Name)
-	}
 }
 
 // print writes the result in the version that the configuration has.

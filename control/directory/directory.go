@@ -123,6 +123,8 @@ type Network struct {
 	Subnets       []Subnet
 	Port          frame.PortID
 	Plugged       bool
+	Internal      bool // it has no way out
+	NoDNS         bool // its gateways answer no names
 }
 
 // Subnet is what a network has of one family.

@@ -20,6 +20,7 @@ type Live struct {
 
 	mu        sync.Mutex // of changes
 	followers []*follower
+	watchers  []*func()
 }
 
 type follower struct {
@@ -51,6 +52,19 @@ func (l *Live) Follow(changed func(d *Directory, ports []frame.PortID)) (stop fu
 	}
 }
 
+// Watch calls changed after each change of any kind, until stop. It may not block.
+func (l *Live) Watch(changed func()) (stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &changed
+	l.watchers = append(l.watchers, w)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.watchers = slices.DeleteFunc(l.watchers, func(o *func()) bool { return o == w })
+	}
+}
+
 // edit is the next directory, and the ports whose entries differ in it.
 type edit struct {
 	*Directory
@@ -64,6 +78,9 @@ func (l *Live) change(fn func(*edit)) {
 	e := edit{Directory: &d}
 	fn(&e)
 	l.now.Store(e.Directory)
+	for _, w := range l.watchers {
+		(*w)()
+	}
 	if len(e.touched) > 0 {
 		for _, f := range l.followers {
 			f.changed(e.Directory, e.touched)

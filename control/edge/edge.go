@@ -14,8 +14,10 @@ import (
 	"os"
 
 	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/names"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/control/reserve"
+	"github.com/vswitch/vswitch/control/resolver"
 	"github.com/vswitch/vswitch/dataplane/bpfmap"
 	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/port"
@@ -66,6 +68,14 @@ type Edge interface {
 	// is told of a user of the host who has all that one may have, likewise.
 	Steer(resolve func(proto uint8, local netip.AddrPort) (target netip.AddrPort, ok bool), reached func(relay.Reached)) (Relay, error)
 
+	// AnswerNames answers what containers ask for at port 53 of the gateways that AnswerAt names, until the
+	// result is closed, and after Keep goes on with what it was told. changed is told of a name server of the host
+	// that fails, or answers again; it must not block. It comes after Steer, and before DropHeld,
+	// with which the resolver of a process before ends.
+	AnswerNames(changed func(resolver.Server)) (Resolver, error)
+	// Listeners are the sockets of the host that are bound to a port.
+	Listeners(port uint16) ([]host.Socket, error)
+
 	// Lead says where published ports lead, from now on and until the next Lead: connections of the
 	// host itself to loopback and its own addresses are made to a container where that can be, and
 	// relayed otherwise, see ConnectHooks. own may lack loopback.
@@ -93,6 +103,23 @@ type Relay interface {
 	Stats() relay.Stats
 	// Recheck ends what leads to a place that resolve names no more, relayed or not.
 	Recheck()
+	Close() error
+}
+
+// Resolver answers names by what it is told (control/names).
+type Resolver interface {
+	PutNetwork(names.Network)
+	DropNetwork(id string)
+	PutContainer(names.Container)
+	DropContainer(id string)
+	// Begin says that all has been told that there is. Nobody is answered before.
+	Begin()
+	// AnswerAt says by which protocols names are answered at a gateway; what is asked by others is the
+	// host's. NoGateway undoes it.
+	AnswerAt(gateway netip.Addr, tcp, udp bool) error
+	NoGateway(gateway netip.Addr) error
+	// Stats is how it did a second ago.
+	Stats() resolver.Stats
 	Close() error
 }
 

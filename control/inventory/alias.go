@@ -64,7 +64,7 @@ func (k Marks) OfNetwork(rec state.Network) string {
 
 func networkFlags(rec *state.Network) map[string]*bool {
 	return map[string]*bool{
-		"internal": &rec.Internal, "noicc": &rec.NoICC, "ephemeral": &rec.Ephemeral, "nohost": &rec.NoHostAccess,
+		"internal": &rec.Internal, "noicc": &rec.NoICC, "ephemeral": &rec.Ephemeral, "nohost": &rec.NoHostAccess, "nodns": &rec.NoDNS,
 	}
 }
 

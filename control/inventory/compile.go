@@ -11,7 +11,7 @@ import (
 // Compile gives a network to the data path.
 func (n *Network) Compile() dataplane.NetworkConfig {
 	cfg := dataplane.NetworkConfig{
-		ID: n.ID, HostPort: n.Port, GatewayMAC: n.MAC, MTU: n.Rec.MTU,
+		ID: n.ID, HostPort: n.Port, GatewayMAC: n.MAC, MTU: n.Rec.MTU, Names: !n.Rec.NoDNS,
 	}
 	for _, s := range n.Rec.Subnets {
 		cfg.Subnets = append(cfg.Subnets, s.Prefix)
@@ -34,6 +34,9 @@ func (n *Network) Policy() policy.Network {
 			p.Modes[f] = policy.GatewayIsolated
 		case api.GatewayRouted:
 			p.Modes[f] = policy.GatewayRouted
+		}
+		if s.Mode != api.GatewayIsolated && !n.Rec.NoDNS {
+			p.Names = append(p.Names, s.Gateway)
 		}
 	}
 	return p

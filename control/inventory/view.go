@@ -14,7 +14,7 @@ import (
 // View shows a network to clients.
 func (n *Network) View() api.Network {
 	v := api.Network{
-		ID: n.Rec.ID, Name: n.Called(), MTU: n.Rec.MTU, Internal: n.Rec.Internal, ICC: !n.Rec.NoICC, HostAccess: !n.Rec.NoHostAccess, Ephemeral: n.Rec.Ephemeral,
+		ID: n.Rec.ID, Name: n.Called(), MTU: n.Rec.MTU, Internal: n.Rec.Internal, ICC: !n.Rec.NoICC, HostAccess: !n.Rec.NoHostAccess, DisableDNS: n.Rec.NoDNS, Ephemeral: n.Rec.Ephemeral,
 		Filter: model.FilterWord(n.Rec), Labels: n.Rec.Labels, Interface: n.Rec.TAP,
 		GatewayMAC: n.MAC.String(), Created: n.Rec.Created, Containers: []api.NetworkMember{},
 	}
@@ -76,6 +76,9 @@ func (ct *Container) View() api.Container {
 		}
 		for _, p := range model.GatewayPrefixes(e.Network.Rec) {
 			ev.Gateways = append(ev.Gateways, p.Addr().String())
+		}
+		if !e.Network.Rec.NoDNS {
+			ev.NameServers = ev.Gateways
 		}
 		if ct.Rec.Handover {
 			ev.Handover = e.WaitsAs()

@@ -141,7 +141,10 @@ func TestConstants(t *testing.T) {
 			"CLAIM_TCP": flowmap.ClaimProto(header.ProtoTCP), "CLAIM_UDP": flowmap.ClaimProto(header.ProtoUDP),
 			"CLAIM_ICMP": flowmap.ClaimProto(header.ProtoICMP), "CLAIM_SCTP": flowmap.ClaimProto(header.ProtoSCTP),
 		},
-		"relay_socket": {"RELAY_TCP": sockTCP4, "RELAY_TCP6": sockTCP6, "RELAY_UDP": sockUDP4, "RELAY_UDP6": sockUDP6, "RELAY_SOCKETS": sockCount},
+		"relay_socket": {
+			"RELAY_TCP": sockTCP4, "RELAY_TCP6": sockTCP6, "RELAY_UDP": sockUDP4, "RELAY_UDP6": sockUDP6,
+			"RESOLVER_TCP": resolverSockets, "RESOLVER_TCP6": resolverSockets + 1, "RESOLVER_UDP": resolverSockets + 2, "RESOLVER_UDP6": resolverSockets + 3, "RELAY_SOCKETS": 2 * sockCount,
+		},
 	} {
 		var e *btf.Enum
 		if err := s.Types.TypeByName(name, &e); err != nil {

@@ -28,6 +28,7 @@ const (
 	programsMapVswFlowPorts      = "vsw_flow_ports"
 	programsMapVswFlowTally      = "vsw_flow_tally"
 	programsMapVswFragments      = "vsw_fragments"
+	programsMapVswGateways       = "vsw_gateways"
 	programsMapVswIdentifiers    = "vsw_identifiers"
 	programsMapVswJumps          = "vsw_jumps"
 	programsMapVswLed            = "vsw_led"
@@ -174,6 +175,7 @@ type programsMapSpecs struct {
 	VswFlowPorts    *ebpf.MapSpec `ebpf:"vsw_flow_ports"`
 	VswFlowTally    *ebpf.MapSpec `ebpf:"vsw_flow_tally"`
 	VswFragments    *ebpf.MapSpec `ebpf:"vsw_fragments"`
+	VswGateways     *ebpf.MapSpec `ebpf:"vsw_gateways"`
 	VswIdentifiers  *ebpf.MapSpec `ebpf:"vsw_identifiers"`
 	VswJumps        *ebpf.MapSpec `ebpf:"vsw_jumps"`
 	VswLed          *ebpf.MapSpec `ebpf:"vsw_led"`
@@ -240,6 +242,7 @@ type programsMaps struct {
 	VswFlowPorts    *ebpf.Map `ebpf:"vsw_flow_ports"`
 	VswFlowTally    *ebpf.Map `ebpf:"vsw_flow_tally"`
 	VswFragments    *ebpf.Map `ebpf:"vsw_fragments"`
+	VswGateways     *ebpf.Map `ebpf:"vsw_gateways"`
 	VswIdentifiers  *ebpf.Map `ebpf:"vsw_identifiers"`
 	VswJumps        *ebpf.Map `ebpf:"vsw_jumps"`
 	VswLed          *ebpf.Map `ebpf:"vsw_led"`
@@ -277,6 +280,7 @@ func (m *programsMaps) Close() error {
 		m.VswFlowPorts,
 		m.VswFlowTally,
 		m.VswFragments,
+		m.VswGateways,
 		m.VswIdentifiers,
 		m.VswJumps,
 		m.VswLed,

@@ -3,11 +3,15 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/vswitch/vswitch/dataplane/flowmap"
+	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // Keys of the map of sockets, as steer.h has them.
@@ -17,6 +21,8 @@ const (
 	sockUDP4
 	sockUDP6
 	sockCount
+
+	resolverSockets = sockCount // the first of the resolver's, in the same order
 )
 
 // Steer sends the host's own traffic to published ports to the given sockets:
@@ -72,9 +78,63 @@ func takeLink(fd int, p *ebpf.Program) (link.Link, error) {
 
 // Steering is an attached sk_lookup program and the sockets it chooses from.
 type Steering struct {
-	sockets *ebpf.Map
-	program *ebpf.Program
-	link    link.Link
+	sockets, gateways *ebpf.Map
+	program           *ebpf.Program
+	link              link.Link
+}
+
+// maps are those that no other program has.
+func (s *Steering) maps() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{programsMapVswRelay: &s.sockets, programsMapVswGateways: &s.gateways}
+}
+
+// Resolve sends what containers ask at port 53 of the gateways that AnswerAt names to the given sockets: TCP
+// listeners and unconnected UDP sockets, of IPv4 and IPv6 each, borrowed for the call; -1 leaves that
+// protocol and family to the host.
+func (s *Steering) Resolve(tcp, udp [2]int) error {
+	for i, fd := range [sockCount]int{tcp[0], tcp[1], udp[0], udp[1]} {
+		if err := s.put(resolverSockets+i, fd); err != nil {
+			return fmt.Errorf("steer questions for names: %w", err)
+		}
+	}
+	return nil
+}
+
+// AnswerAt says of an address of the host that is a gateway by which protocols names are answered there;
+// by neither, what the host asks from it is the host's all the same.
+func (s *Steering) AnswerAt(gateway netip.Addr, tcp, udp bool) error {
+	var is uint32
+	if tcp {
+		is |= 1 << flowmap.ClaimProto(header.ProtoTCP)
+	}
+	if udp {
+		is |= 1 << flowmap.ClaimProto(header.ProtoUDP)
+	}
+	if err := s.gateways.Put(header.AddrFrom(gateway), is); err != nil {
+		return fmt.Errorf("answer names at %s: %w", gateway, err)
+	}
+	return nil
+}
+
+// NoGateway forgets one. An address that is none is no error.
+func (s *Steering) NoGateway(gateway netip.Addr) error {
+	if err := s.gateways.Delete(header.AddrFrom(gateway)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget gateway %s: %w", gateway, err)
+	}
+	return nil
+}
+
+// put gives a socket its number, or with -1 takes the one that has it out.
+func (s *Steering) put(number, fd int) (err error) {
+	if fd >= 0 {
+		err = s.sockets.Put(uint32(number), uint64(fd))
+	} else if err = s.sockets.Delete(uint32(number)); errors.Is(err, ebpf.ErrKeyNotExist) || errors.Is(err, unix.EINVAL) { // there was none
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("socket %d: %w", fd, err)
+	}
+	return nil
 }
 
 // FD is the link, borrowed until Close. As long as another process has it the program stays.
@@ -101,25 +161,19 @@ func (k *Kernel) newSteering(fds [sockCount]int) (_ *Steering, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.sockets, err = newMap(spec, programsMapVswRelay); err != nil {
-			return nil, err
+		for name, m := range s.maps() {
+			if *m, err = newMap(spec, name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for i, fd := range fds {
-		if fd < 0 {
-			err = s.sockets.Delete(uint32(i))
-			if errors.Is(err, ebpf.ErrKeyNotExist) || errors.Is(err, unix.EINVAL) { // there was none
-				err = nil
-			}
-		} else {
-			err = s.sockets.Put(uint32(i), uint64(fd))
-		}
-		if err != nil {
-			return nil, fmt.Errorf("socket %d: %w", fd, err)
+		if err = s.put(i, fd); err != nil {
+			return nil, err
 		}
 	}
 	if s.program == nil {
-		s.program, err = k.program(programsProgVswSteer, map[string]**ebpf.Map{programsMapVswRelay: &s.sockets})
+		s.program, err = k.program(programsProgVswSteer, s.maps())
 		if err == nil {
 			err = k.keepProgram(heldSteer, s.program)
 		}
@@ -143,14 +197,17 @@ func (s *Steering) adopt(k *Kernel) {
 		return
 	}
 	ids, _ := info.MapIDs()
+	missing := s.maps()
 	for _, id := range ids {
 		if err == nil {
-			err = adoptMap(id, map[string]**ebpf.Map{programsMapVswRelay: &s.sockets})
+			err = adoptMap(id, missing)
 		}
 	}
-	if err != nil || s.sockets == nil {
-		s.sockets.Close() // a nil map is allowed
-		s.sockets = nil
+	if err != nil || len(missing) > 0 {
+		for _, m := range s.maps() {
+			(*m).Close() // a nil map is allowed
+			*m = nil
+		}
 		p.Close()
 		return
 	}
@@ -163,5 +220,5 @@ func (s *Steering) Close() error {
 	if s.link != nil {
 		err = s.link.Close()
 	}
-	return errors.Join(err, s.program.Close(), s.sockets.Close())
+	return errors.Join(err, s.program.Close(), s.sockets.Close(), s.gateways.Close())
 }

@@ -72,6 +72,12 @@ var (
 
 	relayGave = desc("relay_sessions_evicted_total", "Sessions that ended because another took their place: their user had the most, and they were the idlest.", "proto")
 	relayLost = desc("relay_dropped_datagrams_total", "Datagrams that found no room: their user had as many waiting as the others leave, or what their session sent before had not left its socket.")
+
+	nameQuestions = desc("names_questions_total", "Questions for names that containers have asked.")
+	nameResults   = desc("names_results_total", "Questions for names by what became of them.", "result")
+	serverUp      = desc("name_server_up", "Whether a name server of the host answers.", "server")
+	serverAsked   = desc("name_server_questions_total", "Questions to a name server of the host.", "server")
+	serverFailed  = desc("name_server_failures_total", "Questions that a name server of the host has not answered.", "server")
 )
 
 var all = []*prometheus.Desc{
@@ -80,6 +86,7 @@ var all = []*prometheus.Desc{
 	fdbEntries, fdbLimit, fdbMoves, flows, flowLimit, halfOpen, tableFull, evicted, flowRows, flowFrames, flowBetween, flowUntold,
 	natUsed, natFree, natExhausted, published, shareHeld, shareGave, shareRefused, captures, captureLost,
 	workerTime, workerTurns, workerSpins, workerSleeps, workerBatch, relays, relayLimit, relayGave, relayLost, readersHeld, readersLimit, readersRefused,
+	nameQuestions, nameResults, serverUp, serverAsked, serverFailed,
 }
 
 // Describe implements prometheus.Collector.
@@ -167,6 +174,22 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(relayGave, r.Relay.GaveTCP, "tcp")
 	count(relayGave, r.Relay.GaveUDP, "udp")
 	count(relayLost, r.Relay.Dropped)
+	n := &r.Names
+	count(nameQuestions, n.Asked)
+	for result, v := range map[string]uint64{
+		"local": n.Local, "cached": n.Cached, "refused": n.Refused, "malformed": n.Malformed, "failed": n.Failed, "looped": n.Looped, "lost": n.Lost,
+	} {
+		count(nameResults, v, result)
+	}
+	for _, s := range n.Servers {
+		up := 1
+		if s.Failing {
+			up = 0
+		}
+		gauge(serverUp, up, s.Addr)
+		count(serverAsked, s.Asked, s.Addr)
+		count(serverFailed, s.Failed, s.Addr)
+	}
 	for _, u := range r.Readers {
 		gauge(readersHeld, u.Held, u.Kind)
 		gauge(readersLimit, u.Bound, u.Kind)

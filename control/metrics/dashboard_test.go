@@ -72,6 +72,11 @@ var notShown = map[string]bool{
 	"vswitch_build_info":                    true, // in the variables
 	"vswitch_networks":                      true, // rarely changes
 	"vswitch_relay_sessions_limit":          true, // far away
+	"vswitch_names_questions_total":         true, // the resolver's, apart from traffic
+	"vswitch_names_results_total":           true,
+	"vswitch_name_server_up":                true, // an event tells
+	"vswitch_name_server_questions_total":   true,
+	"vswitch_name_server_failures_total":    true,
 	"vswitch_readers_held":                  true, // events tell who
 	"vswitch_readers_limit":                 true,
 	"vswitch_readers_refused_total":         true,

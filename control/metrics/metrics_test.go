@@ -44,6 +44,7 @@ func sample() Reading {
 		Captures:  60, CaptureLost: 61,
 		Workers:    []Worker{{Turns: 6, Frames: 70, Spins: 71, Sleeps: 72, Batches: []uint64{3, 2, 1}, Busy: 73 * time.Second, Polling: 74 * time.Second, Asleep: 75 * time.Second}},
 		BatchSizes: []int{1, 2, 64}, Relay: Relay{TCP: 80, UDP: 81, MaxTCP: 82, MaxUDP: 83, GaveTCP: 84, GaveUDP: 85, Dropped: 89},
+		Names:   Names{Asked: 90, Local: 91, Servers: []NameServer{{Addr: "192.0.2.53", Failing: true, Asked: 92, Failed: 93}}},
 		Readers: []ReaderUse{{Kind: "capture_bytes", Held: 86, Bound: 87, Refused: 88}},
 	}
 }
@@ -92,6 +93,9 @@ func TestScrape(t *testing.T) {
 		`vswitch_relay_sessions{proto="udp"} 81`,
 		`vswitch_relay_sessions_evicted_total{proto="tcp"} 84`,
 		`vswitch_relay_dropped_datagrams_total 89`,
+		`vswitch_names_results_total{result="local"} 91`,
+		`vswitch_name_server_up{server="192.0.2.53"} 0`,
+		`vswitch_name_server_failures_total{server="192.0.2.53"} 93`,
 		`vswitch_readers_held{kind="capture_bytes"} 86`,
 		`vswitch_readers_refused_total{kind="capture_bytes"} 88`,
 		`vswitch_api_request_duration_seconds_count{code="200",method="GET",path="/v1/info"} 1`,

@@ -43,6 +43,7 @@ type Reading struct {
 	BatchSizes []int // upper bounds of Worker.Batches
 
 	Relay Relay
+	Names Names
 
 	Readers []ReaderUse
 }
@@ -61,6 +62,19 @@ type Relay struct {
 	TCP, UDP, MaxTCP, MaxUDP int
 	GaveTCP, GaveUDP         uint64
 	Dropped                  uint64 // datagrams
+}
+
+// Names counts what containers have asked the resolver, and what became of it.
+type Names struct {
+	Asked, Local, Cached, Refused, Malformed, Failed, Looped, Lost uint64
+	Servers                                                        []NameServer
+}
+
+// NameServer is one of the host's.
+type NameServer struct {
+	Addr          string
+	Failing       bool
+	Asked, Failed uint64
 }
 
 // NATPorts are the ports of one address of the host that masquerade may use, for

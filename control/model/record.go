@@ -14,7 +14,7 @@ import (
 func CheckNetwork(in api.NetworkCreate) (rec state.Network, err error) {
 	rec = state.Network{
 		ID: NewID(), Name: in.Name, MTU: in.MTU, Internal: in.Internal, NoICC: in.ICC != nil && !*in.ICC,
-		NoHostAccess: in.HostAccess != nil && !*in.HostAccess, Labels: in.Labels, Ephemeral: in.Ephemeral,
+		NoHostAccess: in.HostAccess != nil && !*in.HostAccess, NoDNS: in.DisableDNS, Labels: in.Labels, Ephemeral: in.Ephemeral,
 		Created: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	if err := CheckName("network", in.Name); err != nil {
@@ -100,6 +100,9 @@ func Update(rec state.Network, in api.NetworkUpdate) (state.Network, error) {
 	}
 	if in.HostAccess != nil {
 		rec.NoHostAccess = !*in.HostAccess
+	}
+	if in.DisableDNS != nil {
+		rec.NoDNS = *in.DisableDNS
 	}
 	var err error
 	if in.Filter != nil {

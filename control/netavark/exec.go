@@ -39,6 +39,7 @@ type network struct {
 	Subnets  []subnet `json:"subnets"`
 	IPv6     bool     `json:"ipv6_enabled"`
 	Internal bool     `json:"internal"`
+	DNS      *bool    `json:"dns_enabled"`
 	Routes   []struct {
 		Destination string `json:"destination"`
 		Gateway     string `json:"gateway"`
@@ -112,7 +113,7 @@ func parseOptions(in map[string]string) (o options, err error) {
 func (n *network) wanted(o options) (api.NetworkCreate, error) {
 	in := api.NetworkCreate{
 		Name: n.Name, MTU: o.mtu, Internal: n.Internal, Mode: o.mode, ModeIPv4: o.modeIPv4, ModeIPv6: o.modeIPv6,
-		ICC: o.icc, HostAccess: o.hostAccess, Ephemeral: true,
+		ICC: o.icc, HostAccess: o.hostAccess, Ephemeral: true, DisableDNS: n.DNS != nil && !*n.DNS,
 		Labels: map[string]string{"org.vswitch.runtime": api.RuntimePodman},
 	}
 	if o.network != "" {
@@ -202,8 +203,7 @@ func (p portMapping) rule() (rules []string, err error) {
 	return rules, nil
 }
 
-// status is the answer to setup. Names are not served yet: with no server in it
-// the container keeps those of the host.
+// status is the answer to setup. With no server in it the container keeps the host's.
 type status struct {
 	DNSSearchDomains []string                   `json:"dns_search_domains"`
 	DNSServerIPs     []string                   `json:"dns_server_ips"`
@@ -220,11 +220,16 @@ type statusSubnet struct {
 	IPNet   string `json:"ipnet"`
 }
 
-func statusOf(ct api.Container, ifname string) (st status, err error) {
+// statusOf is the answer for an interface. A container of a network with names has them first where it
+// searches, so that a neighbour's name is asked nowhere else.
+func statusOf(ct api.Container, n network, ifname string) (st status, err error) {
 	st = status{DNSSearchDomains: []string{}, DNSServerIPs: []string{}, Interfaces: map[string]statusInterface{}}
 	for _, e := range ct.Endpoints {
 		if e.Interface != ifname {
 			continue
+		}
+		if n.DNS != nil && *n.DNS && len(e.NameServers) > 0 {
+			st.DNSServerIPs, st.DNSSearchDomains = e.NameServers, []string{e.Network}
 		}
 		in := statusInterface{MAC: e.MAC}
 		for _, s := range e.Addresses {

@@ -67,7 +67,7 @@ func Run(ctx context.Context, verb, netns, socket, version string, in io.Reader,
 	if err != nil {
 		return err
 	}
-	st, err := statusOf(ct, e.Options.Ifname)
+	st, err := statusOf(ct, e.Network, e.Options.Ifname)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ type Config struct {
 	Log       *slog.Logger
 	// Relay counts the host's own connections to published ports; nil: there is no relay.
 	Relay func() metrics.Relay
+	// Names counts what the resolver was asked; nil: there is none.
+	Names func() metrics.Names
 	// Led is where the relay leads what the host itself sends to a published port; nil: nowhere.
 	Led func(proto uint8, at netip.AddrPort) (to netip.AddrPort, ok bool)
 	// Relayed is why the host's own connections to published ports are all relayed; nil, or where
@@ -63,6 +65,7 @@ type Observer struct {
 	sw      Switch
 	dir     *directory.Live
 	log     *slog.Logger
+	named   func() metrics.Names                               // or nil
 	relay   func() metrics.Relay                               // or nil
 	led     func(uint8, netip.AddrPort) (netip.AddrPort, bool) // or nil
 	relayed func() error                                       // or nil
@@ -78,7 +81,9 @@ type Observer struct {
 
 // New begins to keep recent frames and to write flows, as far as cfg says so.
 func New(cfg Config) (_ *Observer, err error) {
-	o := &Observer{sw: cfg.Switch, dir: cfg.Directory, log: cfg.Log, relay: cfg.Relay, led: cfg.Led, relayed: cfg.Relayed, readers: cfg.Readers}
+	o := &Observer{
+		sw: cfg.Switch, dir: cfg.Directory, log: cfg.Log, relay: cfg.Relay, named: cfg.Names, led: cfg.Led, relayed: cfg.Relayed, readers: cfg.Readers,
+	}
 	o.ctx, o.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

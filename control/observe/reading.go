@@ -48,6 +48,9 @@ func (o *Observer) Reading() metrics.Reading {
 	if o.relay != nil {
 		r.Relay = o.relay()
 	}
+	if o.named != nil {
+		r.Names = o.named()
+	}
 	for _, a := range slots {
 		p := o.sw.NATPorts(a.slot)
 		for _, n := range []struct {

@@ -31,6 +31,7 @@ const (
 	pings
 	filterEIF
 	fromHost
+	asksNames
 )
 
 var words = [...]string{
@@ -52,6 +53,7 @@ var words = [...]string{
 	pings:         "ICMP queries may come in (mode routed)",
 	filterEIF:     "everybody may come in by a mapping (--nat-filter eif)",
 	fromHost:      "the host reaches its containers",
+	asksNames:     "its containers ask the gateway for names",
 }
 
 // written marks the numbers of rules that somebody wrote.

@@ -19,6 +19,8 @@ type Network struct {
 	NoHostAccess bool
 	Modes        [2]GatewayMode // of IPv4 and IPv6
 	Filter       Filter         // who may come in by a masquerade mapping
+	// Names are the gateways at which names are answered, whatever NoHostAccess says.
+	Names []netip.Addr
 	// Exempt are destinations behind an uplink that see the containers' own
 	// addresses (RFC 6888 REQ-6).
 	Exempt []netip.Prefix
@@ -142,6 +144,9 @@ func (n *Network) compile() (rows []dataplane.Rule) {
 	}
 	if n.NoHostAccess {
 		rows = append(rows, deny(ofNetwork(n.ID, hostAccess), dataplane.Out, dataplane.DropHostAccess, sender, dataplane.Selector{Sides: dataplane.SideHost}))
+		for _, gateway := range n.Names {
+			rows = append(rows, n.asks(gateway, header.ProtoUDP), n.asks(gateway, header.ProtoTCP))
+		}
 	}
 	if n.Filter == FilterEIF {
 		rows = append(rows, dataplane.Rule{
@@ -174,6 +179,15 @@ func (n *Network) compile() (rows []dataplane.Rule) {
 		})
 	}
 	return rows
+}
+
+// asks lets containers ask for names. It comes before what else is said of the host.
+func (n *Network) asks(gateway netip.Addr, proto uint8) dataplane.Rule {
+	return dataplane.Rule{
+		ID: ofNetwork(n.ID, asksNames), Tier: dataplane.TierAdmin, Direction: dataplane.Out, From: dataplane.Selector{Network: n.ID},
+		To: dataplane.Selector{Sides: dataplane.SideHost, Prefix: netip.PrefixFrom(gateway, gateway.BitLen())}, Via: dataplane.ViaAddress,
+		Proto: proto, Ports: conntrack.PortRange{First: dataplane.PortOfNames, Last: dataplane.PortOfNames},
+	}
 }
 
 // directPorts lets the outside reach a published port of a container in a routed network at

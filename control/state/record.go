@@ -17,6 +17,8 @@ type Network struct {
 	Ephemeral bool `json:"ephemeral,omitempty"`
 	// NoHostAccess: containers open no flow to the host.
 	NoHostAccess bool `json:"no_host_access,omitempty"`
+	// NoDNS: its gateways answer no names.
+	NoDNS bool `json:"no_dns,omitempty"`
 	// Filter is eif, or empty for filtering by address and port.
 	Filter  string            `json:"filter,omitempty"`
 	Exempt  []netip.Prefix    `json:"exempt,omitempty"` // destinations that are not translated

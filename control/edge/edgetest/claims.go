@@ -11,7 +11,9 @@ import (
 
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/names"
 	"github.com/vswitch/vswitch/control/relay"
+	"github.com/vswitch/vswitch/control/resolver"
 	"github.com/vswitch/vswitch/dataplane/bpfmap"
 	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/flowmap/flowtest"
@@ -207,6 +209,29 @@ func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.Addr
 	e.resolve = resolve
 	return steering{e}, nil
 }
+
+// answering is a resolver that nobody reaches: Answer asks what it would say.
+type answering struct{ names.Zone }
+
+// AnswerNames implements edge.Edge.
+func (e *Edge) AnswerNames(func(resolver.Server)) (edge.Resolver, error) {
+	unlock, err := e.enter("AnswerNames")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return new(answering), nil
+}
+
+// Listeners implements edge.Edge: no program of the model has a socket.
+func (e *Edge) Listeners(uint16) ([]host.Socket, error) { return nil, nil }
+
+// Begin, AnswerAt, NoGateway, Stats and Close implement edge.Resolver.
+func (a *answering) Begin()                                {}
+func (a *answering) AnswerAt(netip.Addr, bool, bool) error { return nil }
+func (a *answering) NoGateway(netip.Addr) error            { return nil }
+func (a *answering) Stats() resolver.Stats                 { return resolver.Stats{} }
+func (a *answering) Close() error                          { return nil }
 
 // Lead implements edge.Edge: all is relayed.
 func (e *Edge) Lead(map[netip.Addr]bool, []edge.Way) {}

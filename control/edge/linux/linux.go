@@ -70,6 +70,8 @@ type Edge struct {
 	consumers consumers
 	uplinks   uplinks
 
+	steering *kernel.Steering // from Steer on
+
 	noBindHooks error
 	localhost   localhost
 }
@@ -254,6 +256,7 @@ func (e *Edge) steer(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	e.steering = s
 	return s, nil
 }
 

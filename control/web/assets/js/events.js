@@ -3,7 +3,7 @@ import { el, text, clock, icon } from './dom.js';
 import { live, on } from './live.js';
 import { openDrawer } from './drawer.js';
 
-const bad = new Set(['mac-spoof', 'mac-flood', 'bad-source', 'not-from-host', 'ip-spoof', 'forged-source', 'arp-spoof', 'nd-spoof', 'rogue-router', 'rogue-dhcp', 'unreadable', 'loop', 'mac-flap', 'storm', 'table-full', 'limit-hit', 'port-taken', 'state-damaged', 'lost']);
+const bad = new Set(['mac-spoof', 'mac-flood', 'bad-source', 'not-from-host', 'ip-spoof', 'forged-source', 'arp-spoof', 'nd-spoof', 'rogue-router', 'rogue-dhcp', 'unreadable', 'loop', 'mac-flap', 'storm', 'table-full', 'limit-hit', 'port-taken', 'resolver-taken', 'state-damaged', 'lost']);
 const shown = 200;
 
 export function events(root) {
