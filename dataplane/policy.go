@@ -244,13 +244,13 @@ func (s *Snapshot) allowed(c *conntrack.Conn, lists *listTable) bool {
 }
 
 // asleep reports whether the address of the host that a flow leaves with, or came in by, is away.
-// Nothing leaves with it meanwhile. The flow goes on when the address returns, unless another
+// Nothing leaves with it meanwhile; what goes by hairpin leaves the host with none. The flow goes on when the address returns, unless another
 // flow has needed its tuple (supplant).
 func (s *Snapshot) asleep(c *conntrack.Conn) bool {
 	switch c.Kind {
 	case conntrack.KindMasquerade:
 		return !s.isLocal(c.Reply.Dst)
-	case conntrack.KindPublish, conntrack.KindHairpin, conntrack.KindInbound:
+	case conntrack.KindPublish, conntrack.KindInbound:
 		return !s.isLocal(c.Orig.Dst)
 	}
 	return false

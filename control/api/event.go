@@ -94,6 +94,8 @@ var EventTypes = []string{
 	EventNetworkRemove,
 	EventNetworkUpdate,
 	EventUplinkChanged,
+	EventAddressGone,
+	EventGatewayBack,
 	EventMACSpoof,
 	EventMACFlood,
 	EventLoop,
@@ -117,6 +119,8 @@ var EventTypes = []string{
 	EventCableProgram,
 	EventUplinkProgram,
 	EventPortTaken,
+	EventResolverTaken,
+	EventNameServer,
 	EventStateDamaged,
 	EventLost,
 }

@@ -94,13 +94,15 @@ func (c *Client) startLocked() (net.Conn, error) {
 		return nil, err
 	}
 	if err = cmd.Start(); err == nil && c.cfg.Keep != nil {
-		err = c.cfg.Keep(int(mine.Fd()))
+		if err = c.cfg.Keep(int(mine.Fd())); err != nil {
+			_ = cmd.Process.Kill()
+			_, _ = cmd.Process.Wait()
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	c.child = cmd.Process
-	go cmd.Wait()
+	c.child = cmd.Process // follow waits for it, nobody for one that outlives the daemon
 	return conn, nil
 }
 
@@ -128,6 +130,7 @@ func (c *Client) follow(conn net.Conn) {
 			return
 		}
 		_ = child.Kill() // it does not read, if it has not ended
+		_, _ = child.Wait()
 		c.mu.Lock()
 		why := c.failed
 		c.mu.Unlock()

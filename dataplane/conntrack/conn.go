@@ -48,9 +48,9 @@ type Conn struct {
 	Rule     atomic.Uint32 // that allowed it
 	state    atomic.Uint32 // connState, assured and peered
 	proof    atomic.Uint32 // what the beginner has to show, see assured
+	lastOut  atomic.Uint32 // packet of the container, in units
 	created  atomic.Int64  // ns
 	lastSeen atomic.Int64
-	lastOut  atomic.Int64     // packet of the container
 	packets  [2]atomic.Uint64 // of each direction
 	bytes    [2]atomic.Uint64
 	meter    Meter
@@ -134,7 +134,7 @@ func (c *Conn) begin(l *header.Layers, b []byte, dir int, picked uint32, now int
 func (c *Conn) blank(now int64) {
 	c.created.Store(now)
 	c.lastSeen.Store(now)
-	c.lastOut.Store(now)
+	c.lastOut.Store(units(now))
 	for d := range c.win {
 		c.packets[d].Store(0)
 		c.bytes[d].Store(0)
@@ -227,7 +227,9 @@ func (c *Conn) expires(t *Limits) int64 {
 	class := c.class()
 	switch {
 	case st == stateUDP, st == stateUDPOnce:
-		at = min(at, c.lastOut.Load()+t.inbound)
+		seen := c.lastSeen.Load()
+		since := int64(int32(units(seen)-c.lastOut.Load())) << unitShift // another worker may be ahead
+		at = min(at, seen-since+t.inbound)
 	case class == classUnassured && c.Orig.Proto == header.ProtoTCP:
 		// The handshake is not over (RFC 5382 REQ-5): who forged the SYN cannot end it.
 		at = min(at, c.lastSeen.Load()+t.of[stateInit])

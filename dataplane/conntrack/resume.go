@@ -105,7 +105,9 @@ func (t *Table) Resume(row uint32, idle time.Duration) bool {
 	seen := max(now-int64(idle), c.created.Load(), c.lastSeen.Load())
 	c.lastSeen.Store(seen)
 	if c.Outbound(dir == 1) {
-		c.lastOut.Store(max(seen, c.lastOut.Load()))
+		if at := units(seen); int32(at-c.lastOut.Load()) > 0 {
+			c.lastOut.Store(at)
+		}
 	}
 	if c.Orig.Proto == header.ProtoTCP {
 		c.reopen(t, ref, row)

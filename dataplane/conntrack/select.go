@@ -57,7 +57,7 @@ func (c *Conn) at() netip.Addr {
 	switch c.Kind {
 	case KindMasquerade:
 		return c.Reply.Dst.NetIP()
-	case KindPublish, KindHairpin, KindInbound:
+	case KindPublish, KindInbound:
 		return c.Orig.Dst.NetIP()
 	}
 	return netip.Addr{}

@@ -170,7 +170,7 @@ func (c *Conn) use(t *Table) (used bool) {
 func (c *Conn) seen(reply bool, now int64) {
 	c.lastSeen.Store(now)
 	if c.Outbound(reply) {
-		c.lastOut.Store(now)
+		c.lastOut.Store(units(now))
 	}
 }
 

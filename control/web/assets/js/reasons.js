@@ -33,7 +33,7 @@ export const reasons = {
   "do": "No station sends that: look at the program in the container"
  },
  "guard-dhcp-server": {
-  "means": "A message to a DHCP client's port from a container",
+  "means": "A message to a DHCP client's port from a container to a neighbour; what leaves our networks by the gateway passes",
   "do": "A DHCP server inside needs --guard off"
  },
  "guard-forged-source": {
@@ -117,8 +117,8 @@ export const reasons = {
   "do": "After a restart: the container spoke first on a published connection and was taken for a new flow. vswitch nat flush or reconnect"
  },
  "postrouting-unknown-source": {
-  "means": "Masquerade serves addresses that were handed out, each from its own network",
-  "do": "The container sends with an address it added itself"
+  "means": "Masquerade serves addresses that were handed out, each from its own network, and with --guard off those that a container adds of it",
+  "do": "The container sends with an address of another network, or of a neighbour"
  },
  "prerouting-asleep": {
   "means": "Of a flow whose address of the host is away: nothing leaves with it. The flow gives way to any other that needs its tuple, and ends when the address stays away for 10 s",
@@ -197,8 +197,8 @@ export const reasons = {
   "do": "ip neigh on the host: the gateway does not answer"
  },
  "route-no-route": {
-  "means": "The host has no route there, or one that leaves by no uplink",
-  "do": "ip route get on the host; --uplink must name the interface; default routes lead to no link-local address: ip route add 169.254.x.y via GATEWAY"
+  "means": "The host has no route there, by its rules of policy routing too, or one that leaves by no uplink",
+  "do": "ip route get on the host, with rules ip route get ADDRESS from CONTAINER iif vs-...; --uplink must name the interface; default routes lead to no link-local address: ip route add 169.254.x.y via GATEWAY"
  },
  "route-too-big": {
   "means": "Larger than the next link's MTU, and not to be cut",
