@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vswitch/vswitch/control/names"
 )
 
@@ -241,4 +243,18 @@ func (c *Client) Close() {
 	}
 	c.mu.Unlock()
 	<-c.ended
+}
+
+// End ends the resolver of a daemon before by the socket that was kept for it, which it takes, and
+// waits for that: its sockets have ports that a container may have published.
+func End(fd int) {
+	defer unix.Close(fd)
+	_ = unix.Shutdown(fd, unix.SHUT_WR)
+	wait := unix.NsecToTimeval(int64(time.Second))
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
+	for buf := make([]byte, maxMessage); ; { // what it has still said, and its end
+		if n, err := unix.Read(fd, buf); err != unix.EINTR && n <= 0 {
+			return
+		}
+	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/control/reserve"
+	"github.com/vswitch/vswitch/control/resolver"
 	"github.com/vswitch/vswitch/dataplane/port"
 )
 
@@ -90,6 +91,9 @@ func Open(cfg Config) (_ *Edge, err error) {
 	e := &Edge{cfg: cfg}
 	_, e.heldFor, _ = cfg.Holder.Take(holder.Owner)
 	_, e.heldIn, _ = cfg.Holder.Take(heldIn)
+	if fd, _, ok := cfg.Holder.Take(heldResolver); ok && fd >= 0 {
+		resolver.End(fd)
+	}
 	if e.Host, err = host.New(); err != nil {
 		return nil, err
 	}
