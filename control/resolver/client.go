@@ -250,10 +250,11 @@ func (c *Client) Close() {
 func End(fd int) {
 	defer unix.Close(fd)
 	_ = unix.Shutdown(fd, unix.SHUT_WR)
-	wait := unix.NsecToTimeval(int64(time.Second))
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
-	for buf := make([]byte, maxMessage); ; { // what it has still said, and its end
-		if n, err := unix.Read(fd, buf); err != unix.EINTR && n <= 0 {
+	const hangs = 3 * time.Second // then it goes on
+	for buf, begun := make([]byte, maxMessage), time.Now(); time.Since(begun) < hangs; {
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
+		n, err := unix.Read(fd, buf) // what it has still said, and its end
+		if n <= 0 && err != unix.EINTR && err != unix.EAGAIN {
 			return
 		}
 	}
