@@ -174,3 +174,10 @@ func NewcomerMemory(s *Switch) (n int) {
 
 // IsGuest reports whether an address has had a connection with a published port.
 func (s *Switch) IsGuest(a header.Addr) bool { return s.guests.has(&a) }
+
+// HoldWays has everybody wait who looks for a way where all workers do, until the end of fn.
+func (s *Switch) HoldWays(fn func()) {
+	s.ways.mu.Lock()
+	defer s.ways.mu.Unlock()
+	fn()
+}

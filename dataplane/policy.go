@@ -244,8 +244,8 @@ func (s *Snapshot) allowed(c *conntrack.Conn, lists *listTable) bool {
 }
 
 // asleep reports whether the address of the host that a flow leaves with, or came in by, is away.
-// Nothing leaves with it meanwhile; what goes by hairpin leaves the host with none. The flow goes on when the address returns, unless another
-// flow has needed its tuple (supplant).
+// Nothing leaves with it meanwhile; what goes by hairpin leaves the host with none. The flow goes
+// on when the address returns, unless another flow has needed its tuple (supplant).
 func (s *Snapshot) asleep(c *conntrack.Conn) bool {
 	switch c.Kind {
 	case conntrack.KindMasquerade:

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vswitch/vswitch/dataplane/conntrack"
@@ -31,7 +32,15 @@ type ways struct {
 
 	mu    sync.RWMutex
 	known map[WayKey]*route
-	turn  uint64 // grows when what was asked before is no answer any more
+	turn  atomic.Uint64 // grows, under mu, when what was asked before is no answer any more
+}
+
+// wayCache is what a worker has found lately, by the hash of a frame: those of a flow take no lock that
+// other workers have.
+type wayCache [256]struct {
+	key   WayKey
+	turn  uint64
+	route *route
 }
 
 // byRules takes the place of a route that is not known yet.
@@ -56,9 +65,18 @@ func (w *ways) find(k WayKey) *route {
 	return w.known[k]
 }
 
+// wayKnown is find, by what this worker has found before.
+func (w *worker) wayKnown(r *routed, k WayKey) *route {
+	turn, at := w.sw.ways.turn.Load(), &w.ways[r.hash%uint32(len(w.ways))]
+	if at.route == nil || at.turn != turn || at.key != k {
+		at.key, at.turn, at.route = k, turn, w.sw.ways.find(k)
+	}
+	return at.route
+}
+
 // way finds the route of a frame that the kernel has to be asked about.
 func (w *worker) way(r *routed, k WayKey) DropReason {
-	found := w.sw.ways.find(k)
+	found := w.wayKnown(r, k)
 	if found == nil && w.sw.dry {
 		found = w.sw.ways.await(k)
 	}
@@ -110,7 +128,7 @@ func (w *worker) moved(r *routed) bool {
 func (w *ways) notice(k WayKey) Notice {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return Notice{Kind: NoticeWay, Way: k, Turn: w.turn}
+	return Notice{Kind: NoticeWay, Way: k, Turn: w.turn.Load()}
 }
 
 // SetWay is the answer to a NoticeWay, and sends what waited for it. Prefix of the route is the
@@ -122,7 +140,7 @@ func (s *Switch) SetWay(n Notice, rc RouteConfig) {
 		r = &route{RouteConfig: RouteConfig{Kind: RouteUnreachable}}
 	}
 	w.mu.Lock()
-	stale := w.turn != n.Turn
+	stale := w.turn.Load() != n.Turn
 	if !stale && len(w.known) >= waysRoom {
 		for o := range w.known {
 			delete(w.known, o)
@@ -152,7 +170,7 @@ func (s *Switch) ForgetWays() {
 	w.mu.Lock()
 	had := len(w.known)
 	clear(w.known)
-	w.turn++
+	w.turn.Add(1)
 	w.mu.Unlock()
 	if had > 0 {
 		s.grace()
@@ -164,7 +182,7 @@ func (s *Switch) ForgetWays() {
 func (w *ways) renew(s *Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.turn++
+	w.turn.Add(1)
 	for k, was := range w.known {
 		if r, err := s.newRoute(was.RouteConfig); err == nil {
 			w.known[k] = r

@@ -73,6 +73,10 @@ func TestWayByRules(t *testing.T) {
 	if len(asked) != 0 {
 		t.Errorf("asked again for %+v", <-asked)
 	}
+	l.Switch.HoldWays(func() { // a frame of a flow waits for no lock of other workers
+		l.Memory("c1").Inject(UDP("c1", 4000, web, "third"), none)
+		eventually(t, l, "up")
+	})
 	<-closed
 	closed <- true
 	l.Switch.ForgetWays()

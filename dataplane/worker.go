@@ -47,6 +47,7 @@ type worker struct {
 	spare     spares
 	flooding  flooding
 	newcomers newcomers
+	ways      wayCache
 	out       sendLists
 	reply     replier
 	accounts  bridgedFlows

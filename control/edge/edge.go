@@ -70,8 +70,8 @@ type Edge interface {
 
 	// AnswerNames answers what containers ask for at port 53 of the gateways that AnswerAt names, until the
 	// result is closed, and after Keep goes on with what it was told. changed is told of a name server of the host
-	// that fails, or answers again; it must not block. It comes after Steer, and before DropHeld,
-	// with which the resolver of a process before ends.
+	// that fails, or answers again; it must not block. It comes after Steer. The resolver of a
+	// process before has ended by then: its sockets would be in the way of published ports.
 	AnswerNames(changed func(resolver.Server)) (Resolver, error)
 	// Listeners are the sockets of the host that are bound to a port.
 	Listeners(port uint16) ([]host.Socket, error)

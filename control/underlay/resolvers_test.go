@@ -22,6 +22,7 @@ type quiet struct{ Edge }
 func (quiet) Uplinks([]string) ([]host.Link, error) { return nil, nil }
 func (quiet) Addrs() ([]host.Addr, error)           { return nil, nil }
 func (quiet) Routes() ([]host.Route, error)         { return nil, nil }
+func (quiet) Ruled() ([2]bool, error)               { return [2]bool{}, nil }
 func (quiet) KeepUplinks(...int) ([]string, error)  { return nil, nil }
 
 // The host's name servers and its range of local ports are followed, though the kernel says
@@ -36,7 +37,7 @@ func TestFilesOfTheHostAreFollowed(t *testing.T) {
 		u := New(Config{
 			Edge: quiet{}, Ports: &told{}, Log: slog.New(slog.DiscardHandler), Devices: func() map[int]bool { return nil },
 			Made: func(host.Link) bool { return false }, Masquerade: func() (a, b []conntrack.PortRange) { return *ports.Load(), nil },
-			Resolvers: func() []netip.Addr { return *servers.Load() }, Changed: func() error { changes.Add(1); return nil }, Settled: func() {},
+			Resolvers: func() []netip.Addr { return *servers.Load() }, Changed: func() error { changes.Add(1); return nil }, Settled: func() {}, Stale: func() {},
 			Neighbors: func(map[dataplane.NeighborKey]header.MAC) {},
 		})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -390,6 +390,5 @@ func (u *Underlay) event(e host.Event) {
 		u.cfg.Cable(e)
 	case host.AddrAdded, host.RouteChanged:
 	}
-	u.cfg.Stale()
 	u.Kick()
 }
