@@ -159,15 +159,7 @@ func TestF01KilledAgain(t *testing.T) {
 		r.cmd = nil
 	}
 	r.start()
-	after, err := r.Containers(t.Context())
-	if err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("containers %+v, %v, were %+v", after, err, before)
-	}
-	for i, c := range conns {
-		c.SetDeadline(time.Now().Add(30 * time.Second))
-		say(t, c, fmt.Sprint("after ", i))
-	}
-	wantEcho(t, r.world.Outside, netlab.HostAddr+":8080")
+	r.wentOn(t, before, conns)
 }
 
 // TestF20WhateverBecomesOfTheFiles: the daemon is killed, and its files are spoiled as a disk, a tool or a person
@@ -233,15 +225,7 @@ func TestF20WhateverBecomesOfTheFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.start()
-			after, err := r.Containers(t.Context())
-			if err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
-				t.Errorf("containers %+v, %v, were %+v", after, err, before)
-			}
-			for i, c := range conns {
-				c.SetDeadline(time.Now().Add(30 * time.Second))
-				say(t, c, fmt.Sprint("after ", i))
-			}
-			wantEcho(t, r.world.Outside, netlab.HostAddr+":8080")
+			r.wentOn(t, before, conns)
 			wantEcho(t, r.world.Host, "127.0.0.1:8080")
 		})
 	}
@@ -280,4 +264,18 @@ func TestF38EndsWithReaders(t *testing.T) {
 			say(t, c, fmt.Sprint("after ", i))
 		}
 	}
+}
+
+// wentOn wants the containers to be as they were, and every connection to go on.
+func (r *rig) wentOn(t *testing.T, before []api.Container, conns []net.Conn) {
+	t.Helper()
+	after, err := r.Containers(t.Context())
+	if err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("containers %+v, %v, were %+v", after, err, before)
+	}
+	for i, c := range conns {
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		say(t, c, fmt.Sprint("after ", i))
+	}
+	wantEcho(t, r.world.Outside, netlab.HostAddr+":8080")
 }

@@ -177,23 +177,6 @@ func (z *Zone) dropLocked(id string) {
 	}
 }
 
-// Retain forgets what is in neither set.
-func (z *Zone) Retain(networks, containers map[string]bool) {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	for id := range z.containers {
-		if !containers[id] {
-			z.dropLocked(id)
-		}
-	}
-	for id, n := range z.networks {
-		if !networks[id] {
-			z.leaveGatewaysLocked(n)
-			delete(z.networks, id)
-		}
-	}
-}
-
 func (c *container) in(network string) bool {
 	return slices.ContainsFunc(c.Places, func(p Place) bool { return p.Network == network })
 }

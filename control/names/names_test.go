@@ -2,7 +2,6 @@ package names
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -151,19 +150,6 @@ func TestZoneAgainstReference(t *testing.T) {
 			}
 			cts[id] = ct
 			z.PutContainer(ct)
-		}
-		if r.IntN(50) == 0 {
-			keep := func(id string) bool { return r.IntN(4) > 0 }
-			n, c := make(map[string]bool), make(map[string]bool)
-			for id := range nets {
-				n[id] = keep(id)
-			}
-			for id := range cts {
-				c[id] = keep(id)
-			}
-			z.Retain(n, c)
-			maps.DeleteFunc(nets, func(id string, _ Network) bool { return !n[id] })
-			maps.DeleteFunc(cts, func(id string, _ Container) bool { return !c[id] })
 		}
 		for _, asker := range cts {
 			for _, p := range asker.Places {
