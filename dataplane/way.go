@@ -35,8 +35,8 @@ type ways struct {
 	turn  atomic.Uint64 // grows, under mu, when what was asked before is no answer any more
 }
 
-// wayCache is what a worker has found lately, by the hash of a frame: those of a flow take no lock that
-// other workers have.
+// wayCache is what a worker has found lately, by the hash of a frame: the frames of a flow take no
+// lock that other workers have.
 type wayCache [256]struct {
 	key   WayKey
 	turn  uint64
