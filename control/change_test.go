@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -204,7 +205,7 @@ func testEveryStepFails(t *testing.T, f *faulty) {
 			if err := op.undo(ctx, f.Controller); err != nil {
 				t.Fatal(err)
 			}
-			before, disk := f.now(), stored(t, f.Controller)
+			before, disk := f.settled(), stored(t, f.Controller)
 			for i, s := range steps {
 				f.fail(i)
 				if err := op.do(ctx, f.Controller); !errors.Is(err, errBoom) {
@@ -302,7 +303,7 @@ func testEveryLossFails(t *testing.T, f *faulty) {
 				if err := op.do(ctx, f.Controller); err != nil {
 					t.Fatal(err)
 				}
-				had, disk := f.now(), stored(t, f.Controller)
+				had, disk := f.settled(), stored(t, f.Controller)
 				f.fail(i)
 				if err := op.undo(ctx, f.Controller); !errors.Is(err, errBoom) {
 					t.Fatalf("%s: %v, want it to fail", s, err)
@@ -330,6 +331,21 @@ func testEveryLossFails(t *testing.T, f *faulty) {
 
 // now are the facts of the process that runs.
 func (f *faulty) now() map[string]string { return f.facts(f.Controller) }
+
+// settled are the facts once nothing is opened any more: after a start, and after an attach, the edge
+// prepares sockets for the cables to come.
+func (f *faulty) settled() map[string]string {
+	was := f.now()
+	for range 100 {
+		time.Sleep(50 * time.Millisecond)
+		is := f.now()
+		if is["descriptors"] == was["descriptors"] {
+			return is
+		}
+		was = is
+	}
+	return was
+}
 
 // lasting are the facts that are the same in the next process.
 func (f *faulty) lasting() map[string]string {

@@ -197,7 +197,7 @@ func TestL44PortsHaveOneOwner(t *testing.T) {
 		nat, err = r.NAT(t.Context(), api.NATQuery{})
 		return err == nil && len(nat) >= 300
 	})
-	seen := make(map[uint16]bool)
+	seen := make(map[string]bool)
 	for _, e := range nat {
 		ap, err := netip.ParseAddrPort(e.NATSource)
 		if err != nil || e.Kind != "masquerade" {
@@ -207,10 +207,11 @@ func TestL44PortsHaveOneOwner(t *testing.T) {
 		if held[p] || p == 8080 || p >= 20000 && p <= 20100 || p >= 32768 && p <= 60999 {
 			t.Errorf("masquerade uses port %d, which is somebody else's", p)
 		}
-		if seen[p] {
-			t.Errorf("masquerade uses port %d twice", p)
+		own := fmt.Sprint(e.Proto, " ", p) // each protocol has ports of its own
+		if seen[own] {
+			t.Errorf("masquerade uses port %s twice", own)
 		}
-		seen[p] = true
+		seen[own] = true
 	}
 	if l, err := r.world.Host.Listen("tcp", ":8080"); err == nil {
 		l.Close()
