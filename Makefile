@@ -90,8 +90,9 @@ test-debian12: ## demo and kernel tests on Debian 12's kernel, emulated (qemu-sy
 
 test-runtimes: build docker-plugin ## with the runtimes of a newer Debian, and the .deb on a fresh one (root, debootstrap)
 	go run ./internal/debroot/make
-	cd internal/runtimetest/cri && CGO_ENABLED=0 go build -o $(CURDIR)/bin/cri .
-	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) VSWITCH_CRI=$(CURDIR)/bin/cri VSWITCH_DOCKER_PLUGIN=$(CURDIR)/bin/docker-plugin go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
+	cd internal/runtimetest/cri && CGO_ENABLED=0 go build -o $(CURDIR)/bin/ . ./bare
+	cd internal/runtimetest/critest && CGO_ENABLED=0 go test -c -o $(CURDIR)/bin/critest sigs.k8s.io/cri-tools/cmd/critest
+	VSWITCH_TEST_RUNTIMES=1 VSWITCH_BINARY=$(CURDIR)/$(BIN) VSWITCH_CRI=$(CURDIR)/bin/cri VSWITCH_CRI_BARE=$(CURDIR)/bin/bare VSWITCH_CRITEST=$(CURDIR)/bin/critest VSWITCH_DOCKER_PLUGIN=$(CURDIR)/bin/docker-plugin go test ./internal/runtimetest -count=1 -v $(if $(RUN),-run '$(RUN)')
 
 test-cni: build ## the suites of containernetworking with vswitch as their plugin (root, iptables)
 	internal/cnisuite/run $(BIN)

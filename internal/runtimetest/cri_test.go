@@ -18,6 +18,7 @@ func newContainerd(t *testing.T) *stack {
 	t.Helper()
 	s := newStack(t, "")
 	s.put(built(t, "VSWITCH_CRI"), "/usr/bin/cri", 0o755)
+	s.put(built(t, "VSWITCH_CRI_BARE"), "/usr/local/bin/bare", 0o755)
 	// The example of our package, as an administrator copies it; containerd 2 speaks
 	// CNI 1.1.0, which has STATUS.
 	s.must(`mkdir -p /etc/cni/net.d /etc/containerd /opt/cni/bin
@@ -28,6 +29,10 @@ func newContainerd(t *testing.T) *stack {
 version = 3
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+    runtime_type = 'io.containerd.runc.v2'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+      BinaryName = '/usr/local/bin/bare'
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ['/opt/cni/bin']
     conf_dir = '/etc/cni/net.d'
@@ -117,4 +122,24 @@ func TestCRI(t *testing.T) {
 		s.cri("remove", pod)
 	}
 	s.empty("after all pods were removed")
+}
+
+// Kubernetes' own suite for runtimes, what it has about networks: DNS, the pod's name, ports of a pod with and
+// without one of the host.
+func TestCritest(t *testing.T) {
+	s := newContainerd(t)
+	s.put(built(t, "VSWITCH_CRITEST"), "/usr/bin/critest", 0o755)
+	s.await("the runtime's network", "cri "+criSocket+" ready")
+	// It asks a registry for its images: these have the names and do what it wants of them.
+	s.must(`mkdir -p /tmp/image/www; echo page > /tmp/image/www/index.html; tar -C /tmp/image -cf /tmp/web.tar .
+		podman import --change 'CMD ["/bin/httpd","-f","-p","80","-h","/www"]' /tmp/web.tar web:1
+		podman save --format oci-archive -o /tmp/web-oci.tar localhost/web:1
+		ctr -n k8s.io images import /tmp/web-oci.tar
+		ctr -n k8s.io images tag localhost/web:1 registry.k8s.io/e2e-test-images/nginx:1.14-2
+		ctr -n k8s.io images tag localhost/bb:1 registry.k8s.io/e2e-test-images/busybox:1.29-2`)
+	got := s.run("timeout 300 critest -runtime-endpoint unix://" + criSocket + " -ginkgo.focus Networking -ginkgo.no-color 2>&1 | tail -150")
+	if !strings.Contains(got, "4 Passed | 0 Failed") {
+		t.Errorf("critest:\n%s", got)
+	}
+	s.empty("after critest")
 }
