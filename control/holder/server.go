@@ -322,9 +322,14 @@ func (s *server) end(alone time.Time, asked bool) {
 		values[name] = it.value
 	}
 	s.clean(s.items[Owner].value, values)
-	for name := range maps.Clone(s.items) {
-		s.dropLocked(name)
+	var closers sync.WaitGroup // the kernel takes its time for each socket
+	for _, it := range s.items {
+		if it.fd >= 0 {
+			closers.Go(func() { unix.Close(it.fd) })
+		}
 	}
+	clear(s.items)
+	closers.Wait()
 	// The name goes before the socket, which is what a daemon waits for that makes its own.
 	if at := s.listener.Addr().String(); at != "" {
 		os.Remove(at)

@@ -202,7 +202,7 @@ func BenchmarkIdle(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	labtest.Need(b)
 	cfg := port.PacketConfig{Ifindex: 1, Name: "lo"}
-	pool := port.NewPool(1, 0)
+	pool := port.NewPool(1, 0, nil)
 	defer pool.Close()
 	for _, c := range []struct {
 		name string

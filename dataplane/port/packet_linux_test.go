@@ -314,7 +314,7 @@ func TestOpenErrorsLeakNothing(t *testing.T) {
 	if _, err := port.OpenPacket(port.PacketConfig{Ifindex: 1, Name: "web", FilterFD: 999}); err == nil {
 		t.Error("a filter that does not exist is taken")
 	}
-	pool := port.NewPool(3, 0)
+	pool := port.NewPool(3, 0, nil)
 	for range 5 {
 		p, err := pool.Open(port.PacketConfig{Ifindex: 1, Name: "lo"})
 		must(t, err)
@@ -336,7 +336,7 @@ func TestPoolPreparesMany(t *testing.T) {
 	labtest.Need(t)
 	const many = 40
 	fds, tasks := countFDs(t), countTasks(t)
-	pool := port.NewPool(1, 0)
+	pool := port.NewPool(1, 0, nil)
 	pool.Prepare(many, 32)
 	prepared := 0
 	for range many + 1 {

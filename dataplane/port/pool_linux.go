@@ -3,7 +3,10 @@ package port
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pool keeps packet sockets ready that are bound to no device yet: to give a
@@ -14,6 +17,7 @@ import (
 // thread which left it.
 type Pool struct {
 	size    int
+	keeper  Keeper // nil: none
 	fillers sync.WaitGroup
 
 	mu      sync.Mutex
@@ -21,19 +25,55 @@ type Pool struct {
 	ready   []*Socket // guarded by mu, like all below
 	slots   int
 	filling int
-	waiting int // for one that is being made
+	waiting int    // for one that is being made
+	places  []bool // of the keeper that are in use
 	closed  bool
 }
 
+// Keeper has spare sockets open when the process ends, however it does. Whoever closes one last waits for the
+// kernel (see Socket.Close), and whoever waits for the process waits with it. A place holds one of them.
+type Keeper interface {
+	// Keep puts a duplicate of a socket in a place; as says what it is.
+	Keep(place, fd int, as string) error
+	// Drop empties a place.
+	Drop(place int)
+	// Left is what the process before has left in a place: the caller owns fd.
+	Left(place int) (fd int, as string, ok bool)
+}
+
 // NewPool returns a pool that prepares size sockets with rings of slots each (see
-// PacketConfig) in the background. Each holds the memory of its ring.
-func NewPool(size, slots int) *Pool {
-	p := &Pool{size: size, slots: slots}
+// PacketConfig) in the background. Each holds the memory of its ring. With a keeper (nil: without)
+// it begins with those that the process before has left.
+func NewPool(size, slots int, keeper Keeper) *Pool {
+	p := &Pool{size: size, slots: slots, keeper: keeper}
 	p.filled.L = &p.mu
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if keeper != nil {
+		p.places = make([]bool, size)
+		p.takeOverLocked()
+	}
 	p.fillLocked()
 	return p
+}
+
+// takeOverLocked makes what the process before has left ready. One that it has bound meanwhile
+// is some port's, which had no time to keep it.
+func (p *Pool) takeOverLocked() {
+	for place := range p.places {
+		fd, as, ok := p.keeper.Left(place)
+		if !ok {
+			continue
+		}
+		k, err := unbound(fd, as)
+		if err != nil {
+			p.keeper.Drop(place)
+			_ = unix.Close(fd)
+			continue
+		}
+		k.place, p.places[place] = place+1, true
+		p.ready = append(p.ready, k)
+	}
 }
 
 // SetSlots changes what is prepared from now on; what is ready stays.
@@ -59,7 +99,7 @@ func (p *Pool) Prepare(n, slots int) {
 			// them would stay for as long as the process.
 			runtime.LockOSThread()
 			for i := first; i < n; i += atOnce {
-				p.fill(slots)
+				p.fill(slots, false)
 			}
 		})
 	}
@@ -70,13 +110,33 @@ func (p *Pool) Prepare(n, slots int) {
 func (p *Pool) Open(cfg PacketConfig) (*Socket, error) {
 	k, slots := p.take()
 	if k == nil {
+		p.refill()
 		cfg.Slots = slots
 		return OpenSocket(cfg)
 	}
-	if err := k.bind(cfg); err != nil {
+	err := k.bind(cfg)
+	if k.place > 0 { // it is no spare one any more
+		p.keeper.Drop(k.place - 1)
+	}
+	p.refill(k)
+	if err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
+}
+
+// refill starts what is missing, in the places of those that are opened.
+func (p *Pool) refill(opened ...*Socket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range opened {
+		if k.place > 0 {
+			p.places[k.place-1], k.place = false, 0
+		}
+	}
+	if !p.closed {
+		p.fillLocked()
+	}
 }
 
 // take returns a prepared socket, if there is one, and the slots that one would have.
@@ -95,7 +155,6 @@ func (p *Pool) take() (*Socket, int) {
 	if n := len(p.ready); n > 0 {
 		k, p.ready = p.ready[n-1], p.ready[:n-1]
 	}
-	p.fillLocked()
 	return k, p.slots
 }
 
@@ -105,12 +164,15 @@ func (p *Pool) fillLocked() {
 	for len(p.ready)+p.filling < p.size {
 		p.filling++
 		slots := p.slots
-		p.fillers.Go(func() { p.fill(slots) })
+		p.fillers.Go(func() { p.fill(slots, true) })
 	}
 }
 
-func (p *Pool) fill(slots int) {
+func (p *Pool) fill(slots int, spare bool) {
 	k, err := prepare(slots)
+	if err == nil && spare {
+		p.keep(k)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.filling--
@@ -118,6 +180,27 @@ func (p *Pool) fill(slots int) {
 		p.ready = append(p.ready, k)
 	}
 	p.filled.Signal()
+}
+
+// keep has a spare socket kept, if there is a place. Without one its end is waited for, nothing else.
+func (p *Pool) keep(k *Socket) {
+	p.mu.Lock()
+	place := slices.Index(p.places, false)
+	if place >= 0 {
+		p.places[place] = true
+	}
+	p.mu.Unlock()
+	if place < 0 {
+		return
+	}
+	fd, as := k.Kept()
+	if p.keeper.Keep(place, fd, as) == nil {
+		k.place = place + 1
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.places[place] = false
 }
 
 // Close closes the prepared sockets, all at once; the ones that were opened live on.

@@ -47,6 +47,7 @@ type Socket struct {
 	slots   int
 	retaken bool
 	filter  int // that it gets with its port, -1: none or it has it
+	place   int // with the keeper of a pool, and one more; 0: none
 	tally   *flowmap.Tally
 }
 
@@ -78,19 +79,33 @@ func (k *Socket) Kept() (fd int, as string) { return k.fd, fmt.Sprint(layout, " 
 // has made it deaf, and it has the filter of cfg once there is a port. The slots are those that it has. An
 // error leaves fd to the caller.
 func Retake(cfg PacketConfig, fd int, as string) (*Socket, error) {
-	var was string
 	k := &Socket{name: cfg.Name, fd: fd, retaken: true, filter: cfg.FilterFD, tally: cfg.Tally}
-	if _, err := fmt.Sscan(as, &was, &k.slots); err != nil || was != layout || k.slots != ringSlots(k.slots) {
-		return nil, fmt.Errorf("port %s: the socket of the process before is of another kind: %q", cfg.Name, as)
-	}
-	at, err := unix.Getsockname(fd)
-	if err != nil {
+	if err := k.was(as, cfg.Ifindex); err != nil {
 		return nil, fmt.Errorf("port %s: %w", cfg.Name, err)
 	}
-	if at, ok := at.(*unix.SockaddrLinklayer); !ok || at.Ifindex != cfg.Ifindex {
-		return nil, fmt.Errorf("port %s: the socket of the process before is of another device", cfg.Name)
-	}
 	return k, nil
+}
+
+// unbound is Retake of a socket that was prepared, and is of no device yet.
+func unbound(fd int, as string) (*Socket, error) {
+	k := &Socket{fd: fd}
+	return k, k.was(as, 0)
+}
+
+// was reads what Kept has said of a socket, and checks its device.
+func (k *Socket) was(as string, ifindex int) error {
+	var was string
+	if _, err := fmt.Sscan(as, &was, &k.slots); err != nil || was != layout || k.slots != ringSlots(k.slots) {
+		return fmt.Errorf("the socket of the process before is of another kind: %q", as)
+	}
+	at, err := unix.Getsockname(k.fd)
+	if err != nil {
+		return err
+	}
+	if at, ok := at.(*unix.SockaddrLinklayer); !ok || at.Ifindex != ifindex {
+		return errors.New("the socket of the process before is of another device")
+	}
+	return nil
 }
 
 // Deafen gives a socket a filter that lets nothing through, and leaves no trace of a frame

@@ -100,7 +100,7 @@ func Open(cfg Config) (_ *Edge, err error) {
 	if err := kernel.Allowed(); err != nil {
 		return nil, errors.Join(err, e.Host.Close())
 	}
-	e.sockets = port.NewPool(spareSockets, 0)
+	e.sockets = port.NewPool(spareSockets, 0, spares{cfg.Holder})
 	e.closePool = sync.OnceValue(e.sockets.Close)
 	e.Host.ReadAhead()
 	if cfg.Holder.Left(kernel.HeldPrograms) == 0 {
@@ -171,7 +171,7 @@ func (e *Edge) DropHeld() error {
 }
 
 // Keep implements edge.Edge. To close the sockets that are prepared takes the kernel some tens
-// of milliseconds.
+// of milliseconds, where no holder has them.
 func (e *Edge) Keep() {
 	e.keep.Store(true)
 	go e.closePool()

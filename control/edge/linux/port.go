@@ -66,6 +66,21 @@ func (s *socket) Close() error {
 // heldSocket is the name of an interface's packet socket with the holder.
 func heldSocket(index int) string { return holder.Sockets + strconv.Itoa(index) }
 
+// spares are the sockets with the holder that are no interface's yet.
+type spares struct{ h *holder.Holder }
+
+func heldSpare(place int) string { return "spare " + strconv.Itoa(place) }
+
+// Keep implements port.Keeper, as Drop and Left.
+func (s spares) Keep(place, fd int, as string) error { return s.h.Put(heldSpare(place), fd, as) }
+
+func (s spares) Drop(place int) { s.h.Drop(heldSpare(place)) }
+
+func (s spares) Left(place int) (fd int, as string, ok bool) {
+	fd, as, ok = s.h.Take(heldSpare(place))
+	return fd, as, ok && fd >= 0
+}
+
 // OpenCable implements edge.Cables.
 func (e *Edge) OpenCable(p edge.Port) (edge.Socket, error) {
 	e.sockets.SetSlots(p.Slots)

@@ -24,7 +24,7 @@ func main() {
 	os.Exit(1)
 }
 
-// unlimit takes all limits out of a config.json, but for the devices.
+// unlimit takes all limits out of a config.json and leaves the devices.
 func unlimit(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
