@@ -7,12 +7,13 @@ import (
 
 // supplant ends the flow that stands in the way of a new one, and inserts that: a flow that is
 // asleep, and one that a container began from its published UDP or SCTP port to a client which
-// now comes in by that, where the container listens for answers.
+// now comes in by that, from outside or from another container, where the container listens for
+// answers.
 func (w *worker) supplant(ref conntrack.Ref, s *Snapshot) conntrack.Insertion {
 	t := w.sw.conntrack
 	c := t.At(ref)
 	yields := func(o *conntrack.Conn) bool {
-		return s.asleep(o) || c.Kind == conntrack.KindPublish && c.Orig.Proto != header.ProtoTCP && o.Kind == conntrack.KindMasquerade && o.Orig == c.Reply
+		return s.asleep(o) || (c.Kind == conntrack.KindPublish || c.Kind == conntrack.KindHairpin) && c.Orig.Proto != header.ProtoTCP && o.Kind == conntrack.KindMasquerade && o.Orig == c.Reply
 	}
 	for _, tuple := range [...]*header.Tuple{&c.Orig, &c.Reply} {
 		old, sh := t.Lookup(tuple)

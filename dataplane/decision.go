@@ -146,7 +146,7 @@ func (v *view) decideRouted(d *decision, f *frame.Frame, in *portConfig) bool {
 	}
 	defer sh.RUnlock()
 	c, reply := v.conntrack.At(ref), ref.Reply()
-	if !in.carriesRouted() || !c.GoesOn() || c.Kind == conntrack.KindInbound || !v.allowed(c, v.lists) || v.sleeps(c, v.lists) || v.spoofs(in, c, reply) {
+	if !in.carriesRouted() || !c.GoesOn() || c.Kind == conntrack.KindInbound || c.Turned || !v.allowed(c, v.lists) || v.sleeps(c, v.lists) || v.spoofs(in, c, reply) {
 		return false
 	}
 	r.to, r.kind, r.came = c.Towards(reply), c.Kind, c.Came

@@ -9,6 +9,8 @@ import (
 // direction do.
 func (s *Snapshot) spoofs(in *portConfig, c *conntrack.Conn, reply bool) bool {
 	switch {
+	case c.Turned && !c.Outbound(reply):
+		return true // they turn back, and come in nowhere
 	case c.Kind == conntrack.KindHairpin || c.Kind == conntrack.KindRouted:
 		if reply {
 			return !s.speaksFor(in, &c.Reply.Src)

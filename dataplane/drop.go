@@ -53,6 +53,7 @@ const (
 	DropBadReset         // a TCP RST without the exact sequence number (RFC 5961 section 3)
 	DropMartian          // a source or destination that no routed packet can have
 	DropUnclaimed        // from the uplink, and neither published nor a reply
+	DropUninvited        // to another container's port of masquerade, which does not let it in
 	DropAsleep           // of a flow whose address of the host is away
 
 	DropTTL        // TTL or hop limit ran out
@@ -118,6 +119,7 @@ var dropNames = [NumDropReasons]string{
 	DropUnmatchedError:   "prerouting-unmatched-error",
 	DropUnsupportedProto: "prerouting-unsupported-protocol",
 	DropUnclaimed:        "prerouting-unclaimed",
+	DropUninvited:        "prerouting-uninvited",
 	DropAsleep:           "prerouting-asleep",
 	DropTTL:              "route-ttl-exceeded",
 	DropNoRoute:          "route-no-route",

@@ -60,6 +60,7 @@ const (
 	StepNeighbor                   // the next hop Via has MAC
 	StepWaits                      // the MAC of next hop Via is not known: the kernel is asked
 	StepTranslated                 // masquerade: From becomes To
+	StepTurned                     // for a port of masquerade: it turns back, From becomes To
 	StepPlain                      // the addresses stay as they are
 	StepRefused                    // an ICMP error goes back to the sender
 	StepDropped                    // Reason
@@ -292,6 +293,8 @@ func (x *explainer) lookDestination(r *routed) {
 	from := x.from
 	st := Step{From: from, To: r.to, Conn: r.kind}
 	switch {
+	case r.turned:
+		st.Kind = StepTurned
 	case r.tracked:
 		st.Kind = StepTracked
 		if ref, sh := x.w.sw.conntrack.Lookup(&from); ref != 0 {

@@ -9,11 +9,18 @@ import (
 // it quotes (RFC 5508 section 4). The quoted packet went the other way, so its
 // reversed tuple is the one that packets in the error's direction carry.
 func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) DropReason {
-	b, l := r.f.Data(), &r.f.Layers
 	if why := soundError(r.f, q); why != NotDropped {
 		return why
 	}
-	along := q.Tuple.Reverse()
+	if why := w.errorOf(r, q, s); why != NotDropped || !r.turned {
+		return why
+	}
+	return w.errorComesBack(r, s)
+}
+
+// errorOf finds the flow that an error speaks of, as its sender sees it.
+func (w *worker) errorOf(r *routed, q *header.Layers, s *Snapshot) DropReason {
+	b, l, along := r.f.Data(), &r.f.Layers, q.Tuple.Reverse()
 	ref, sh := w.sw.conntrack.Lookup(&along)
 	if ref == 0 {
 		if r.in.Kind == PortContainer && s.isLocal(l.Tuple.Dst) && w.mayReachHost(r, s) == NotDropped {
@@ -31,7 +38,7 @@ func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) Dr
 		return DropAsleep
 	}
 	// It comes from where the packets of its direction come from.
-	if !s.speaksFor(r.in, &along.Src) {
+	if c.Turned && !c.Outbound(reply) || !s.speaksFor(r.in, &along.Src) {
 		return DropUnmatchedError
 	}
 	if c.Forged(w.sw.conntrack, b, q, reply) {
@@ -39,7 +46,7 @@ func (w *worker) destinationOfError(r *routed, q *header.Layers, s *Snapshot) Dr
 	}
 	// An error neither refreshes nor ends a flow (RFC 5508 REQ-6, RFC 5382
 	// REQ-10).
-	r.tracked, r.kind, r.came, r.inside = true, c.Kind, c.Came, c.Port
+	r.tracked, r.turned, r.kind, r.came, r.inside = true, c.Turned, c.Kind, c.Came, c.Port
 	r.quoted, r.quotedTo = q, c.Towards(reply).Reverse()
 	r.to.Dst = r.quotedTo.Src
 	// What is inside must not show outside: the error then comes from the

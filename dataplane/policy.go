@@ -167,10 +167,10 @@ func (w *worker) mayBegin(r *routed, s *Snapshot) DropReason {
 	return w.ask(r, s, &q)
 }
 
-// mayCome says whether a packet of no flow that came in by an uplink may go on to an
-// address of a container that it knows, or by a mapping.
-func (w *worker) mayCome(r *routed, s *Snapshot, to *header.Tuple, via Via) bool {
-	q := question{from: r.in.behind(&r.f.Layers.Tuple.Src), to: end{side: SideHost, addr: &to.Dst}, tuple: to, via: via}
+// mayCome says whether a packet of no flow that came from outside may go on to an address of a
+// container that it knows, or by a mapping.
+func (w *worker) mayCome(r *routed, s *Snapshot, from *header.Addr, to *header.Tuple, via Via) bool {
+	q := question{from: end{side: SideOutside, addr: from}, to: end{side: SideHost, addr: &to.Dst}, tuple: to, via: via}
 	h := s.stations[to.Dst]
 	if h != nil {
 		q.to = s.container(h, &to.Dst)
@@ -321,6 +321,9 @@ func (s *Snapshot) allows(c *conntrack.Conn, lists *listTable) *Rule {
 		} else {
 			stays = from != nil && from.port == c.Port && ours && slot == int(c.Slot) && s.leavesAs(c)
 		}
+		if c.Turned {
+			stays = stays && s.isLocal(dst) && s.published(c.Orig.Proto, dst, c.Reply.SrcPort) == nil
+		}
 		q.to = end{side: SideOutside, addr: &dst}
 	default: // within a network, to where the own address is kept, or to a container
 		switch {
@@ -353,26 +356,29 @@ func (s *Snapshot) isLocal(a header.Addr) bool {
 // hostsOwn reports whether packets to a destination are for the host whatever
 // their port is.
 func (s *Snapshot) hostsOwn(t *header.Tuple) bool {
+	if _, maps := s.slots[t.Dst]; maps && flowmap.ClaimProto(t.Proto) < 2 {
+		return false // it may be for a port of masquerade
+	}
 	return s.isLocal(t.Dst) &&
 		len(s.publish[publishKey{t.Dst, t.Proto}]) == 0 && len(s.publish[publishKey{everyAddr(t.Dst), t.Proto}]) == 0
 }
 
 // stranger lets a packet in that nobody asked for, to a mapping of a network
-// that filters endpoint independently.
-func (w *worker) stranger(r *routed, s *Snapshot) bool {
+// that filters endpoint independently. It comes from outside with a tuple.
+func (w *worker) stranger(r *routed, s *Snapshot, as *header.Tuple) bool {
 	l := &r.f.Layers
-	if flowmap.ClaimProto(l.Tuple.Proto) > 1 || w.now-w.sw.began < conntrack.RestTime {
+	if flowmap.ClaimProto(as.Proto) > 1 || w.now-w.sw.began < conntrack.RestTime {
 		return false
 	}
-	slot, ok := s.slots[l.Tuple.Dst]
+	slot, ok := s.slots[as.Dst]
 	if !ok {
 		return false
 	}
-	to := l.Tuple
-	if to.Dst, to.DstPort, ok = w.sw.conntrack.Opened(uint8(slot), l.Tuple.Proto, l.Tuple.DstPort); !ok {
+	to := *as
+	if to.Dst, to.DstPort, ok = w.sw.conntrack.Opened(uint8(slot), as.Proto, as.DstPort); !ok {
 		return false
 	}
-	if !w.mayCome(r, s, &to, ViaMapping) {
+	if !w.mayCome(r, s, &as.Src, &to, ViaMapping) {
 		return false
 	}
 	if l.Tuple.Proto == header.ProtoTCP && l.TCPFlags&(header.TCPSYN|header.TCPACK|header.TCPRST) != header.TCPSYN {

@@ -53,7 +53,6 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 	case l.Flags&header.FlagFragment != 0 && hasPorts(l.Tuple.Proto):
 		return DropFragment // its first fragment began none
 	}
-	t, tenant := w.sw.conntrack, r.tenant(s)
 	why := w.charge(r)
 	if why == DropQuota && w.hasEnded() {
 		why = w.charge(r)
@@ -62,6 +61,12 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 		w.tell(s, EventQuota, r.f, frame.NoPort)
 		return why
 	}
+	return w.begin(r, s, &l.Tuple, r.tenant(s))
+}
+
+// begin tracks the flow whose first packet comes in with a tuple.
+func (w *worker) begin(r *routed, s *Snapshot, orig *header.Tuple, tenant conntrack.Tenant) DropReason {
+	t, l := w.sw.conntrack, &r.f.Layers
 	ref := t.Alloc(tenant)
 	if ref == 0 && w.hasEnded() {
 		ref = t.Alloc(tenant)
@@ -70,14 +75,15 @@ func (w *worker) confirm(r *routed, s *Snapshot) DropReason {
 		return DropShare
 	}
 	c := t.At(ref)
-	c.Init(l.Tuple, r.kind, r.out, tenant)
+	c.Init(*orig, r.kind, r.out, tenant)
+	c.Turned = r.turned
 	if why := w.translateSource(r, c, s); why != NotDropped {
 		t.GiveBack(ref)
 		return why
 	}
 	if c.Reply = r.to.Reverse(); r.answers {
 		c.Init(c.Reply, r.kind, r.in.ID, tenant)
-		c.Reply = l.Tuple
+		c.Reply = *orig
 		c.BeginBack(l, r.f.Data(), w.now)
 	} else {
 		c.Begin(l, r.f.Data(), w.now)
@@ -127,7 +133,9 @@ func (w *worker) translateSource(r *routed, c *conntrack.Conn, s *Snapshot) Drop
 			c.Kind = conntrack.KindRouted
 			return NotDropped
 		}
-		source, slot = r.route.source, r.route.slot
+		if source, slot = r.route.source, r.route.slot; r.turned {
+			source, slot = w.outsideOf(&l.Tuple, s)
+		}
 	}
 	r.to.Src = source
 	c.Slot = uint8(slot)

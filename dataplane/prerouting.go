@@ -53,6 +53,9 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 	}
 	r.to = l.Tuple
 	if why := w.follow(r, s); why != NotDropped || r.tracked {
+		if why == NotDropped && r.turned {
+			return w.comesBack(r, s)
+		}
 		r.local = why == NotDropped && r.answersHost(s)
 		return why
 	}
@@ -78,13 +81,16 @@ func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 			}
 			return NotDropped
 		}
-		if r.in.Kind == PortUplink && w.stranger(r, s) {
+		if r.in.Kind == PortUplink && w.stranger(r, s, &l.Tuple) {
 			return NotDropped
+		}
+		if turns, why := w.turnsBack(r, s); turns {
+			return why
 		}
 	}
 	switch {
 	case r.in.Kind == PortUplink:
-		if !later && l.Kind != header.KindL4 || !w.mayCome(r, s, &l.Tuple, ViaAddress) {
+		if !later && l.Kind != header.KindL4 || !w.mayCome(r, s, &l.Tuple.Src, &l.Tuple, ViaAddress) {
 			return DropUnclaimed
 		}
 		r.kind = conntrack.KindRouted
@@ -120,12 +126,21 @@ func (s *Snapshot) toHostOnLink(t *header.Tuple, n *network) bool {
 // older snapshot allowed is looked at again; when it would not be allowed now,
 // the frame is that of a new one.
 func (w *worker) follow(r *routed, s *Snapshot) DropReason {
-	t, l := w.sw.conntrack, &r.f.Layers
-	ref, sh := t.LookupHashed(r.hash, &l.Tuple)
+	return w.followAs(r, s, r.hash, &r.f.Layers.Tuple)
+}
+
+// followAs is follow by a tuple, which is not the frame's own when that has turned back.
+func (w *worker) followAs(r *routed, s *Snapshot, hash uint32, as *header.Tuple) DropReason {
+	t, l, back := w.sw.conntrack, &r.f.Layers, as != &r.f.Layers.Tuple
+	ref, sh := t.LookupHashed(hash, as)
 	if ref == 0 {
 		return NotDropped
 	}
 	c, reply := t.At(ref), ref.Reply()
+	if back && (!c.Turned || c.Outbound(reply)) {
+		sh.RUnlock()
+		return NotDropped
+	}
 	if !s.allowed(c, w.lists) || c.Kind == conntrack.KindInbound && !c.Mapped(t, reply && !refuses(l)) {
 		sh.RUnlock()
 		t.Remove(ref, func(c *conntrack.Conn) bool {
@@ -133,7 +148,7 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 		})
 		return NotDropped
 	}
-	if s.spoofs(r.in, c, reply) {
+	if !back && s.spoofs(r.in, c, reply) {
 		sh.RUnlock()
 		return DropMartian
 	}
@@ -156,7 +171,7 @@ func (w *worker) follow(r *routed, s *Snapshot) DropReason {
 		w.sw.guests.note(&l.Tuple.Src)
 	}
 	r.begins = begins && c.Heard()
-	r.to, r.kind, r.tracked, r.heard, r.came, r.inside = c.Towards(reply), c.Kind, true, c.Heard(), c.Came, c.Port
+	r.to, r.kind, r.tracked, r.turned, r.heard, r.came, r.inside = c.Towards(reply), c.Kind, true, c.Turned, c.Heard(), c.Came, c.Port
 	r.asked = reply && c.Kind == conntrack.KindMasquerade && !c.Assured()
 	return NotDropped
 }

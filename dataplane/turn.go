@@ -38,6 +38,7 @@ type routed struct {
 	heard   bool         // the other side of the flow has spoken
 	asked   bool         // it answers a container, which has not shown that it hears the answers
 	answers bool         // of a new flow: it is not from the side that began it
+	turned  bool         // see conntrack.Conn
 	begins  bool         // it is the first answer to the SYN of a TCP flow
 	came    uint16       // see conntrack.Conn
 	inside  frame.PortID // of a tracked flow: the container's

@@ -285,6 +285,8 @@ func whyStep(names *directory.Directory, s *dataplane.Step) (st api.WhyStep, ok 
 		tell("neighbours", "%s has no MAC address yet: the kernel is asked", s.Via)
 	case dataplane.StepTranslated:
 		tell("NAT", "%s: source %s becomes %s", s.Conn, Side(s.From.Src, s.From.SrcPort), Side(s.To.Src, s.To.SrcPort))
+	case dataplane.StepTurned:
+		tell("NAT", "%s is a port of masquerade: the packet turns back as %s to %s", Side(s.From.Dst, s.From.DstPort), Side(s.To.Src, s.To.SrcPort), Side(s.To.Dst, s.To.DstPort))
 	case dataplane.StepPlain:
 		tell("NAT", "the addresses stay as they are")
 	case dataplane.StepRefused:

@@ -57,6 +57,7 @@ var remedies = [dataplane.NumDropReasons]remedy{
 	dataplane.DropBadReset:         {"a TCP RST without the exact sequence number", "nothing, if rare; otherwise somebody tries to end flows"},
 	dataplane.DropMartian:          {"{source} to {destination} can be no routed packet here: a source or destination that does not belong to its port", "look at the addresses and routes inside {container}: vswitch inspect {container}"},
 	dataplane.DropUnclaimed:        {"{destination} is neither published nor the answer to anything: what comes in for it is the host's own, and a container's own address is not reached from outside", ""},
+	dataplane.DropUninvited:        {"{destination} is another container's port of masquerade, which lets in whom it has written to", "two programs that punch holes both send, and the next packet passes; otherwise publish a port, or let everybody in: vswitch network update NETWORK --nat-filter eif"},
 	dataplane.DropAsleep:           {"the flow came in by, or left with, an address that the host does not have now: it goes on if the address returns within ten seconds", "ip -br addr shows which addresses there are"},
 
 	dataplane.DropTTL:        {"the TTL ran out on the way", "nothing, if a traceroute did it; otherwise a loop"},

@@ -39,6 +39,7 @@ type Conn struct {
 	Port        frame.PortID // the container's
 	Tenant      Tenant
 	Came        uint16 // uplink that the first packet came in by, plus one; 0: none
+	Turned      bool   // its outside end is another container behind the same address, or a second one
 	hash        [2]atomic.Uint32
 
 	// In the list of its tenant's flows of a class, or of free ones. Guarded by Table.mu.
@@ -80,7 +81,7 @@ const (
 // Init makes a conn that was allocated that of a new flow: its first packet's tuple,
 // why it is translated, and whose it is. It holds no port yet.
 func (c *Conn) Init(orig header.Tuple, kind Kind, port frame.PortID, h Tenant) {
-	c.Orig, c.Kind, c.Slot, c.nat, c.Port, c.Tenant, c.Came = orig, kind, 0, natNone, port, h, 0
+	c.Orig, c.Kind, c.Slot, c.nat, c.Port, c.Tenant, c.Came, c.Turned = orig, kind, 0, natNone, port, h, 0, false
 }
 
 // endpoint is the inside of the flow's mapping.

@@ -57,7 +57,7 @@ func (t *Table) pull(k *header.Tuple) bool {
 	lock := b.t.lock(o)
 	lock.Lock()
 	o.learn(b.t, ref, b.t.Ended.now())
-	c.Orig, c.Reply, c.Kind, c.Slot, c.nat, c.Port, c.Tenant, c.Came = o.Orig, o.Reply, o.Kind, o.Slot, o.nat, o.Port, Nobody, o.Came
+	c.Orig, c.Reply, c.Kind, c.Slot, c.nat, c.Port, c.Tenant, c.Came, c.Turned = o.Orig, o.Reply, o.Kind, o.Slot, o.nat, o.Port, Nobody, o.Came, o.Turned
 	c.Revision.Store(o.Revision.Load())
 	c.Rule.Store(o.Rule.Load())
 	c.win = o.win

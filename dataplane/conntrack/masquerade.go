@@ -82,6 +82,23 @@ func (t *Table) Opened(slot, proto uint8, port uint16) (inside header.Addr, to u
 	return e.addr, e.port, ok
 }
 
+// IsGiven reports whether a port of a slot's host address is somebody's, or rests.
+func (t *Table) IsGiven(slot int, proto uint8, port uint16) bool {
+	return t.nat.plane.Test(slot, proto, port)
+}
+
+// IsMapped reports whether the source of a packet has a mapping on a slot's host address.
+func (t *Table) IsMapped(in *header.Tuple, slot int) bool {
+	m, e := t.nat, endpoint{addr: in.Src, port: in.SrcPort, proto: in.Proto, slot: uint8(slot)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.below != nil {
+		m.pull(e)
+	}
+	_, ok := m.maps[e]
+	return ok
+}
+
 // acquire returns the outside port of an endpoint, see AcquirePort. Each call is
 // undone by one release.
 func (m *masquerade) acquire(e endpoint, who int, open bool, pool *Pool, busy *BusyPorts, rng *mrand.Rand) (uint16, natHold) {

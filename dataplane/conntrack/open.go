@@ -22,7 +22,7 @@ type memoryHeader struct {
 
 // layoutNow names the layout of a Conn. It changes with every change of one that another
 // version of the program would misread.
-const layoutNow = 4<<32 | uint64(unsafe.Sizeof(Conn{}))
+const layoutNow = 5<<32 | uint64(unsafe.Sizeof(Conn{}))
 
 // paddedMutex has a cache line of its own.
 type paddedMutex struct {

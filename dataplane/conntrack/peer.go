@@ -19,7 +19,9 @@ var errPeerTaken = errors.New("the host uses it")
 // claims reports whether a flow's packets are claimed from its peer: it left by an uplink
 // with an address of the host, or a stranger began it and was believed (claimStranger). What
 // else comes to a published port or an open mapping is claimed by that.
-func (c *Conn) claims() bool { return c.Kind == KindMasquerade || c.state.Load()&peered != 0 }
+func (c *Conn) claims() bool {
+	return c.Kind == KindMasquerade && !c.Turned || c.state.Load()&peered != 0
+}
 
 func (c *Conn) peer() flowmap.Peer {
 	out := &c.Reply
@@ -35,7 +37,7 @@ func (c *Conn) peer() flowmap.Peer {
 // the port is the host's at once, and there is nothing to claim. A shard of the flow and
 // Table.lock are locked.
 func (c *Conn) claimStranger(t *Table) {
-	if c.Kind != KindInbound || c.Orig.Proto != header.ProtoTCP || c.nat == natNone || c.state.Load()&peered != 0 {
+	if c.Kind != KindInbound || c.Turned || c.Orig.Proto != header.ProtoTCP || c.nat == natNone || c.state.Load()&peered != 0 {
 		return
 	}
 	if t.peers.claim(c.peer(), c.Tenant) == nil { // without room the mapping alone lets it in

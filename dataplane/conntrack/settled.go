@@ -45,7 +45,7 @@ func (t *Table) Settled(page []Settled, place *uint32, look int, before int64) (
 
 // rowless are the directions of a flow whose other end was heard that go on without a row.
 func (c *Conn) rowless() (without [2]bool) {
-	if !c.Heard() {
+	if c.Turned || !c.Heard() {
 		return without
 	}
 	for dir := range without {

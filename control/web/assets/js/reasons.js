@@ -160,6 +160,10 @@ export const reasons = {
   "means": "From the uplink, and neither a reply nor for a published port. In the first minute after a start also from a container, in the middle of a connection to a port of masquerade that nobody has taken over, or from a published port that it may not be reached by",
   "do": "A few after a port was removed or a flow ended, or after a start, are normal"
  },
+ "prerouting-uninvited": {
+  "means": "From a container, for another one's port of masquerade, which lets in whom it has written to (--nat-filter apdf)",
+  "do": "The first packet of two programs that punch holes ends so, and the next one passes. Otherwise publish the port"
+ },
  "prerouting-unmatched-error": {
   "means": "An ICMP error that quotes no tracked flow",
   "do": "Nothing: late, or forged"
