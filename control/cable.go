@@ -27,7 +27,7 @@ func cableOf(e *inventory.Endpoint, introduce bool) edge.Cable {
 		spec.GatewayMAC = net.HardwareAddr(n.MAC[:])
 	}
 	for _, f := range model.Families {
-		if e.Container.Gateway(f) == e {
+		if e.Container.Gateway(f) == e && e.Container.Routed(f, e) == nil {
 			spec.Gateways = append(spec.Gateways, model.SubnetOf(n.Rec, f).Gateway)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -353,10 +354,14 @@ func (h *change) hide() error {
 	return err
 }
 
-// reroute gives the container's default routes to the networks that are left.
+// reroute gives the container's default routes to the networks that are left, or to one that it
+// has joined and whose interface comes before the one that has had them.
 func (h *change) reroute() error {
 	var errs []error
 	for _, f := range model.Families {
+		if e := h.ct.Gateway(f); !h.delta.Gone && slices.Contains(h.endpoints, e) {
+			h.routed[f] = slices.ContainsFunc(h.ct.Endpoints, func(o *inventory.Endpoint) bool { return o != e && o.LeadsOut(f) })
+		}
 		if heir := h.ct.Gateway(f); h.routed[f] && heir != nil {
 			errs = append(errs, h.c.edge.SetDefaultRoute(h.ns, heir.Ifname, model.SubnetOf(heir.Network.Rec, f).Gateway))
 		}

@@ -28,7 +28,7 @@ func (c *Controller) Connect(_ context.Context, name string, in api.Connect) (ap
 		}
 		defer ns.Close()
 		h := newChange(c, ct)
-		h.ns = ns
+		h.ns, h.delta.Reroute = ns, true
 		h.join(j)
 		if err := h.apply(); err != nil {
 			return err

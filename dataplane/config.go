@@ -254,6 +254,9 @@ type PublishConfig struct {
 	ContainerAddr       header.Addr // one of Stations
 	HostFirst, HostLast uint16
 	ContainerFirst      uint16 // HostFirst leads there
+	// Inside: it is published at every address, and HostAddr is the gateway of another network of
+	// the container's than that of its way out.
+	Inside bool
 }
 
 // port is the container's port that a host port leads to.

@@ -45,3 +45,34 @@ func TestPublishedPortIsTheSource(t *testing.T) {
 		t.Error("left from a port that is published no more")
 	}
 }
+
+// A port that is published at every address leads at the gateway of another network of its container's
+// to the address there; not where names are answered, and not where somebody publishes the same
+// port at that gateway.
+func TestPublishedAtTheGatewayOfAnotherNetwork(t *testing.T) {
+	l := New(t)
+	publish := func(at string, port uint16, to string, inside bool) {
+		for _, proto := range []uint8{header.ProtoTCP, header.ProtoUDP} {
+			p := dataplane.PublishConfig{
+				Proto: proto, HostFirst: port, HostLast: port, ContainerAddr: header.AddrFrom(netip.MustParseAddr(Stations[to])), ContainerFirst: 80, Inside: inside,
+			}
+			if at != "" {
+				p.HostAddr = header.AddrFrom(netip.MustParseAddr(at))
+			}
+			l.Config.Publish = append(l.Config.Publish, p)
+		}
+	}
+	for _, port := range []uint16{8080, 8081, dataplane.PortOfNames} {
+		publish("10.2.0.1", port, "c4", true) // c4 stands for the container's end in network 2
+		publish("", port, "c1", false)
+	}
+	publish("10.2.0.1", 8081, "c2", false)
+	l.Config.Networks[1].Names = true
+	l.Install()
+	for _, tc := range []struct {
+		dst, to string
+	}{{"10.2.0.1:8080", "c4"}, {"10.2.0.1:8081", "c2"}, {"10.2.0.1:53", "host2"}, {"10.1.0.1:8080", "c1"}, {HostAddr + ":8080", "c1"}} {
+		l.Send("c4", UDP("c4", 5000, tc.dst, "x"))
+		l.Expect(tc.to)
+	}
+}

@@ -139,7 +139,7 @@ func (s *Snapshot) atGateway(orig *header.Tuple, sender *network) bool {
 		return false
 	}
 	iv := s.published(orig.Proto, orig.Dst, orig.DstPort)
-	return iv != nil && iv.HostAddr == everyAddr(orig.Dst)
+	return iv != nil && (iv.Inside || iv.HostAddr == everyAddr(orig.Dst))
 }
 
 // mayBegin says whether a packet of no flow may begin one by its route, and notes the

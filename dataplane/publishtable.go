@@ -26,6 +26,13 @@ func (t *publishTable) add(p PublishConfig) {
 	(*t)[k] = append((*t)[k], p)
 }
 
+// overlaps reports whether one of an interval's ports is published at its address already.
+func (t publishTable) overlaps(p PublishConfig) bool {
+	return slices.ContainsFunc(t[publishKey{p.HostAddr, p.Proto}], func(o PublishConfig) bool {
+		return o.HostFirst <= p.HostLast && p.HostFirst <= o.HostLast
+	})
+}
+
 func (t publishTable) sort() error {
 	for k, list := range t {
 		slices.SortFunc(list, func(a, b PublishConfig) int { return cmp.Compare(a.HostFirst, b.HostFirst) })

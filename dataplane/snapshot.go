@@ -286,6 +286,7 @@ func (s *Snapshot) newRoute(rc RouteConfig) (*route, error) {
 }
 
 func (s *Snapshot) addPublish(cfg *SnapshotConfig) error {
+	var inside []PublishConfig
 	for _, pc := range cfg.Publish {
 		if pc.HostFirst > pc.HostLast || int(pc.ContainerFirst)+int(pc.HostLast-pc.HostFirst) > 65535 {
 			return fmt.Errorf("publish %d-%d to %d: no interval", pc.HostFirst, pc.HostLast, pc.ContainerFirst)
@@ -301,11 +302,20 @@ func (s *Snapshot) addPublish(cfg *SnapshotConfig) error {
 		}
 		s.movesSCTP = s.movesSCTP || pc.Proto == header.ProtoSCTP && pc.ContainerFirst != pc.HostFirst
 		s.pool.Publish(pc.Proto, pc.HostFirst, pc.HostLast)
+		if pc.Inside {
+			inside = append(inside, pc)
+			continue
+		}
 		s.publish.add(pc)
 		if s.outside == nil {
 			s.outside = make(map[header.Addr][]PublishConfig)
 		}
 		s.outside[pc.ContainerAddr] = append(s.outside[pc.ContainerAddr], pc)
+	}
+	for _, pc := range inside { // what is published at the gateway itself comes first
+		if !s.publish.overlaps(pc) {
+			s.publish.add(pc)
+		}
 	}
 	return s.publish.sort()
 }
@@ -338,7 +348,10 @@ func (s *Snapshot) Published(proto uint8, addr netip.Addr, port uint16) (netip.A
 // there is none.
 func (s *Snapshot) published(proto uint8, addr header.Addr, port uint16) *PublishConfig {
 	if port == PortOfNames && s.names[addr] && (proto == header.ProtoUDP || proto == header.ProtoTCP) {
-		return search(s.publish[publishKey{addr, proto}], port)
+		if iv := search(s.publish[publishKey{addr, proto}], port); iv != nil && !iv.Inside {
+			return iv
+		}
+		return nil
 	}
 	return s.publish.find(proto, addr, port)
 }

@@ -54,9 +54,28 @@ func (m *Mapping) Compile() (list []dataplane.PublishConfig) {
 		if !at.IsValid() {
 			at = f.Unspecified()
 		}
-		list = append(list, dataplane.PublishConfig{
+		p := dataplane.PublishConfig{
 			Proto: m.Proto, HostAddr: header.AddrFrom(at), HostFirst: m.HostFirst, HostLast: m.HostLast, ContainerAddr: header.AddrFrom(target.Addr(f)), ContainerFirst: m.ContainerFirst,
-		})
+		}
+		list = append(list, p)
+		if at == f.Unspecified() {
+			list = append(list, m.inside(f, target, p)...)
+		}
+	}
+	return list
+}
+
+// inside is where a port that is published at every address leads at the gateways of the container's
+// other networks: to its address there. By the one of the way out its answer would leave from the
+// wrong address, since the gateway is a neighbour of the other.
+func (m *Mapping) inside(f model.Family, target *Endpoint, p dataplane.PublishConfig) (list []dataplane.PublishConfig) {
+	for _, e := range m.Container.Endpoints {
+		s := model.SubnetOf(e.Network.Rec, f)
+		if e == target || !e.Live || s == nil || s.Mode == api.GatewayIsolated || e.Network == target.Network {
+			continue
+		}
+		p.HostAddr, p.ContainerAddr, p.Inside = header.AddrFrom(s.Gateway), header.AddrFrom(e.Addr(f)), true
+		list = append(list, p)
 	}
 	return list
 }

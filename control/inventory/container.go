@@ -59,10 +59,20 @@ func (e *Endpoint) SetProgram(p host.Program) (way, tell bool) {
 
 // Gateway is the endpoint through which a container reaches what is not in its
 // networks, and to which its published ports lead: for each family the first
-// with a way out. nil when there is none.
+// with a way out, in the order of its interfaces. nil when there is none.
 func (ct *Container) Gateway(f model.Family) *Endpoint {
 	for _, e := range ct.Endpoints {
 		if e.LeadsOut(f) {
+			return e
+		}
+	}
+	return nil
+}
+
+// Routed is the endpoint that had a container's default route before another was added, nil when none had.
+func (ct *Container) Routed(f model.Family, added *Endpoint) *Endpoint {
+	for _, e := range ct.Endpoints {
+		if e != added && e.Live && e.LeadsOut(f) {
 			return e
 		}
 	}

@@ -2,6 +2,8 @@ package inventory
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/control/state"
@@ -54,7 +56,33 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 	}
 	e.Alias = v.Marks.OfEndpoint(e)
 	v.enterEndpoint(e)
+	ct.order()
 	return e, nil
+}
+
+// order puts eth0 before eth1, others where they are: a container that leaves a network and comes
+// back has the way out that it had (Gateway).
+func (ct *Container) order() {
+	last := len(ct.Endpoints) - 1
+	n, ok := numberOf(ct.Endpoints[last].Ifname)
+	if !ok {
+		return
+	}
+	at := slices.IndexFunc(ct.Endpoints, func(o *Endpoint) bool {
+		m, ok := numberOf(o.Ifname)
+		return ok && m > n
+	})
+	if at >= 0 { // a view may still range over the old list
+		e := ct.Endpoints[last]
+		ct.Endpoints = slices.Insert(slices.Clone(ct.Endpoints[:last]), at, e)
+	}
+}
+
+// numberOf is the number of an interface that is called as freeIfname calls them.
+func numberOf(ifname string) (n int, ok bool) {
+	text, ok := strings.CutPrefix(ifname, "eth")
+	n, err := strconv.Atoi(text)
+	return n, ok && err == nil
 }
 
 // Rejoin gives an endpoint that is on record its old place.

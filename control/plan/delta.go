@@ -20,7 +20,7 @@ type Container struct {
 	Found bool
 	// Unattended: nobody waits for the cables to go.
 	Unattended bool
-	// Reroute: the container's default routes can be given to what is left.
+	// Reroute: the container's default routes can be given to what is left, or to what came.
 	Reroute bool
 }
 
@@ -61,12 +61,16 @@ func (d Container) Plan() Plan {
 	case d.Whole || len(d.Endpoints)+len(d.Ports) > 0:
 		p = append(p, Step{Kind: Show})
 	}
-	return append(p, d.after()...)
+	p = append(p, d.after()...)
+	if d.Reroute {
+		p = append(p, Step{Kind: Reroute})
+	}
+	return p
 }
 
 func (d Container) loss() Plan {
 	gain := d
-	gain.Gone = false
+	gain.Gone, gain.Reroute = false, false
 	p := Plan{{Kind: Store}}
 	for _, s := range gain.Plan().Inverse() {
 		switch {

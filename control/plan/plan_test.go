@@ -31,7 +31,7 @@ var deltas = []struct {
 		"address blue, hold 8080:80/tcp, cable blue, plug blue, label, store, claim 8080:80/tcp, show, reclaim"},
 	{"labels alone", Container{Relabel: true}.Plan(), "label, store"},
 	{"rename", Container{Rename: true, Relabel: true}.Plan(), "rename, label, store"},
-	{"connect", Container{Endpoints: two[1:]}.Plan(), "address blue, cable blue, plug blue, store, show, reclaim"},
+	{"connect", Container{Endpoints: two[1:], Reroute: true}.Plan(), "address blue, cable blue, plug blue, store, show, reclaim, reroute"},
 	{"disconnect", Container{Endpoints: two[1:], Gone: true, Reroute: true}.Plan(),
 		"store, hide, unplug blue, cut blue, free blue, reroute, reclaim"},
 	{"release an interface and its port", Container{Endpoints: two[1:], Ports: ports, Gone: true}.Plan(),
