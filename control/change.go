@@ -324,6 +324,11 @@ func (h *change) list(on bool) {
 }
 
 func (h *change) show() error {
+	if slices.ContainsFunc(h.endpoints, func(e *inventory.Endpoint) bool { return e.Egress != "" }) {
+		if err := h.c.underlay.Sync(); err != nil { // it is tried again when something changes
+			h.c.log.Error("follow the host's network", "err", joined(err))
+		}
+	}
 	err := h.c.builder.show(h.list)
 	if err == nil {
 		h.announce()

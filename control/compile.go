@@ -121,6 +121,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 			tenant = cmp.Or(tenant, e.Port)
 			p := dataplane.PortConfig{ID: e.Port, Kind: dataplane.PortContainer, Network: e.Network.ID, MAC: e.MAC, Ifindex: uint32(e.Index), Tenant: tenant}
 			e.Layer2.Apply(&p)
+			p.Egress, e.Away = e.Egress, under.Away(e.Egress)
 			p.Quota, p.Queued, p.Missed = e.Quota.Compile(), e.Shaping.Queued || e.Program.Name != "", e.Program.Misses
 			cfg.Ports = append(cfg.Ports, p)
 			for _, a := range e.Addrs {

@@ -74,6 +74,7 @@ type Controller struct {
 	byPort     map[frame.PortID]portOwner
 	sockets    map[frame.PortID]edge.Socket // of cables and uplinks
 	unrestored unrestored
+	recorded   []string // ways out of containers of their own on record, until those are restored
 	revision   uint64
 
 	// dir names all in inv. It is changed under mu, with that, and read without.

@@ -27,6 +27,9 @@ func (h *change) freeAddress(e *inventory.Endpoint) {
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
 	h.c.inv.Leave(e)
+	if e.Egress != "" {
+		h.c.underlay.Kick() // its interface is nobody's way any more, perhaps
+	}
 }
 
 // makeCable makes the cable of an endpoint. Without a namespace its end waits for the

@@ -122,6 +122,11 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	c.sw.Start()
 
+	for _, rec := range contents.Containers {
+		for _, e := range rec.Endpoints {
+			c.recorded = append(c.recorded, e.Egress)
+		}
+	}
 	if err := c.underlay.Start(); err != nil {
 		return nil, err
 	}
@@ -131,6 +136,9 @@ func New(cfg Config) (_ *Controller, err error) {
 	if err := c.restore(contents); err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	c.recorded = nil
+	c.mu.Unlock()
 	// All is there that rows of a process before are decided by.
 	if err := errors.Join(c.shaping.Queues(), c.claims.Settle()); err != nil {
 		return nil, err

@@ -2,11 +2,13 @@ package control
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/vswitch/vswitch/control/directory"
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/inventory"
+	"github.com/vswitch/vswitch/control/model"
 	"github.com/vswitch/vswitch/control/underlay"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/conntrack"
@@ -23,7 +25,7 @@ func newUnderlay(c *Controller) *underlay.Underlay {
 	return underlay.New(underlay.Config{
 		Edge: c.edge, Ports: ports, Slots: c.claims, Names: c.cfg.Uplinks, Log: c.log, Tell: c.events.Emit,
 		Masquerade: func() (ports, last []conntrack.PortRange) { return masqueradePorts(&c.cfg, c.edge) },
-		Made:       ports.made, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.Kick,
+		Made:       ports.made, Chosen: ports.chosen, Devices: ports.devices, Cable: c.cableEvent, Shaping: c.shaping.Kick,
 		Resolvers: underlay.Resolvers,
 		Changed:   ports.changed, Settled: c.storeNumbers,
 		Device:    func(id frame.NetworkID) int { c.mu.Lock(); defer c.mu.Unlock(); return c.inv.Device(id) },
@@ -86,6 +88,24 @@ func (p uplinkPorts) devices() map[int]bool {
 		list[n.TAPIndex] = true
 	}
 	return list
+}
+
+// chosen are the ways that containers have in place of the host's.
+func (p uplinkPorts) chosen() map[string]underlay.Egress {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	words := slices.Clone(c.recorded)
+	for _, e := range c.inv.Endpoints {
+		words = append(words, e.Egress)
+	}
+	m := make(map[string]underlay.Egress)
+	for _, w := range words {
+		if e, err := model.ParseEgress(w); err == nil && w != "" {
+			m[w] = underlay.Egress(e)
+		}
+	}
+	return m
 }
 
 // changed gives a new view to the directory and the switch.

@@ -161,6 +161,9 @@ type PortConfig struct {
 	// Tenant is the port that all ports of its container are counted on, for quotas and
 	// shares; 0: its own ID.
 	Tenant frame.PortID
+	// Egress, unless empty, is the way by which flows that a container begins leave, and no other. It
+	// is in words of control, which says by SetWay where it leads.
+	Egress string
 	// Quota is that of a container.
 	Quota conntrack.Quota
 	// NoICMPErrors keeps the switch from sending ICMP errors of its own out of

@@ -58,6 +58,7 @@ const (
 
 	DropTTL        // TTL or hop limit ran out
 	DropNoRoute    // no route, or one that leaves by no uplink
+	DropNoEgress   // the way that was chosen for the container is not there
 	DropNoHost     // the address in the network was handed out to nobody
 	DropBroadcast  // the broadcast address of another link
 	DropIsolated   // another network of this switch
@@ -123,6 +124,7 @@ var dropNames = [NumDropReasons]string{
 	DropAsleep:           "prerouting-asleep",
 	DropTTL:              "route-ttl-exceeded",
 	DropNoRoute:          "route-no-route",
+	DropNoEgress:         "route-no-egress",
 	DropNoHost:           "route-no-host",
 	DropBroadcast:        "route-broadcast",
 	DropIsolated:         "route-isolated",

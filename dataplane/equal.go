@@ -30,7 +30,7 @@ func (p *portConfig) equal(o *portConfig) bool {
 	}
 	return p.ID == o.ID && p.Kind == o.Kind && p.Network == o.Network && p.Ifindex == o.Ifindex && p.Queued == o.Queued && p.Missed == o.Missed &&
 		p.MAC == o.MAC && p.Guarded == o.Guarded && p.MaxMACs == o.MaxMACs && slices.Equal(p.Groups, o.Groups) && p.VLAN == o.VLAN &&
-		slices.Equal(p.Trunk, o.Trunk) && p.storm == o.storm && p.quota == o.quota && p.tenant == o.tenant && p.NoICMPErrors == o.NoICMPErrors &&
+		slices.Equal(p.Trunk, o.Trunk) && p.storm == o.storm && p.quota == o.quota && p.tenant == o.tenant && p.NoICMPErrors == o.NoICMPErrors && p.Egress == o.Egress &&
 		p.uplink.equal(o.uplink)
 }
 

@@ -75,6 +75,7 @@ type icmpError struct{ typ, code uint8 }
 var refusals = map[DropReason][2]icmpError{
 	DropTTL:            {{11, 0}, {3, 0}},
 	DropNoRoute:        {{3, 0}, {1, 0}},
+	DropNoEgress:       {{3, 0}, {1, 0}},
 	DropNoHost:         {{3, 1}, {1, 3}},
 	DropIsolated:       {{3, 13}, {1, 1}},
 	DropInternal:       {{3, 13}, {1, 1}},

@@ -12,13 +12,14 @@ import (
 
 // Where rules of policy routing say which way, and for the answers to what came in by one of
 // several uplinks, no table of routes says where a packet leaves: that depends on its source, too.
-// Then the kernel is asked, off the frames' way, and the first of them waits for the answer in the
+// Nor does one for a container with a way of its own (PortConfig.Egress). Then the kernel is asked, off the frames' way, and the first of them waits for the answer in the
 // waiting room (ADR 44).
 
 // WayKey is a question for the way out.
 type WayKey struct {
 	Network frame.NetworkID // of a container whose packet is forwarded; 0: the host answers from Src
 	Uplink  frame.PortID    // by which it was asked, frame.NoPort: that is not known; with Network 0
+	Chosen  string          // PortConfig.Egress of the container; with Network 0
 	Src     header.Addr
 	Dst     header.Addr
 }
@@ -56,6 +57,9 @@ func (s *Snapshot) wayOf(r *routed) (k WayKey, ok bool) {
 	if r.kind == conntrack.KindPublish || r.kind == conntrack.KindInbound {
 		return WayKey{Uplink: frame.PortID(r.came - 1), Src: r.to.Src, Dst: r.to.Dst}, ruled || s.byUplink
 	}
+	if r.in.Egress != "" {
+		return WayKey{Chosen: r.in.Egress, Src: r.f.Layers.Tuple.Src, Dst: r.to.Dst}, true
+	}
 	return WayKey{Network: r.in.Network, Src: r.f.Layers.Tuple.Src, Dst: r.to.Dst}, ruled
 }
 
@@ -87,7 +91,9 @@ func (w *worker) way(r *routed, k WayKey) DropReason {
 		}
 		return why
 	}
-	r.route = found
+	if r.route = found; k.Chosen != "" && found.Kind != RouteUplink {
+		return DropNoEgress
+	}
 	return NotDropped
 }
 

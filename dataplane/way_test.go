@@ -2,6 +2,7 @@ package dataplane_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,9 +13,12 @@ import (
 )
 
 // askedFor is a lab whose kernel has rules of policy routing, which way answers.
-func askedFor(t *testing.T, way func(dataplane.WayKey) dataplane.RouteConfig) *Lab {
+func askedFor(t *testing.T, way func(dataplane.WayKey) dataplane.RouteConfig, change ...func(*Lab)) *Lab {
 	l := New(t)
 	l.Config.Ruled = [2]bool{true, true}
+	for _, fn := range change {
+		fn(l)
+	}
 	l.Install()
 	l.Switch.Start()
 	go func() {
@@ -89,6 +93,58 @@ func TestWayByRules(t *testing.T) {
 	}
 	if n := l.Dropped("c1", dataplane.DropNoRoute); n != 1 {
 		t.Errorf("%d frames dropped, want 1; drops: %s", n, l.Drops())
+	}
+	if got := l.Got("up"); len(got) > 0 {
+		t.Errorf("it left: %s", Describe(got[0]))
+	}
+}
+
+// A container with a way of its own leaves by it, without rules of the host's, and by no other when it
+// is gone; others leave by the routes. Answers of a published port are none of its business.
+func TestWayOfItsOwn(t *testing.T) {
+	var l *Lab
+	asked := make(chan dataplane.WayKey, 100)
+	gone := make(chan bool, 1)
+	gone <- false
+	l = askedFor(t, func(k dataplane.WayKey) dataplane.RouteConfig {
+		asked <- k
+		no := <-gone
+		gone <- no
+		rc := dataplane.RouteConfig{Prefix: netip.PrefixFrom(k.Dst.NetIP(), 32)}
+		if !no && k.Chosen == "dev=eth1" {
+			rc.Kind, rc.Uplink, rc.Via, rc.Source = dataplane.RouteUplink, l.Port("up"), netip.MustParseAddr(NextHop), netip.MustParseAddr(HostAddr)
+		}
+		return rc
+	}, func(l *Lab) {
+		l.Config.Ruled = [2]bool{}
+		i := slices.IndexFunc(l.Config.Ports, func(p dataplane.PortConfig) bool { return p.ID == l.Port("c1") })
+		l.Config.Ports[i].Egress = "dev=eth1"
+	})
+	l.Memory("c1").Inject(UDP("c1", 4000, web, "first"), none)
+	eventually(t, l, "up")
+	if k := <-asked; k.Chosen != "dev=eth1" || k.Network != 0 || k.Dst.NetIP() != netip.MustParseAddr(World) {
+		t.Errorf("asked for %+v", k)
+	}
+	l.Memory("c2").Inject(UDP("c2", 4000, web, "by the routes"), none)
+	eventually(t, l, "up")
+	if len(asked) != 0 {
+		t.Errorf("asked for the other container: %+v", <-asked)
+	}
+	<-gone
+	gone <- true
+	l.Switch.ForgetWays()
+	for range 2 { // of the flow, and of a new one
+		l.Memory("c1").Inject(UDP("c1", 4000, web, "by another way"), none)
+		l.Memory("c1").Inject(UDP("c1", 4001, web, "by another way"), none)
+	}
+	for range 2000 {
+		if l.Dropped("c1", dataplane.DropNoEgress) == 4 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := l.Dropped("c1", dataplane.DropNoEgress); n != 4 {
+		t.Errorf("%d frames dropped, want 4; drops: %s", n, l.Drops())
 	}
 	if got := l.Got("up"); len(got) > 0 {
 		t.Errorf("it left: %s", Describe(got[0]))

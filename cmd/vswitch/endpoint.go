@@ -22,6 +22,7 @@ type endpointFlags struct {
 	layer2     layer2Flags
 	maxFlows   int
 	flowRate   int
+	egress     string
 	labels     []string
 }
 
@@ -39,6 +40,7 @@ func (e *endpointFlags) add(cmd *cobra.Command, networks string) {
 	e.layer2.add(cmd)
 	flags.IntVar(&e.maxFlows, "max-flows", 0, maxFlowsUsage)
 	flags.IntVar(&e.flowRate, "flow-rate", 0, flowRateUsage)
+	flags.StringVar(&e.egress, "egress", "", egressUsage)
 	flags.StringArrayVar(&e.labels, "label", nil, "KEY=VALUE shown by inspect (repeatable)")
 }
 
@@ -52,19 +54,20 @@ func (e *endpointFlags) attach(cmd *cobra.Command, req *api.Attach) error {
 		}
 		req.Networks = append(req.Networks, conn)
 	}
-	if e.ip != "" || e.ip6 != "" || e.mac != "" || e.ifname != "" || e.layer2.given(cmd) || e.maxFlows != 0 || e.flowRate != 0 {
+	if e.ip != "" || e.ip6 != "" || e.mac != "" || e.ifname != "" || e.layer2.given(cmd) || e.maxFlows != 0 || e.flowRate != 0 || e.egress != "" {
 		switch len(req.Networks) {
 		case 0:
 			req.Networks = []api.Connect{{}}
 		case 1:
 		default:
-			return usagef(cmd, "--ip, --ip6, --mac, --ifname, --guard, --vlan, --trunk, --max-flows and --flow-rate need a single --network: with several write --network name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF,guard=off,vlan=N,trunk=LIST,max-flows=N,flow-rate=N")
+			return usagef(cmd, "--ip, --ip6, --mac, --ifname, --guard, --vlan, --trunk, --max-flows, --flow-rate and --egress need a single --network: with several write --network name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF,guard=off,vlan=N,trunk=LIST,max-flows=N,flow-rate=N,egress=WAY")
 		}
 		c := &req.Networks[0]
 		setIf(&c.IP, e.ip)
 		setIf(&c.IP6, e.ip6)
 		setIf(&c.MAC, e.mac)
 		setIf(&c.Ifname, e.ifname)
+		setIf(&c.Egress, e.egress)
 		e.layer2.set(c)
 		if e.maxFlows != 0 {
 			c.MaxFlows = e.maxFlows
@@ -109,7 +112,7 @@ func (l *layer2Flags) set(c *api.Connect) {
 }
 
 // parseConnect reads NET or, as in Docker, name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF
-// with guard, vlan, trunk, max-flows and flow-rate besides. A list of VLANs has semicolons for commas
+// with guard, vlan, trunk, max-flows, flow-rate and egress besides. A list has semicolons for commas
 // here: trunk=10;20-29.
 func parseConnect(s string) (api.Connect, error) {
 	if !strings.Contains(s, "=") {
@@ -142,8 +145,10 @@ func parseConnect(s string) (api.Connect, error) {
 			*map[string]*int{"vlan": &c.VLAN, "max-flows": &c.MaxFlows, "flow-rate": &c.FlowRate}[key] = n
 		case "trunk":
 			c.Trunk = strings.ReplaceAll(value, ";", ",")
+		case "egress":
+			c.Egress = strings.ReplaceAll(value, ";", ",")
 		default:
-			return c, fmt.Errorf("unknown key %q: must be name, ip, ip6, mac, ifname, guard, vlan, trunk, max-flows or flow-rate", key)
+			return c, fmt.Errorf("unknown key %q: must be name, ip, ip6, mac, ifname, guard, vlan, trunk, max-flows, flow-rate or egress", key)
 		}
 	}
 	if c.Network == "" {
@@ -170,6 +175,7 @@ func parsePairs(words []string) (map[string]string, error) {
 
 const (
 	maxFlowsUsage = "connections that it may have begun at a time, -1 for no limit (default 16384)"
+	egressUsage   = "the way by which what it begins leaves: dev=INTERFACE, via=ADDRESS, source=ADDRESS or several with commas (default the host's)"
 	flowRateUsage = "connections that it may begin each second, -1 for no limit (default 20000)"
 )
 

@@ -259,6 +259,7 @@ func newNetworkConnect(c *cli) *cobra.Command {
 	cmd.Flags().StringVar(&in.Ifname, "ifname", "", "interface name in the container (default the next free of eth0, eth1, ...)")
 	cmd.Flags().IntVar(&in.MaxFlows, "max-flows", 0, maxFlowsUsage)
 	cmd.Flags().IntVar(&in.FlowRate, "flow-rate", 0, flowRateUsage)
+	cmd.Flags().StringVar(&in.Egress, "egress", "", egressUsage)
 	l2.add(cmd)
 	c.addFormat(cmd)
 	return cmd

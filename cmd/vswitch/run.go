@@ -101,7 +101,7 @@ func runMode(cmd *cobra.Command, ep *endpointFlags) (mode, api.Attach, error) {
 	if len(ep.networks) > 1 {
 		return m, req, usagef(cmd, "--network %s cannot be combined with another one", m.flag())
 	}
-	for _, f := range []string{"publish", "publish-all", "expose", "ip", "ip6", "mac", "ifname", "guard", "vlan", "trunk", "max-flows", "flow-rate"} {
+	for _, f := range []string{"publish", "publish-all", "expose", "ip", "ip6", "mac", "ifname", "guard", "vlan", "trunk", "max-flows", "flow-rate", "egress"} {
 		if cmd.Flags().Changed(f) {
 			return m, req, usagef(cmd, "--%s has no meaning with --network %s, which gets no interface from the switch", f, m.flag())
 		}

@@ -122,6 +122,13 @@ func printContainer(w io.Writer, ct api.Container) error {
 		if e.MaxFlows != 0 || e.FlowRate != 0 {
 			t.row("limits of "+e.Interface+":", "connections "+limitName(e.MaxFlows)+", new each second "+limitName(e.FlowRate))
 		}
+		if e.Egress != "" {
+			way := e.Egress
+			if e.EgressAway != "" {
+				way += " (nothing leaves: " + e.EgressAway + ")"
+			}
+			t.row("egress of "+e.Interface+":", way)
+		}
 	}
 	if err := t.flush(); err != nil || len(ct.Endpoints)+len(ct.Ports) == 0 {
 		return err

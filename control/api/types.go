@@ -205,6 +205,10 @@ type Connect struct {
 	// begins each second. 0 is the default of 16384 and 20000, -1 no limit.
 	MaxFlows int `json:"max_flows,omitempty"`
 	FlowRate int `json:"flow_rate,omitempty"`
+	// Egress is the way by which flows that the container begins leave, in place of the host's:
+	// dev=INTERFACE, via=ADDRESS, source=ADDRESS, or several of them with commas, the addresses once for each
+	// family. When it is not there nothing leaves by another.
+	Egress string `json:"egress,omitempty"`
 	// Routes are for the container, beside the default route.
 	Routes []Route `json:"routes,omitempty"`
 }
@@ -255,13 +259,16 @@ type Endpoint struct {
 	DefaultRoute bool     `json:"default_route"` // gives that of a family at least
 	// Handover is the name under which the container's end was made in the host's
 	// namespace, for the runtime to move it.
-	Handover string  `json:"handover,omitempty"`
-	Guard    string  `json:"guard"` // on, off
-	VLAN     int     `json:"vlan,omitempty"`
-	Trunk    string  `json:"trunk,omitempty"`
-	MaxFlows int     `json:"max_flows,omitempty"` // 0: the default, -1: no limit
-	FlowRate int     `json:"flow_rate,omitempty"`
-	Routes   []Route `json:"routes,omitempty"`
+	Handover string `json:"handover,omitempty"`
+	Guard    string `json:"guard"` // on, off
+	VLAN     int    `json:"vlan,omitempty"`
+	Trunk    string `json:"trunk,omitempty"`
+	MaxFlows int    `json:"max_flows,omitempty"` // 0: the default, -1: no limit
+	FlowRate int    `json:"flow_rate,omitempty"`
+	Egress   string `json:"egress,omitempty"` // empty: the host's way
+	// EgressAway is why nothing leaves by Egress now.
+	EgressAway string  `json:"egress_away,omitempty"`
+	Routes     []Route `json:"routes,omitempty"`
 }
 
 // PortMapping is a published port or range.

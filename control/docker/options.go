@@ -130,6 +130,10 @@ var networkOptions = map[string]option{
 var endpointOptions = map[string]func(in *api.Connect, s *settings, v string) error{
 	ownPrefix + "guard": func(in *api.Connect, _ *settings, v string) error { in.Guard = v; return nil },
 	ownPrefix + "trunk": func(in *api.Connect, _ *settings, v string) error { in.Trunk = v; return nil },
+	ownPrefix + "egress": func(in *api.Connect, _ *settings, v string) error {
+		in.Egress = strings.ReplaceAll(v, ";", ",")
+		return nil
+	},
 	ownPrefix + "vlan": func(in *api.Connect, _ *settings, v string) (err error) {
 		if in.VLAN, err = strconv.Atoi(v); err != nil {
 			return fmt.Errorf("%q is no VLAN: use 1 to 4094", v)

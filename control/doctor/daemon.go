@@ -94,3 +94,19 @@ func (x *exam) files(path string) {
 			"the daemon may have %d open files: users of this host may have %d connections and %d UDP sessions to published ports together", soft, conns, sessions)
 	}
 }
+
+// egress looks for ways out that containers have chosen and that are not there.
+func (x *exam) egress() {
+	if x.Daemon == nil {
+		return
+	}
+	before := len(x.list)
+	for _, ct := range x.Daemon.Containers {
+		for _, e := range ct.Endpoints {
+			if e.EgressAway != "" {
+				x.add(Warn, "egress", "bring it back, or attach the container anew with another --egress", "nothing leaves container %s by %s, its own way out %s: %s", ct.Name, e.Interface, e.Egress, e.EgressAway)
+			}
+		}
+	}
+	x.fine(before, "egress", "no container lacks the way out that was chosen for it")
+}

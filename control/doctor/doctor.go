@@ -97,6 +97,7 @@ var checks = []struct {
 	{"network", (*exam).networks},
 	{"mtu", (*exam).mtu},
 	{"container", (*exam).containers},
+	{"egress", (*exam).egress},
 	{"ports", (*exam).ports},
 	{"addresses", (*exam).addresses},
 	{"firewall", (*exam).firewall},

@@ -176,3 +176,17 @@ func mountSmall(t *testing.T, dir string) {
 		}
 	})
 }
+
+// A way out that a container has chosen and that is away is told of.
+func TestEgressCheck(t *testing.T) {
+	x := exam{Config: Config{Daemon: &Daemon{Containers: []api.Container{
+		{Name: "web", Endpoints: []api.Endpoint{{Interface: "eth0"}, {Interface: "eth1", Egress: "dev=wg0"}}},
+	}}}}
+	if x.egress(); last(&x).Status != OK {
+		t.Errorf("nothing is away: %+v", last(&x))
+	}
+	x.Daemon.Containers[0].Endpoints[1].EgressAway = "interface wg0 is down"
+	if x.egress(); last(&x).Status != Warn || !strings.Contains(last(&x).Message, "container web by eth1, its own way out dev=wg0: interface wg0 is down") {
+		t.Errorf("away: %+v", last(&x))
+	}
+}

@@ -85,6 +85,7 @@ func (k Marks) OfEndpoint(e *Endpoint) string {
 		w.add("vlan", strconv.Itoa(er.VLAN))
 	}
 	w.add("trunk", er.Trunk)
+	w.add("egress", e.Egress)
 	if rec.Runtime != "" {
 		w = k.with(w, "by="+rec.Runtime+":"+rec.RuntimeID)
 	}
@@ -170,7 +171,7 @@ func (k Marks) EndpointIn(alias string) (ct state.Container, e state.Endpoint, o
 		}
 		e.Addrs = append(e.Addrs, a)
 	}
-	e.Guard, e.Trunk = w.get("guard"), w.get("trunk")
+	e.Guard, e.Trunk, e.Egress = w.get("guard"), w.get("trunk"), w.get("egress")
 	if v := w.get("vlan"); v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil {

@@ -43,6 +43,8 @@ type Endpoint struct {
 	Quota   model.Quota
 	Shaping host.Shaping
 	Program host.Program // of others, that frames into the container must pass
+	Egress  string       // model.Egress in words
+	Away    string       // why nothing leaves by Egress, when compiled last
 	Routes  []state.Route
 	Port    frame.PortID
 	Plugged bool
@@ -182,7 +184,7 @@ func (ct *Container) Record() state.Container {
 		}
 		e.Layer2.Keep(&er)
 		e.Quota.Keep(&er)
-		er.Routes = e.Routes
+		er.Egress, er.Routes = e.Egress, e.Routes
 		rec.Endpoints = append(rec.Endpoints, er)
 	}
 	for _, m := range ct.Mappings {

@@ -20,7 +20,7 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 	if ct.EndpointIn(n) != nil && j.Ifname == "" {
 		return nil, model.Conflictf("it is in network %s already: name each network once, or give each interface a name", n.Called())
 	}
-	e := &Endpoint{Network: n, Container: ct, Ifname: j.Ifname, RuntimeNet: j.RuntimeNet, MAC: j.MAC, Layer2: j.Layer2, Quota: j.Quota, Routes: j.Routes}
+	e := &Endpoint{Network: n, Container: ct, Ifname: j.Ifname, RuntimeNet: j.RuntimeNet, MAC: j.MAC, Layer2: j.Layer2, Quota: j.Quota, Egress: j.Egress, Routes: j.Routes}
 	if e.Ifname == "" && !ct.Rec.Handover {
 		e.Ifname = ct.freeIfname()
 	}
@@ -31,6 +31,9 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 	}
 	if len(e.Routes) > 0 && ct.Rec.Handover {
 		return nil, model.Invalidf("its runtime gives its interfaces their routes: name them there")
+	}
+	if e.Egress != "" && !e.LeadsOut(model.IPv4) && !e.LeadsOut(model.IPv6) {
+		return nil, model.Invalidf("network %s has no way out: leave egress %s out, or take another network", n.Called(), e.Egress)
 	}
 	if err := model.FitRoutes(e.Routes, n.Rec); err != nil {
 		return nil, err
@@ -95,7 +98,11 @@ func (v *Inventory) Rejoin(ct *Container, er state.Endpoint, n *Network) (*Endpo
 	if err != nil {
 		return nil, err
 	}
-	e := &Endpoint{Network: n, Container: ct, Ifname: er.Ifname, RuntimeNet: er.RuntimeNetwork, Veth: er.Veth, Index: er.Ifindex, Alias: er.Alias, MAC: mac, Layer2: l2, Quota: model.QuotaOf(&er), Routes: er.Routes}
+	way, err := model.ParseEgress(er.Egress)
+	if err != nil {
+		return nil, err
+	}
+	e := &Endpoint{Network: n, Container: ct, Ifname: er.Ifname, RuntimeNet: er.RuntimeNetwork, Veth: er.Veth, Index: er.Ifindex, Alias: er.Alias, MAC: mac, Layer2: l2, Quota: model.QuotaOf(&er), Egress: way.String(), Routes: er.Routes}
 	if e.Addrs, err = n.Addrs.Take(model.ByFamilyOf(er.Addrs), ct.Rec.Name, ct.Rec.Runtime); err != nil {
 		return nil, err
 	}

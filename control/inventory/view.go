@@ -70,7 +70,7 @@ func (ct *Container) View() api.Container {
 		ev := api.Endpoint{
 			Network: e.Network.Called(), RuntimeNetwork: e.RuntimeNet, Interface: e.Ifname, HostInterface: e.Veth, Address: addrs[0], Addresses: addrs,
 			Guard: e.Layer2.Guard(), VLAN: int(e.Layer2.VLAN), Trunk: e.Layer2.TrunkText(),
-			MaxFlows: e.Quota.Flows, FlowRate: e.Quota.Rate, Routes: e.viewRoutes(),
+			MaxFlows: e.Quota.Flows, FlowRate: e.Quota.Rate, Egress: e.Egress, EgressAway: e.Away, Routes: e.viewRoutes(),
 			Gateways: []string{}, MAC: e.MAC.String(), MTU: e.Network.Rec.MTU,
 			DefaultRoute: e == ct.Gateway(model.IPv4) || e == ct.Gateway(model.IPv6),
 		}

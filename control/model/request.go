@@ -32,6 +32,7 @@ type JoinPlan struct {
 
 	Layer2 Layer2
 	Quota  Quota
+	Egress string // as Egress.String writes it
 	Routes []state.Route
 }
 
@@ -164,6 +165,11 @@ func CheckJoin(j api.Connect) (p JoinPlan, err error) {
 	if p.Quota, err = checkQuota(j); err != nil {
 		return p, err
 	}
+	way, err := ParseEgress(j.Egress)
+	if err != nil {
+		return p, err
+	}
+	p.Egress = way.String()
 	if p.Routes, err = checkRoutes(j.Routes); err != nil {
 		return p, err
 	}

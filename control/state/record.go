@@ -92,6 +92,8 @@ type Endpoint struct {
 	// MaxFlows and FlowRate: 0 is the default, -1 no limit.
 	MaxFlows int `json:"max_flows,omitempty"`
 	FlowRate int `json:"flow_rate,omitempty"`
+	// Egress is the way by which its flows leave; empty: the host's.
+	Egress string `json:"egress,omitempty"`
 	// Routes are beside the default routes.
 	Routes []Route `json:"routes,omitempty"`
 }

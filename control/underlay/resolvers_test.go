@@ -36,7 +36,8 @@ func TestFilesOfTheHostAreFollowed(t *testing.T) {
 		var changes atomic.Int32
 		u := New(Config{
 			Edge: quiet{}, Ports: &told{}, Log: slog.New(slog.DiscardHandler), Devices: func() map[int]bool { return nil },
-			Made: func(host.Link) bool { return false }, Masquerade: func() (a, b []conntrack.PortRange) { return *ports.Load(), nil },
+			Chosen: func() map[string]Egress { return nil },
+			Made:   func(host.Link) bool { return false }, Masquerade: func() (a, b []conntrack.PortRange) { return *ports.Load(), nil },
 			Resolvers: func() []netip.Addr { return *servers.Load() }, Changed: func() error { changes.Add(1); return nil }, Settled: func() {}, Stale: func() {},
 			Neighbors: func(map[dataplane.NeighborKey]header.MAC) {},
 		})

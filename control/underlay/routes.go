@@ -5,6 +5,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane"
+	"github.com/vswitch/vswitch/dataplane/frame"
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
@@ -48,8 +49,9 @@ func (u *Underlay) view(ups []Uplink, addrs []host.Addr, routes []host.Route) *V
 			Port: up.Port, MAC: header.MAC(up.Link.MAC), MTU: up.Link.MTU, Slots: slots,
 		})
 	}
+	ways := v.leads(frame.NoPort)
 	for _, r := range routes {
-		rc, ok := routeConfig(r, byIndex, devices, slots)
+		rc, ok := routeConfig(r, ways, devices, slots)
 		if !ok {
 			continue
 		}
@@ -57,7 +59,7 @@ func (u *Underlay) view(ups []Uplink, addrs []host.Addr, routes []host.Route) *V
 		if rc.Kind == dataplane.RouteLocal && rc.Prefix.IsSingleIP() {
 			v.Own[rc.Prefix.Addr()] = true
 		}
-		if up := byIndex[r.Ifindex]; up != nil && r.Kind == host.Unicast && r.Prefix.Bits() == 0 && !up.Via.IsValid() {
+		if up := ways[r.Ifindex]; up != nil && r.Kind == host.Unicast && r.Prefix.Bits() == 0 && !up.Via.IsValid() {
 			up.Via = r.Via
 		}
 	}

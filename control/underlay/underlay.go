@@ -6,11 +6,11 @@ package underlay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +33,7 @@ type View struct {
 	Own        map[netip.Addr]bool   // the host's addresses
 	Ruled      [2]bool               // of IPv4, of IPv6: rules of policy routing say which way, see Way
 
+	chosen    map[string]Egress // ways of containers of their own, in words
 	resolvers []netip.Addr
 	slots     []netip.Addr // addresses that hold a claim slot for masquerade
 }
@@ -43,6 +44,8 @@ type Uplink struct {
 	Port  frame.PortID
 	Addrs []netip.Prefix // that masquerade may use, with their subnets
 	Via   netip.Addr     // next hop of its default route, for people
+	// Chosen: only containers that have chosen it leave by it.
+	Chosen bool
 }
 
 // Edge is what the underlay asks of the host's side.
@@ -78,6 +81,9 @@ type Config struct {
 	Slots Slots
 	// Names are the uplinks; empty or Auto: the interfaces that hold a default route.
 	Names []string
+	// Chosen are the ways that containers have in place of the host's, by the words that the
+	// switch has for them. Their interfaces are uplinks.
+	Chosen func() map[string]Egress
 	// Masquerade are the ports that it may use, and the host's that it may use for single
 	// peers.
 	Masquerade func() (ports, last []conntrack.PortRange)
@@ -114,6 +120,7 @@ const Auto = "auto"
 type Underlay struct {
 	cfg    Config
 	now    atomic.Pointer[View]
+	mu     sync.Mutex // one sync at a time
 	neigh  neighbors
 	kicked chan struct{} // links, addresses or routes have changed
 	stale  []netip.Addr  // users that former views counted in slots; of Sync
@@ -148,30 +155,6 @@ func (u *Underlay) Check() error {
 	return err
 }
 
-// wanted are the links that should be uplinks now. An interface that was named and is
-// away for the moment is waited for.
-func (u *Underlay) wanted() ([]host.Link, error) {
-	if u.followsRoutes() {
-		return u.cfg.Edge.Uplinks([]string{Auto})
-	}
-	var links []host.Link
-	for _, name := range u.cfg.Names {
-		l, err := u.cfg.Edge.Uplinks([]string{name})
-		if err != nil {
-			if errors.Is(err, host.ErrNotFound) || errors.Is(err, host.ErrUplink) {
-				continue
-			}
-			return nil, err
-		}
-		for _, up := range l { // named twice it is one
-			if !slices.ContainsFunc(links, func(o host.Link) bool { return o.Index == up.Index }) {
-				links = append(links, up)
-			}
-		}
-	}
-	return links, nil
-}
-
 // Start reads all of it for the first time.
 func (u *Underlay) Start() error {
 	all, err := u.cfg.Edge.Neighbors()
@@ -179,15 +162,27 @@ func (u *Underlay) Start() error {
 		return err
 	}
 	u.neigh.replace(all)
+	return u.Sync()
+}
+
+// Sync is what Kick has done, and returns when it is.
+func (u *Underlay) Sync() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	return u.sync()
 }
 
 // sync reads the host's links, addresses and routes and makes the switch follow them.
 // Only one runs at a time.
 func (u *Underlay) sync() error {
-	wanted, err := u.wanted()
+	chosen := u.cfg.Chosen()
+	wanted, outs, err := u.wanted(chosen)
 	if err != nil {
 		return err
+	}
+	only := make(map[int]bool)
+	for _, l := range wanted[outs:] {
+		only[l.Index] = true
 	}
 	wanted = slices.DeleteFunc(wanted, u.cfg.Made)
 	addrs, err := u.cfg.Edge.Addrs()
@@ -203,27 +198,30 @@ func (u *Underlay) sync() error {
 		return err
 	}
 	old := u.Now()
+	there := len(wanted)
 	wanted = u.patient(old.Uplinks, wanted)
+	lost := wanted[there:] // and waited for
 	gone := u.follow(old.Uplinks, wanted)
 	var ups []Uplink
 	var errs []error
 	for _, l := range wanted {
 		i := slices.IndexFunc(old.Uplinks, func(o Uplink) bool { return o.Link.Index == l.Index })
 		if i >= 0 {
-			ups = append(ups, Uplink{Link: l, Port: old.Uplinks[i].Port})
+			away := slices.ContainsFunc(lost, func(o host.Link) bool { return o.Index == l.Index })
+			ups = append(ups, Uplink{Link: l, Port: old.Uplinks[i].Port, Chosen: only[l.Index] || away && old.Uplinks[i].Chosen})
 			continue
 		}
-		id, err := u.open(l)
+		id, err := u.open(l, only[l.Index])
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		ups = append(ups, Uplink{Link: l, Port: id})
+		ups = append(ups, Uplink{Link: l, Port: id, Chosen: only[l.Index]})
 	}
 	// Users counted by the view before; its slots are freed once the snapshot is in place.
 	u.stale = append(u.stale, old.slots...)
 	view := u.view(ups, addrs, routes)
-	view.Ruled = ruled
+	view.Ruled, view.chosen = ruled, chosen
 	u.lose(old.Own, view.Own)
 	u.now.Store(view)
 	errs = append(errs, u.cfg.Changed())
@@ -243,40 +241,6 @@ func (u *Underlay) sync() error {
 	u.cfg.Settled()
 	u.publishNeighbors()
 	return errors.Join(errs...)
-}
-
-// follow lets numbers follow the names of the uplinks that stay, also where two change
-// theirs, and returns those that go.
-func (u *Underlay) follow(old []Uplink, wanted []host.Link) (gone []Uplink) {
-	for _, o := range old {
-		i := slices.IndexFunc(wanted, func(l host.Link) bool { return l.Index == o.Link.Index })
-		switch {
-		case i < 0:
-			gone = append(gone, o)
-			if slices.ContainsFunc(wanted, func(l host.Link) bool { return l.Name == o.Link.Name }) {
-				u.cfg.Ports.Forget(o.Port) // another device has the name already
-			}
-		case wanted[i].Name != o.Link.Name:
-			u.cfg.Ports.Rename(o.Port, wanted[i].Name)
-		}
-	}
-	return gone
-}
-
-func (u *Underlay) open(l host.Link) (frame.PortID, error) {
-	id, err := u.cfg.Ports.Open(l)
-	if err != nil {
-		return id, fmt.Errorf("uplink %s: %w", l.Name, err)
-	}
-	u.cfg.Log.Info("uplink opened", "interface", l.Name, "mtu", l.MTU)
-	u.cfg.Tell(api.Event{Type: api.EventUplinkChanged, Interface: l.Name, Message: "uplink " + l.Name + " opened: containers go out through it"})
-	return id, nil
-}
-
-func (u *Underlay) close(o Uplink) error {
-	u.cfg.Log.Info("uplink closed", "interface", o.Link.Name)
-	u.cfg.Tell(api.Event{Type: api.EventUplinkChanged, Interface: o.Link.Name, Message: "uplink " + o.Link.Name + " closed: it leads nowhere any more"})
-	return u.cfg.Ports.Close(o.Port)
 }
 
 const (
@@ -314,7 +278,7 @@ func (u *Underlay) Run(ctx context.Context) {
 		case <-u.kicked:
 		default:
 		}
-		if err := u.sync(); err != nil && !errors.Is(err, context.Canceled) {
+		if err := u.Sync(); err != nil && !errors.Is(err, context.Canceled) {
 			u.cfg.Log.Error("follow the host's network", "err", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		if !pause(ctx, syncPause) {

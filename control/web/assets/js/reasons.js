@@ -192,6 +192,10 @@ export const reasons = {
   "means": "Another network of this switch",
   "do": "Connect the container to both: vswitch network connect"
  },
+ "route-no-egress": {
+  "means": "The container leaves by a way of its own (attach --egress), which is not there or does not lead to the destination; nothing leaves by another",
+  "do": "vswitch inspect NAME shows the way and what it lacks; ip route get ADDRESS oif INTERFACE whether the host has a route by it"
+ },
  "route-no-host": {
   "means": "The address in the network was handed out to nobody",
   "do": "vswitch ps: a container that has gone, or a wrong address"
