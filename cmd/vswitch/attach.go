@@ -27,7 +27,10 @@ route. It fails as a whole or not at all, and repeated it changes nothing.
 
 The namespace is a path, such as one that "ip netns add" makes, or that of a
 process. Both are looked up by the daemon: a pid is one of the daemon's own pid
-namespace.`,
+namespace.
+
+Files are not touched: the output ends with what the container's /etc/resolv.conf has to
+say for it to find others by name.`,
 		Example: `  vswitch attach web --netns /run/netns/web -p 8080:80
   vswitch attach db --pid 4711 --network backend --ip 10.89.0.10`,
 		Args: args("NAME"),
@@ -58,7 +61,12 @@ namespace.`,
 			if err != nil {
 				return err
 			}
-			return c.printOr(at, func() error { return printEndpoints(c.stdout, at) })
+			return c.printOr(at, func() error {
+				if err := printEndpoints(c.stdout, at); err != nil {
+					return err
+				}
+				return printResolvConf(c.stdout, at)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&netns, "netns", "", "path of the network namespace")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/resolvconf"
 )
 
 func newExec(c *cli) *cobra.Command {
@@ -44,7 +45,7 @@ signals, its streams and its exit code are its own. Run it as root where the dae
 			if err != nil {
 				return err
 			}
-			netns, err := peerNamespace(cmd.Context(), cl, ct.Name)
+			netns, err := namespaceOf(ct)
 			if err != nil {
 				return err
 			}
@@ -80,26 +81,8 @@ func enter(netns *os.File, ct api.Container) error {
 	if conf == nil {
 		return nil
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("resolv.conf: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("resolv.conf: %w", err)
-	}
 	// A file of another mount namespace cannot be bound here, its text can.
-	f, err := os.CreateTemp("", "resolv.conf")
-	if err != nil {
-		return fmt.Errorf("resolv.conf: %w", err)
-	}
-	defer os.Remove(f.Name()) // what is mounted stays
-	_, err = f.Write(conf)
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return fmt.Errorf("resolv.conf: %w", err)
-	}
-	if err := unix.Mount(f.Name(), "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("resolv.conf: %w", err)
-	}
-	return nil
+	return files{resolvconf.Path: string(conf)}.put()
 }
 
 // maxResolvConf bounds what is read of a container's file.

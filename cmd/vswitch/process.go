@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ type process struct {
 
 	cmd    *exec.Cmd
 	ready  *os.File // read: what runInit has to say, closed at execve
-	gate   *os.File // write: a byte lets runInit go on
+	gate   *os.File // write: a line, files, lets runInit go on
 	sig    chan os.Signal
 	ctx    context.Context // ends with the process, or before it with the caller's
 	ended  chan struct{}
@@ -157,9 +158,10 @@ func (p *process) early() error {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// proceed lets runInit become the command.
-func (p *process) proceed(at api.Container) {
-	p.gate.Write([]byte{1})
+// proceed lets runInit become the command, which finds files of its own in the place of some.
+func (p *process) proceed(at api.Container, own files) {
+	b, _ := json.Marshal(own) // texts: cannot fail
+	p.gate.Write(append(b, '\n'))
 	if p.attached != nil {
 		p.attached(at)
 	}

@@ -24,9 +24,10 @@ import (
 // registry is the part of a daemon that `vswitch run` talks to: it registers
 // processes and wires nothing, so that these tests see what run does by itself.
 type registry struct {
-	socket string
-	refuse string        // message with which attach is refused
-	block  chan struct{} // attach waits for it, when not nil
+	socket    string
+	endpoints []api.Endpoint // of what is attached
+	refuse    string         // message with which attach is refused
+	block     chan struct{}  // attach waits for it, when not nil
 
 	mu       sync.Mutex
 	attached map[string]api.Attach // by ID
@@ -96,7 +97,7 @@ func (r *registry) attach(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	r.attached[id] = at
 	r.mu.Unlock()
-	json.NewEncoder(w).Encode(api.Container{ID: id, Name: at.Name, PID: at.PID, Mode: at.Mode})
+	json.NewEncoder(w).Encode(api.Container{ID: id, Name: at.Name, PID: at.PID, Mode: at.Mode, Endpoints: r.endpoints})
 }
 
 // command is vswitch as a process of its own.

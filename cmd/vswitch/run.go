@@ -25,8 +25,9 @@ func newRun(c *cli) *cobra.Command {
 		Short: "Run a command in a network namespace of its own, in the foreground",
 		Long: `Run a command in a network namespace of its own, in the foreground, as
 "docker run --rm" does: its signals, its streams and its exit code are this
-program's, and when it ends everything it held is released. Files, users and
-processes are those of the host.
+program's, and when it ends everything it held is released. Users, processes and
+files are the host's, except for /etc/resolv.conf: it names the gateway that answers
+names. The host does not see what the command then mounts.
 
 Networks, as in Docker:
   bridge          the default network (the default)
@@ -141,13 +142,18 @@ func lookCommand(command, name string) (string, error) {
 // with p's exit code unless p ended with 0. Whatever fails, p is gone
 // afterwards and the daemon has released what it held.
 func runContainer(ctx context.Context, cl *client.Client, m mode, req api.Attach, p *process) error {
+	var named []api.Endpoint // whose gateways answer names
 	if m.kind == api.ModeContainer {
-		netns, err := peerNamespace(ctx, cl, m.peer)
+		peer, err := cl.Container(ctx, m.peer)
+		if err != nil {
+			return err
+		}
+		netns, err := namespaceOf(peer)
 		if err != nil {
 			return err
 		}
 		defer netns.Close()
-		p.netns = netns
+		p.netns, named = netns, peer.Endpoints
 	}
 	p.newNetns = m.kind == api.ModeBridge || m.kind == api.ModeNone
 	if err := p.start(ctx); err != nil {
@@ -164,7 +170,14 @@ func runContainer(ctx context.Context, cl *client.Client, m mode, req api.Attach
 		p.kill()
 		return err
 	}
-	p.proceed(at)
+	if m.kind == api.ModeBridge {
+		named = at.Endpoints
+	}
+	own := filesOf(named)
+	p.proceed(at, own)
+	if len(own) > 0 {
+		go p.keepNames(named)
+	}
 	status := p.wait()
 
 	// By ID: the name may already be another's. The daemon does the same when
@@ -177,12 +190,8 @@ func runContainer(ctx context.Context, cl *client.Client, m mode, req api.Attach
 	return status
 }
 
-// peerNamespace opens the network namespace of a container.
-func peerNamespace(ctx context.Context, cl *client.Client, name string) (*os.File, error) {
-	peer, err := cl.Container(ctx, name)
-	if err != nil {
-		return nil, err
-	}
+// namespaceOf opens the network namespace of a container.
+func namespaceOf(peer api.Container) (*os.File, error) {
 	path := peer.Netns
 	switch {
 	case path != "":
@@ -193,7 +202,7 @@ func peerNamespace(ctx context.Context, cl *client.Client, name string) (*os.Fil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("container %s: its namespace cannot be opened: %w", name, err)
+		return nil, fmt.Errorf("container %s: its namespace cannot be opened: %w", peer.Name, err)
 	}
 	return f, nil
 }

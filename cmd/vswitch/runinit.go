@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ const (
 // Descriptors of runInit, beside the three of the command.
 const (
 	initReadyFD = 3 // write: initReady when the namespace stands, or an error
-	initGateFD  = 4 // read: a byte when the daemon has attached it
+	initGateFD  = 4 // read: a line, files, when the daemon has attached it
 	initNetns   = 5 // with setupJoin
 )
 
@@ -53,10 +54,19 @@ func runInit(args []string, stderr io.Writer) int {
 		return exitFailure
 	}
 	fmt.Fprintln(ready, initReady)
-	if n, _ := gate.Read(make([]byte, 1)); n == 0 {
+	line, err := readLine(gate)
+	if err != nil {
 		return exitFailure // it was decided otherwise, and said elsewhere
 	}
-	err := syscall.Exec(path, argv, os.Environ())
+	var own files
+	if err = json.Unmarshal([]byte(line), &own); err == nil {
+		err = own.put()
+	}
+	if err != nil {
+		fmt.Fprintln(ready, err)
+		return exitFailure
+	}
+	err = syscall.Exec(path, argv, os.Environ())
 	fmt.Fprintf(ready, "%s: %v\n", path, err)
 	if errors.Is(err, fs.ErrNotExist) {
 		return exitNotFound // of an interpreter, as path was there before

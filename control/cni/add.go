@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/vswitch/vswitch/control/api"
+	"github.com/vswitch/vswitch/control/resolvconf"
 	"github.com/vswitch/vswitch/control/visible"
 )
 
@@ -167,7 +168,7 @@ func (c *call) result(ct api.Container, given *types100.Result) (*types100.Resul
 		}
 		r.Routes = append(r.Routes, added)
 	}
-	r.DNS = c.dns(given)
+	r.DNS = c.dns(given, e)
 	return r, nil
 }
 
@@ -179,15 +180,20 @@ func everything(gw net.IP) net.IPNet {
 	return net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
 }
 
-// dns is what the runtime asks for, then the configuration, then its IPAM plugin.
-func (c *call) dns(given *types100.Result) types.DNS {
+// dns is what the runtime asks for, then the configuration, then its IPAM plugin, then the gateway that
+// answers names.
+func (c *call) dns(given *types100.Result, e *api.Endpoint) types.DNS {
 	if d := c.RuntimeConfig.DNS; d != nil && len(d.Searches)+len(d.Servers)+len(d.Options) > 0 {
 		return types.DNS{Nameservers: d.Servers, Search: d.Searches, Options: d.Options}
 	}
-	if c.DNS.IsEmpty() && given != nil {
-		return given.DNS
+	d := c.DNS
+	if d.IsEmpty() && given != nil {
+		d = given.DNS
 	}
-	return c.DNS
+	if f, ok := resolvconf.Of([]api.Endpoint{*e}, resolvconf.File{}); ok && d.IsEmpty() {
+		return types.DNS{Nameservers: f.Servers, Search: f.Search}
+	}
+	return d
 }
 
 func endpointOf(ct api.Container, ifname string) *api.Endpoint {

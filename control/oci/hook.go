@@ -28,6 +28,7 @@ const (
 // state is what a hook reads (runtime.md, State).
 type state struct {
 	ID          string            `json:"id"`
+	Bundle      string            `json:"bundle"`
 	Status      string            `json:"status"`
 	PID         int               `json:"pid"`
 	Annotations map[string]string `json:"annotations"`
@@ -56,8 +57,14 @@ func Run(ctx context.Context, stage, socket string, in io.Reader) error {
 		if err != nil || !ours {
 			return err
 		}
-		_, err = daemon.AttachIn(ctx, at)
-		return err
+		ct, err := daemon.AttachIn(ctx, at)
+		if err != nil {
+			return err
+		}
+		if err := s.name(ct); err != nil { // who fails is released with the process
+			return fmt.Errorf("container %s: %w", s.ID, err)
+		}
+		return nil
 	case Poststop:
 		// By the identifier alone: process and namespace may be gone, and a runtime
 		// may have lost the annotations.

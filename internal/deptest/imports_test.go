@@ -150,6 +150,10 @@ var rules = []rule{
 		but:    []string{"module/control/api", "module/control/directory", "module/control/edge", "module/control/host", "module/control/metrics", "module/control/names", "module/control/resolver", "module/dataplane", "module/dataplane/header"},
 		reason: "what the resolver is told is read from the directory, as tables are",
 	}, {
+		in: []string{"control/resolvconf"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/api"},
+		reason: "the command line and the front ends of runtimes write the file: it is made of what the daemon answers",
+	}, {
 		in: []string{"control/anyport"}, forbids: []string{"module/..."},
 		but:    []string{"module/dataplane/header"},
 		reason: "a leaf: datagrams from any port, whoever sends them",
@@ -178,7 +182,7 @@ var rules = []rule{
 		reason: "the page reads by the interface as any client does: it has no way to change anything",
 	}, {
 		in: []string{"control/cni", "control/netavark", "control/oci"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/api", "module/control/client", "module/control/visible"},
+		but:    []string{"module/control/api", "module/control/client", "module/control/resolvconf", "module/control/visible"},
 		reason: "a front end of a runtime is a thin client: the daemon owns all state",
 	}, {
 		in: []string{"..."}, forbids: []string{"github.com/containernetworking/..."},
@@ -196,7 +200,7 @@ var rules = []rule{
 		reason: "the BPF programs share the layout of the flow map with the data path and nothing else",
 	}, {
 		in: []string{"cmd/..."}, forbids: []string{"module/..."},
-		but:    []string{"module/control/daemon", "module/control/api", "module/control/client", "module/control/cni", "module/control/doctor", "module/control/model", "module/control/netavark", "module/control/oci", "module/control/visible", "module/internal/netlab"},
+		but:    []string{"module/control/daemon", "module/control/api", "module/control/client", "module/control/cni", "module/control/doctor", "module/control/model", "module/control/netavark", "module/control/oci", "module/control/resolvconf", "module/control/visible", "module/internal/netlab"},
 		reason: "the command line speaks the interface as any program does; only daemon goes deeper, by daemon.Run",
 	}, {
 		in: []string{"bench/..."}, forbids: []string{"module/..."},
@@ -242,7 +246,7 @@ var rules = []rule{
 		reason: "BPF is loaded in control/kernel, and the data path opens maps by their descriptors in dataplane/bpfmap; the demo and the benchmark only look or compare",
 	}, {
 		in: []string{"..."}, forbids: []string{"golang.org/x/sys/unix"},
-		reason: "system calls live where a system call is the job: ports, maps, pages, control/{anyport,holder,host,kernel,relay,reserve,resolver,roles,process}, netlab, bench and the commands that start processes",
+		reason: "system calls live where a system call is the job: ports, maps, pages, control/{anyport,holder,host,kernel,relay,reserve,resolvconf,resolver,roles,process}, netlab, bench and the commands that start processes",
 	}, {
 		in:      []string{"dataplane", "dataplane/bpfmap", "dataplane/conntrack", "dataplane/fdb", "dataplane/filter", "dataplane/flowmap", "dataplane/frame", "dataplane/header", "dataplane/pages", "dataplane/port"},
 		forbids: []string{"log", "log/...", "encoding/json", "net/http", "os/exec", "github.com/gopacket/..."},
@@ -267,7 +271,7 @@ var exempt = map[string][]string{
 	"github.com/containernetworking/...": {"control/cni"},
 	"github.com/miekg/dns":               {"control/resolver"},
 	"golang.org/x/sys/unix": {
-		"control/anyport", "control/resolver", "dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/roles",
+		"control/anyport", "control/resolver", "dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/resolvconf", "control/roles",
 		"control/process", "control/doctor", "internal/netlab/...", "bench/...", "cmd/vswitch",
 	},
 }

@@ -22,7 +22,7 @@ var phrases = []struct {
 }{
 	{`"must" or "may" instead of "shall"`, regexp.MustCompile(`(?i)\bshall\b`), 0},
 	{`"except" or "except for" instead of "but for"`, regexp.MustCompile(`(?i)\bbut for\b`), 0},
-	{`the noun again instead of "those of"`, regexp.MustCompile(`(?i)\bthose of\b`), 44},
+	{`the noun again instead of "those of"`, regexp.MustCompile(`(?i)\bthose of\b`), 43},
 	{`"is", "lies" or "exists" instead of "stands"`, regexp.MustCompile(`(?i)\bstands?\b`), 67},
 	{`"after" instead of "behind", of what comes later`, regexp.MustCompile(`(?i)\b(?:comes?|came|goes|went|follows?|queues?|position|place|frames?|records?|fragments?|stage) behind\b|\bbehind (?:it|them|each other|one another|the (?:batch|first|last|other|others|stage|next))\b`), 31},
 	{`a subject with a name instead of "what ... is"`, regexp.MustCompile(`(?:^|[.;:(] )What [^.;:?]*\b(?:is|are|was|were|has|have|had|goes|comes|may|must|does|do)\b[^.?]*\.`), 106},

@@ -1,0 +1,75 @@
+// Package resolvconf writes the resolv.conf(5) of a container and puts it in the place of the one that its
+// programs would find.
+package resolvconf
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vswitch/vswitch/control/api"
+)
+
+// Path is where programs look for it.
+const Path = "/etc/resolv.conf"
+
+// File is what one says. The zero value says nothing.
+type File struct{ Servers, Search, Options []string }
+
+// Parse reads one. Of several search lists the last counts, and an older word for it, domain, too.
+func Parse(text string) (f File) {
+	for line := range strings.Lines(text) {
+		w := strings.Fields(line)
+		if len(w) < 2 {
+			continue
+		}
+		switch w[0] {
+		case "nameserver":
+			f.Servers = append(f.Servers, w[1])
+		case "search":
+			f.Search = w[1:]
+		case "domain":
+			f.Search = w[1:2]
+		case "options":
+			f.Options = append(f.Options, w[1:]...)
+		}
+	}
+	return f
+}
+
+// Text writes it.
+func (f File) Text() string {
+	var b strings.Builder
+	for _, s := range f.Servers {
+		b.WriteString("nameserver " + s + "\n")
+	}
+	for _, list := range []struct {
+		word  string
+		words []string
+	}{{"search", f.Search}, {"options", f.Options}} {
+		if len(list.words) > 0 {
+			b.WriteString(list.word + " " + strings.Join(list.words, " ") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// none is a domain that says that nothing is searched, as Docker and Podman have it.
+const none = "."
+
+// Of is the file of a container, beside what the host's says: it asks at the gateway of its first network that
+// answers names, and searches that network before what the host searches, as a name without dots is
+// otherwise first asked for in the host's domain, outside. ok is false where no network of it answers: the
+// host's file is as good as another.
+func Of(endpoints []api.Endpoint, host File) (f File, ok bool) {
+	at := slices.IndexFunc(endpoints, func(e api.Endpoint) bool { return len(e.NameServers) > 0 })
+	if at < 0 {
+		return f, false
+	}
+	f = File{Servers: endpoints[at].NameServers, Search: []string{endpoints[at].Network}, Options: host.Options}
+	for _, domain := range host.Search {
+		if domain != none {
+			f.Search = append(f.Search, domain)
+		}
+	}
+	return f, true
+}
