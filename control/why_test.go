@@ -26,7 +26,7 @@ func TestWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	on := func(n string) api.Attach { return api.Attach{Networks: []api.Connect{{Network: n}}} }
-	web, wct := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
+	web, wct := r.attach("web", api.Attach{Publish: []string{"8080:80", "7359:7359/udp"}})
 	_, dct := r.attach("db", api.Attach{})
 	_, bct := r.attach("blue1", on("blue"))
 	r.attach("hid", on("inside"))
@@ -62,6 +62,8 @@ func TestWhy(t *testing.T) {
 		{"outside", netlab.HostAddr + ":8081", api.VerdictHost, "host", "", []string{"neither a published port", "a service must listen there", "fix if a container is meant, publish its port: vswitch port add CONTAINER 8081:PORT/tcp"}},
 		{"outside", netlab.HostAddr, api.VerdictHost, "host", "", []string{"a ping is neither", "answers a ping"}},
 		{"outside", "255.255.255.255:67/udp", api.VerdictHost, "host", "", []string{"not forwarded to containers"}},
+		{"outside:" + netlab.OutsideAddr, "198.51.100.255:7359/udp", api.VerdictSent, "web/eth0 (bridge)", "", []string{"published ports 7359/udp leads to web", "the host's stack as well"}},
+		{"outside:" + netlab.OutsideAddr, "255.255.255.255:7359/udp", api.VerdictSent, "web/eth0 (bridge)", "", []string{"the host's stack as well"}},
 		{"outside", "198.51.100.255:67/udp", api.VerdictHost, "host", "", []string{"not forwarded to containers"}},
 		{"outside", "web:80", api.VerdictDropped, "", "prerouting-unclaimed", []string{"vswitch port add web PORT:80/tcp"}},
 		{"outside", "web", api.VerdictDropped, "", "prerouting-unclaimed", []string{"fix none for a ping"}},

@@ -65,7 +65,7 @@ func (w *worker) offer(s *Snapshot) {
 	}
 	for i := range w.routes {
 		r := &w.routes[i]
-		if !r.tracked || r.turned || r.cut > 0 || r.quoted != nil || !flowable(&r.f.Layers) {
+		if !r.tracked || r.turned || r.cut > 0 || r.quoted != nil || r.f.Layers.Dst.IsMulticast() || !flowable(&r.f.Layers) {
 			continue
 		}
 		if out := s.ports[r.out]; out != nil && r.in.carriesRouted() && out.carriesRouted() {

@@ -35,6 +35,9 @@ func (w *worker) prerouting(s *Snapshot) {
 // destination decides about the i-th frame.
 func (w *worker) destination(r *routed, i int, s *Snapshot) DropReason {
 	l := &r.f.Layers
+	if r.in.Kind == PortUplink && l.Dst == header.Broadcast {
+		w.single(r, s)
+	}
 	if l.Flags&header.FlagICMPError != 0 {
 		return w.destinationOfError(r, &w.quotes[i], s)
 	}

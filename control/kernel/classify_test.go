@@ -93,6 +93,7 @@ func claim(t testing.TB, k *Kernel) {
 	mustSlot(t, k, alias4)
 	mustSlot(t, k, alias6)
 	k.Published().Set(flowmap.WildcardSlot, header.ProtoTCP, 9006)
+	k.Published().Set(flowmap.WildcardSlot, header.ProtoUDP, 9017)
 	k.Published().Set(flowmap.WildcardSlot6, header.ProtoTCP, 9006)
 	// Every address of one family says nothing of the other.
 	k.Published().Set(flowmap.WildcardSlot, header.ProtoTCP, 9406)
@@ -261,6 +262,12 @@ var packetTests = []packetTest{
 	{"multicast frame", frame([]byte{1, 0, 0x5e, 0, 0, 1}, header.TypeIPv4, ip4(peer4, host4, tcp(5555, 8006))), neither},
 	{"broadcast frame", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, host4, tcp(5555, 8006))), neither},
 	{"broadcast frame of the host", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, host4, tcp(5555, 33000))), theirs},
+	{"broadcast to a port published at every address", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, "255.255.255.255", udp(5555, 9017))), both},
+	{"broadcast of the link", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, "198.51.100.255", udp(5555, 9017))), both},
+	{"broadcast of TCP", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, "198.51.100.255", tcp(5555, 9006))), theirs},
+	{"broadcast frame to a port published at every address", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, host4, udp(5555, 9017))), neither},
+	{"multicast to a port published at every address", frame([]byte{1, 0, 0x5e, 0, 0, 1}, header.TypeIPv4, ip4(peer4, "224.0.0.1", udp(5555, 9017))), theirs},
+	{"broadcast to a loopback address", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, "127.255.255.255", udp(5555, 9017))), theirs},
 	{"broadcast packet", frame(header.Broadcast[:], header.TypeIPv4, ip4(peer4, "255.255.255.255", udp(5555, 8017))), theirs},
 	{"vlan", frame(make([]byte, 6), header.TypeVLAN, append([]byte{0, 5, 8, 0}, ip4(peer4, host4, tcp(5555, 8006))...)), theirs},
 	{"arp", frame(make([]byte, 6), header.TypeARP, make([]byte, 28)), theirs},

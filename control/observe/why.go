@@ -377,6 +377,9 @@ func (d prober) probeOutside(from string, to whyTarget) (p *probe, stuck string,
 		}
 	}
 	p.in, p.dstMAC, p.src = u.Port, u.MAC, netip.AddrPortFrom(src, ephemeral())
+	if directed(d.Directory, to.addr) {
+		p.dstMAC = header.Broadcast
+	}
 	p.from = fmt.Sprintf("outside %s (by %s)", src, u.Name)
 	return p, "", nil
 }

@@ -180,6 +180,8 @@ func directed(d *directory.Directory, a netip.Addr) bool {
 // whyGroup says of a packet for many stations how far it goes.
 func whyGroup(d *directory.Directory, out *api.Why, p *probe) {
 	switch {
+	case p.network == "" && p.ct == "" && p.dstMAC == header.Broadcast && out.Verdict == api.VerdictSent:
+		out.Explanation = "a broadcast of the link to a port that is published at every address: the container hears it, and the host's stack as well"
 	case out.Verdict != api.VerdictFlooded && out.Verdict != api.VerdictSent && out.Verdict != api.VerdictHost, p.network == "":
 	case p.dstMAC == header.Broadcast:
 		out.Explanation = fmt.Sprintf("a broadcast reaches the stations of network %s, and is not forwarded to any other", p.network)

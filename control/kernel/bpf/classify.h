@@ -206,10 +206,37 @@ static __always_inline enum whose untagged(struct __sk_buff *skb, __u32 *at, __b
 }
 
 /*
+ * everyones says whether a frame is to all stations of a link, and its packet for a port that is
+ * published at every address. A program that had bound the port would hear it, and so does the
+ * container: both get it, the host as one of the stations. The switch knows which addresses are
+ * broadcasts.
+ */
+static __always_inline bool everyones(struct __sk_buff *skb, __u32 at)
+{
+	struct iphdr ip;
+	__be32 dst[4];
+	__u16 mac[3];
+	__be16 port;
+
+	if (!load(skb, 0, mac, sizeof(mac)) || (mac[0] & mac[1] & mac[2]) != 0xffff)
+		return false;
+	if (!load(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+		return false;
+	if (ip.protocol != IPPROTO_UDP || ip.frag_off & bpf_htons(0x3fff))
+		return false;
+	mapped(dst, ip.daddr);
+	if (martian(dst, true) || bpf_map_lookup_elem(&vsw_addrs, dst))
+		return false;
+	if (!load(skb, at + (ip.ihl << 2) + 2, &port, sizeof(port)))
+		return false;
+	return claimed(&vsw_published, CLAIM_WILDCARD, CLAIM_UDP, bpf_ntohs(port));
+}
+
+/*
  * The tap also sees what the host sends, and what a promiscuous interface receives for
  * others. A packet of ours in a frame to a group or to all is nobody's (RFC 1122, 3.3.6):
- * the host would take it for its own. A broadcast packet has no address that holds a slot
- * and is the host's.
+ * the host would take it for its own. A broadcast packet has no address that holds a slot: it is
+ * the host's, and perhaps a container's as well (everyones).
  */
 static __always_inline enum whose classify(struct __sk_buff *skb)
 {
@@ -223,6 +250,8 @@ static __always_inline enum whose classify(struct __sk_buff *skb)
 	whose = untagged(skb, &at, &type);
 	if (whose != UNKNOWN)
 		return whose;
+	if (skb->pkt_type != PACKET_HOST && type == bpf_htons(ETH_P_IP) && everyones(skb, at))
+		return ECHO;
 	if (type == bpf_htons(ETH_P_IP))
 		whose = family(skb, at, true, &a);
 	else if (type == bpf_htons(ETH_P_IPV6))

@@ -22,7 +22,7 @@ enum whose {
 	FRAGMENT, /* a later one, to an address with a slot: it bears no port */
 	NOBODYS,  /* neither the switch nor the host gets it */
 	CARRIED,  /* the kernel carries it, by an entry */
-	ECHO,     /* an answer to an ICMP query of ours, and perhaps to one of the host */
+	ECHO,     /* both get it: an answer to an ICMP query of ours and perhaps of the host, a broadcast */
 	BY_PORT,  /* what the planes say of a port */
 	QUOTES,   /* an ICMP error: what the packet in it says */
 	SOCKETS,  /* a socket of the host received the last one of the flow */

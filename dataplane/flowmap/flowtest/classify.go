@@ -17,7 +17,7 @@ const (
 	Fragment              // both: a later fragment bears no port
 	Nobodys               // neither
 	Carried               // the kernel carries it
-	Echo                  // both: a program of the host may have asked with the same identifier
+	Echo                  // both: a program of the host may have asked with the same identifier, or it is for all
 
 	Station Whose = 11 // the kernel carries it, by the rows of two stations
 )
@@ -91,6 +91,9 @@ func (k *Kernel) Classify(f *Frame) Whose {
 	if !f.ToHost && !f.ToGroup || len(f.Data) < header.EthernetLen {
 		return Theirs
 	}
+	if header.MAC(f.Data[:6]) == header.Broadcast && k.everyones(f) {
+		return Echo
+	}
 	whose := k.classify(f)
 	switch {
 	case f.ToHost:
@@ -99,6 +102,19 @@ func (k *Kernel) Classify(f *Frame) Whose {
 		return Nobodys
 	}
 	return Theirs
+}
+
+// everyones reports whether a broadcast is for a port that is published at every address.
+func (k *Kernel) everyones(f *Frame) bool {
+	if etherType(f.Data) != header.TypeIPv4 {
+		return false
+	}
+	p, ok := readIP(f.Data[header.EthernetLen:], true)
+	if !ok || p.proto != header.ProtoUDP || p.first || p.later || len(p.rest) < 4 || p.dst[12] == 127 {
+		return false
+	}
+	_, uplink := k.Addrs[p.dst]
+	return !uplink && k.Published.Test(flowmap.WildcardSlot, p.proto, uint16(be16(p.rest[2:])))
 }
 
 func (k *Kernel) classify(f *Frame) Whose {
