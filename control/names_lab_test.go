@@ -235,3 +235,42 @@ func TestNamesWhileTheDaemonIsAway(t *testing.T) {
 		t.Errorf("by the next daemon's resolver db is %q, want %s", got, db4)
 	}
 }
+
+// A container's name servers are asked for it, or else its network's, and its own names are told to it alone; also by the next daemon.
+func TestNamesOfOneContainer(t *testing.T) {
+	r := newNamesRig(t)
+	gw := r.gateways[0]
+	r.says("127.0.0.98", "192.0.2.98")
+	r.says("127.0.0.99", "192.0.2.99")
+	in := onNetwork("shop")
+	in.Hostname, in.Networks[0].Aliases = "front", []string{"store"}
+	in.DNS = &api.DNS{Servers: []string{"127.0.0.99"}, Hosts: []string{"up:host-gateway", "far:192.0.2.1"}}
+	own, _ := r.attach("own", in)
+	if _, err := r.UpdateNetwork(t.Context(), "shop", api.NetworkUpdate{DNSAdd: []string{"127.0.0.98"}}); err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		t.Helper()
+		at, _ := r.addrs("own")
+		for _, network := range []string{"udp", "tcp"} {
+			r.soon(r.db, network, gw, "store", at)
+			r.soon(r.db, network, gw, "front.shop", at)
+			r.soon(own, network, gw, "up", gw)
+			r.soon(own, network, gw, "far", "192.0.2.1")
+			r.soon(own, network, gw, "example.org", "192.0.2.99")
+			r.soon(r.db, network, gw, "example.org", "192.0.2.98")
+			r.soon(r.db, network, gw, "far", "192.0.2.98") // which is nobody's here
+		}
+	}
+	check()
+	r.kill()
+	r.start()
+	check()
+	n, err := r.UpdateNetwork(t.Context(), "shop", api.NetworkUpdate{DNSDrop: []string{"127.0.0.98"}})
+	if err != nil || len(n.DNSServers) != 0 {
+		t.Errorf("%v, %v", n.DNSServers, err)
+	}
+	if _, err := r.UpdateNetwork(t.Context(), "shop", api.NetworkUpdate{DNSDrop: []string{"127.0.0.98"}}); err == nil {
+		t.Error("a name server that the network has not is dropped")
+	}
+}

@@ -287,7 +287,7 @@ func (h *netChange) settle(rec state.Network) {
 	}
 	h.c.mu.Lock()
 	defer h.c.mu.Unlock()
-	n.Rec.NoICC, n.Rec.NoHostAccess, n.Rec.NoDNS = rec.NoICC, rec.NoHostAccess, rec.NoDNS
+	n.Rec.NoICC, n.Rec.NoHostAccess, n.Rec.NoDNS, n.Rec.DNSServers = rec.NoICC, rec.NoHostAccess, rec.NoDNS, rec.DNSServers
 	n.Rec.Filter, n.Rec.Exempt, n.Rec.Labels = rec.Filter, rec.Exempt, rec.Labels
 	h.c.inv.ChangedNetwork(n)
 }

@@ -24,6 +24,9 @@ type endpointFlags struct {
 	flowRate   int
 	egress     string
 	labels     []string
+	aliases    []string
+	hostname   string
+	dns        api.DNS
 }
 
 func (e *endpointFlags) add(cmd *cobra.Command, networks string) {
@@ -41,6 +44,12 @@ func (e *endpointFlags) add(cmd *cobra.Command, networks string) {
 	flags.IntVar(&e.maxFlows, "max-flows", 0, maxFlowsUsage)
 	flags.IntVar(&e.flowRate, "flow-rate", 0, flowRateUsage)
 	flags.StringVar(&e.egress, "egress", "", egressUsage)
+	flags.StringArrayVar(&e.aliases, "network-alias", nil, "a further name in its network (repeatable)")
+	flags.StringVar(&e.hostname, "hostname", "", "a further name in all its networks, and with run its own name for itself")
+	flags.StringArrayVar(&e.dns.Servers, "dns", nil, "name server that is asked for names outside (repeatable; default the network's, or the host's)")
+	flags.StringArrayVar(&e.dns.Search, "dns-search", nil, "domain that is searched after its network, . for none (repeatable; default the host's)")
+	flags.StringArrayVar(&e.dns.Options, "dns-option", nil, "option of resolv.conf (repeatable; default the host's)")
+	flags.StringArrayVar(&e.dns.Hosts, "add-host", nil, "a name for it alone: NAME:ADDR or NAME:host-gateway (repeatable)")
 	flags.StringArrayVar(&e.labels, "label", nil, "KEY=VALUE shown by inspect (repeatable)")
 }
 
@@ -54,13 +63,13 @@ func (e *endpointFlags) attach(cmd *cobra.Command, req *api.Attach) error {
 		}
 		req.Networks = append(req.Networks, conn)
 	}
-	if e.ip != "" || e.ip6 != "" || e.mac != "" || e.ifname != "" || e.layer2.given(cmd) || e.maxFlows != 0 || e.flowRate != 0 || e.egress != "" {
+	if e.ip != "" || e.ip6 != "" || e.mac != "" || e.ifname != "" || e.layer2.given(cmd) || e.maxFlows != 0 || e.flowRate != 0 || e.egress != "" || len(e.aliases) > 0 {
 		switch len(req.Networks) {
 		case 0:
 			req.Networks = []api.Connect{{}}
 		case 1:
 		default:
-			return usagef(cmd, "--ip, --ip6, --mac, --ifname, --guard, --vlan, --trunk, --max-flows, --flow-rate and --egress need a single --network: with several write --network name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF,guard=off,vlan=N,trunk=LIST,max-flows=N,flow-rate=N,egress=WAY")
+			return usagef(cmd, "--ip, --ip6, --mac, --ifname, --guard, --vlan, --trunk, --max-flows, --flow-rate, --egress and --network-alias need a single --network: with several write --network name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF,guard=off,vlan=N,trunk=LIST,max-flows=N,flow-rate=N,egress=WAY,alias=NAME")
 		}
 		c := &req.Networks[0]
 		setIf(&c.IP, e.ip)
@@ -69,6 +78,7 @@ func (e *endpointFlags) attach(cmd *cobra.Command, req *api.Attach) error {
 		setIf(&c.Ifname, e.ifname)
 		setIf(&c.Egress, e.egress)
 		e.layer2.set(c)
+		c.Aliases = append(c.Aliases, e.aliases...)
 		if e.maxFlows != 0 {
 			c.MaxFlows = e.maxFlows
 		}
@@ -79,6 +89,9 @@ func (e *endpointFlags) attach(cmd *cobra.Command, req *api.Attach) error {
 	var err error
 	if req.Labels, err = parsePairs(e.labels); err != nil {
 		return usagef(cmd, "--label %w", err)
+	}
+	if req.Hostname = e.hostname; len(e.dns.Servers)+len(e.dns.Search)+len(e.dns.Options)+len(e.dns.Hosts) > 0 {
+		req.DNS = &e.dns
 	}
 	req.Publish, req.PublishAll, req.Expose = e.publish, e.publishAll, e.expose
 	return nil
@@ -112,7 +125,7 @@ func (l *layer2Flags) set(c *api.Connect) {
 }
 
 // parseConnect reads NET or, as in Docker, name=NET,ip=ADDR,ip6=ADDR,mac=MAC,ifname=IF
-// with guard, vlan, trunk, max-flows, flow-rate and egress besides. A list has semicolons for commas
+// with guard, vlan, trunk, max-flows, flow-rate, egress and alias besides. A list has semicolons for commas
 // here: trunk=10;20-29.
 func parseConnect(s string) (api.Connect, error) {
 	if !strings.Contains(s, "=") {
@@ -137,6 +150,8 @@ func parseConnect(s string) (api.Connect, error) {
 			c.Ifname = value
 		case "guard":
 			c.Guard = value
+		case "alias":
+			c.Aliases = append(c.Aliases, value)
 		case "vlan", "max-flows", "flow-rate":
 			n, err := strconv.Atoi(value)
 			if err != nil {
@@ -148,7 +163,7 @@ func parseConnect(s string) (api.Connect, error) {
 		case "egress":
 			c.Egress = strings.ReplaceAll(value, ";", ",")
 		default:
-			return c, fmt.Errorf("unknown key %q: must be name, ip, ip6, mac, ifname, guard, vlan, trunk, max-flows, flow-rate or egress", key)
+			return c, fmt.Errorf("unknown key %q: must be name, ip, ip6, mac, ifname, guard, vlan, trunk, max-flows, flow-rate, egress or alias", key)
 		}
 	}
 	if c.Network == "" {

@@ -82,7 +82,7 @@ func enter(netns *os.File, ct api.Container) error {
 		return nil
 	}
 	// A file of another mount namespace cannot be bound here, its text can.
-	return files{resolvconf.Path: string(conf)}.put()
+	return own{Files: map[string]string{resolvconf.Path: string(conf)}}.put()
 }
 
 // maxResolvConf bounds what is read of a container's file.

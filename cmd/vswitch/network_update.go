@@ -11,6 +11,7 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 		icc, hostAccess, noDNS bool
 		filter                 string
 		exempt, labels         []string
+		dnsAdd, dnsDrop        []string
 	)
 	cmd := &cobra.Command{
 		Use:   "update NAME [flags]",
@@ -47,8 +48,9 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 			if in.Labels, err = parsePairs(labels); err != nil {
 				return usagef(cmd, "--label %w", err)
 			}
-			if in.ICC == nil && in.HostAccess == nil && in.DisableDNS == nil && in.Filter == nil && in.Exempt == nil && in.Labels == nil {
-				return usagef(cmd, "nothing to change: give --icc, --host-access, --disable-dns, --nat-filter, --exempt or --label")
+			in.DNSAdd, in.DNSDrop = dnsAdd, dnsDrop
+			if in.ICC == nil && in.HostAccess == nil && in.DisableDNS == nil && dnsAdd == nil && dnsDrop == nil && in.Filter == nil && in.Exempt == nil && in.Labels == nil {
+				return usagef(cmd, "nothing to change: give --icc, --host-access, --disable-dns, --dns-add, --dns-drop, --nat-filter, --exempt or --label")
 			}
 			n, err := c.client(cmd).UpdateNetwork(cmd.Context(), args[0], in)
 			if err != nil {
@@ -62,6 +64,8 @@ func newNetworkUpdate(c *cli) *cobra.Command {
 	flags.BoolVar(&icc, "icc", true, "its containers reach each other; with --icc=false only the gateway and the world")
 	flags.BoolVar(&hostAccess, "host-access", true, "its containers reach the services of the host; with --host-access=false only published ports")
 	flags.BoolVar(&noDNS, "disable-dns", false, "its gateway answers no names; with --disable-dns=false it does again")
+	flags.StringArrayVar(&dnsAdd, "dns-add", nil, "one more name server that is asked for names outside, in the place of the host's (repeatable)")
+	flags.StringArrayVar(&dnsDrop, "dns-drop", nil, "one of them less; without any the host's are asked (repeatable)")
 	natFilter(cmd, &filter, filterUsage)
 	flags.StringArrayVar(&exempt, "exempt", nil, "destinations that see the containers' own addresses, CIDR; replaces the list, --exempt= empties it (repeatable)")
 	flags.StringArrayVar(&labels, "label", nil, "KEY=VALUE sets a label, KEY= takes it away (repeatable)")

@@ -42,7 +42,7 @@ type process struct {
 
 	cmd    *exec.Cmd
 	ready  *os.File // read: what runInit has to say, closed at execve
-	gate   *os.File // write: a line, files, lets runInit go on
+	gate   *os.File // write: a line, own, lets runInit go on
 	sig    chan os.Signal
 	ctx    context.Context // ends with the process, or before it with the caller's
 	ended  chan struct{}
@@ -158,9 +158,9 @@ func (p *process) early() error {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// proceed lets runInit become the command, which finds files of its own in the place of some.
-func (p *process) proceed(at api.Container, own files) {
-	b, _ := json.Marshal(own) // texts: cannot fail
+// proceed lets runInit become the command, which finds what is its own in the place of the host's.
+func (p *process) proceed(at api.Container, o own) {
+	b, _ := json.Marshal(o) // texts: cannot fail
 	p.gate.Write(append(b, '\n'))
 	if p.attached != nil {
 		p.attached(at)

@@ -102,7 +102,7 @@ func runMode(cmd *cobra.Command, ep *endpointFlags) (mode, api.Attach, error) {
 	if len(ep.networks) > 1 {
 		return m, req, usagef(cmd, "--network %s cannot be combined with another one", m.flag())
 	}
-	for _, f := range []string{"publish", "publish-all", "expose", "ip", "ip6", "mac", "ifname", "guard", "vlan", "trunk", "max-flows", "flow-rate", "egress"} {
+	for _, f := range []string{"publish", "publish-all", "expose", "ip", "ip6", "mac", "ifname", "guard", "vlan", "trunk", "max-flows", "flow-rate", "egress", "network-alias", "hostname", "dns", "dns-search", "dns-option", "add-host"} {
 		if cmd.Flags().Changed(f) {
 			return m, req, usagef(cmd, "--%s has no meaning with --network %s, which gets no interface from the switch", f, m.flag())
 		}
@@ -142,7 +142,7 @@ func lookCommand(command, name string) (string, error) {
 // with p's exit code unless p ended with 0. Whatever fails, p is gone
 // afterwards and the daemon has released what it held.
 func runContainer(ctx context.Context, cl *client.Client, m mode, req api.Attach, p *process) error {
-	var named []api.Endpoint // whose gateways answer names
+	var named api.Container // whose networks answer names
 	if m.kind == api.ModeContainer {
 		peer, err := cl.Container(ctx, m.peer)
 		if err != nil {
@@ -153,7 +153,7 @@ func runContainer(ctx context.Context, cl *client.Client, m mode, req api.Attach
 			return err
 		}
 		defer netns.Close()
-		p.netns, named = netns, peer.Endpoints
+		p.netns, named = netns, peer
 	}
 	p.newNetns = m.kind == api.ModeBridge || m.kind == api.ModeNone
 	if err := p.start(ctx); err != nil {
@@ -171,12 +171,12 @@ func runContainer(ctx context.Context, cl *client.Client, m mode, req api.Attach
 		return err
 	}
 	if m.kind == api.ModeBridge {
-		named = at.Endpoints
+		named = at
 	}
-	own := filesOf(named)
-	p.proceed(at, own)
-	if len(own) > 0 {
-		go p.keepNames(named)
+	o := ownOf(named)
+	p.proceed(at, o)
+	if len(o.Files) > 0 {
+		go p.keepFiles(named)
 	}
 	status := p.wait()
 

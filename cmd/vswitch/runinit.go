@@ -28,7 +28,7 @@ const (
 // Descriptors of runInit, beside the three of the command.
 const (
 	initReadyFD = 3 // write: initReady when the namespace stands, or an error
-	initGateFD  = 4 // read: a line, files, when the daemon has attached it
+	initGateFD  = 4 // read: a line, own, when the daemon has attached it
 	initNetns   = 5 // with setupJoin
 )
 
@@ -58,9 +58,9 @@ func runInit(args []string, stderr io.Writer) int {
 	if err != nil {
 		return exitFailure // it was decided otherwise, and said elsewhere
 	}
-	var own files
-	if err = json.Unmarshal([]byte(line), &own); err == nil {
-		err = own.put()
+	var o own
+	if err = json.Unmarshal([]byte(line), &o); err == nil {
+		err = o.put()
 	}
 	if err != nil {
 		fmt.Fprintln(ready, err)

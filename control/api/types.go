@@ -74,6 +74,8 @@ type NetworkCreate struct {
 	HostAccess *bool `json:"host_access,omitempty"`
 	// DisableDNS: its gateways answer no names.
 	DisableDNS bool `json:"disable_dns,omitempty"`
+	// DNSServers are asked for names outside, in the place of the host's.
+	DNSServers []string `json:"dns_servers,omitempty"`
 	// Filter is one of the Filter constants, "" is apdf.
 	Filter string `json:"filter,omitempty"`
 	// Exempt are destinations that see the containers' own addresses, CIDR.
@@ -112,6 +114,7 @@ type Network struct {
 	ICC        bool              `json:"icc"`
 	HostAccess bool              `json:"host_access"`
 	DisableDNS bool              `json:"disable_dns,omitempty"`
+	DNSServers []string          `json:"dns_servers,omitempty"`
 	Filter     string            `json:"filter"`
 	Exempt     []string          `json:"exempt,omitempty"` // CIDR
 	Labels     map[string]string `json:"labels,omitempty"`
@@ -182,6 +185,8 @@ type Attach struct {
 	PublishAll bool              `json:"publish_all,omitempty"`
 	Expose     []string          `json:"expose,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	Hostname   string            `json:"hostname,omitempty"` // a name of it in all its networks
+	DNS        *DNS              `json:"dns,omitempty"`
 	// Ephemeral: released as soon as process PID has ended (vswitch run).
 	Ephemeral bool `json:"ephemeral,omitempty"`
 }
@@ -211,6 +216,8 @@ type Connect struct {
 	Egress string `json:"egress,omitempty"`
 	// Routes are for the container, beside the default route.
 	Routes []Route `json:"routes,omitempty"`
+	// Aliases are further names of the container in this network, which several may have.
+	Aliases []string `json:"aliases,omitempty"`
 }
 
 // Words of Guard.
@@ -234,6 +241,8 @@ type Container struct {
 	Created   time.Time         `json:"created"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	Expose    []string          `json:"expose,omitempty"`
+	Hostname  string            `json:"hostname,omitempty"`
+	DNS       *DNS              `json:"dns,omitempty"`
 	Endpoints []Endpoint        `json:"endpoints"`
 	Ports     []PortMapping     `json:"ports"`
 }
@@ -267,8 +276,9 @@ type Endpoint struct {
 	FlowRate int    `json:"flow_rate,omitempty"`
 	Egress   string `json:"egress,omitempty"` // empty: the host's way
 	// EgressAway is why nothing leaves by Egress now.
-	EgressAway string  `json:"egress_away,omitempty"`
-	Routes     []Route `json:"routes,omitempty"`
+	EgressAway string   `json:"egress_away,omitempty"`
+	Routes     []Route  `json:"routes,omitempty"`
+	Aliases    []string `json:"aliases,omitempty"`
 }
 
 // PortMapping is a published port or range.
@@ -317,35 +327,6 @@ type Share struct {
 	Room     int      `json:"room,omitempty"` // for all containers together
 	Gave     uint64   `json:"gave"`           // entries that gave way since the start
 	Refused  uint64   `json:"refused"`        // entries that it did not get
-}
-
-// NATEntry is a row of GET /v1/nat: one translated connection.
-type NATEntry struct {
-	Proto     string  `json:"proto"`
-	State     string  `json:"state"`
-	Kind      string  `json:"kind"` // masquerade, publish, hairpin
-	Container string  `json:"container,omitempty"`
-	Source    string  `json:"source"`      // as the first packet came
-	Dest      string  `json:"destination"` // as the first packet came
-	NATSource string  `json:"nat_source"`  // as it left
-	NATDest   string  `json:"nat_destination"`
-	Shared    bool    `json:"shared_port,omitempty"` // its port serves flows of others to other peers
-	Packets   uint64  `json:"packets"`
-	Bytes     uint64  `json:"bytes"`
-	Age       float64 `json:"age"`     // seconds
-	Expires   float64 `json:"expires"` // seconds
-}
-
-// NATFlush is the body of POST /v1/nat/flush. An empty one selects every
-// translated connection.
-type NATFlush struct {
-	Container string `json:"container,omitempty"` // only of this container
-	Proto     string `json:"proto,omitempty"`     // only this protocol: tcp, udp, icmp, sctp
-}
-
-// NATFlushed is the answer to NATFlush.
-type NATFlushed struct {
-	Count int `json:"count"` // connections forgotten
 }
 
 // Stats is GET /v1/stats.

@@ -7,6 +7,9 @@ type NetworkUpdate struct {
 	HostAccess *bool   `json:"host_access,omitempty"`
 	DisableDNS *bool   `json:"disable_dns,omitempty"`
 	Filter     *string `json:"filter,omitempty"` // one of the Filter constants
+	// DNSAdd and DNSDrop change the list of DNSServers.
+	DNSAdd  []string `json:"dns_add,omitempty"`
+	DNSDrop []string `json:"dns_drop,omitempty"`
 	// Exempt replaces the list of NetworkCreate, an empty one empties it.
 	Exempt *[]string `json:"exempt,omitempty"`
 	// Labels are set one by one; an empty value takes the label away.

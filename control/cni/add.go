@@ -190,7 +190,7 @@ func (c *call) dns(given *types100.Result, e *api.Endpoint) types.DNS {
 	if d.IsEmpty() && given != nil {
 		d = given.DNS
 	}
-	if f, ok := resolvconf.Of([]api.Endpoint{*e}, resolvconf.File{}); ok && d.IsEmpty() {
+	if f, ok := resolvconf.Of(api.Container{Endpoints: []api.Endpoint{*e}}, resolvconf.File{}); ok && d.IsEmpty() {
 		return types.DNS{Nameservers: f.Servers, Search: f.Search}
 	}
 	return d

@@ -58,15 +58,20 @@ type Container struct {
 	Keys []string
 	// Labels are what its user and its runtime say of it, Project and Services what it is of and
 	// what it is there as, in the words of Compose; a service also by its aliases.
-	Labels     map[string]string
-	Project    string
-	Services   []string
-	Created    time.Time
-	Mode, Peer string // whose network it has in place of one, and of which container
-	Ready      bool   // others may name it
-	WayOut     bool   // its runtime says that this piece is the way out
-	Endpoints  []Endpoint
-	Published  []Published
+	Labels   map[string]string
+	Project  string
+	Services []string
+	// Hostname is a name of it in all its networks. NameServers are asked for it outside, none: its networks'; and Hosts
+	// are names that it alone knows.
+	Hostname    string
+	NameServers []netip.Addr
+	Hosts       []Host
+	Created     time.Time
+	Mode, Peer  string // whose network it has in place of one, and of which container
+	Ready       bool   // others may name it
+	WayOut      bool   // its runtime says that this piece is the way out
+	Endpoints   []Endpoint
+	Published   []Published
 	// Pieces are what was attached by itself, the container's way out first; nil: all at once.
 	Pieces []*Container
 }
@@ -77,6 +82,7 @@ type Endpoint struct {
 	Ifname, Veth string
 	MAC          header.MAC
 	Addrs        []netip.Addr
+	Aliases      []string // names in the network
 	Port         frame.PortID
 	Plugged      bool // Port is one of the switch
 	Live         bool // the switch knows what is at Port
@@ -123,8 +129,15 @@ type Network struct {
 	Subnets       []Subnet
 	Port          frame.PortID
 	Plugged       bool
-	Internal      bool // it has no way out
-	NoDNS         bool // its gateways answer no names
+	Internal      bool         // it has no way out
+	NoDNS         bool         // its gateways answer no names
+	NameServers   []netip.Addr // asked outside, none: the host's
+}
+
+// Host is a name with an address, an invalid one is the gateway's.
+type Host struct {
+	Name string
+	Addr netip.Addr
 }
 
 // Subnet is what a network has of one family.

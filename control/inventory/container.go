@@ -32,6 +32,7 @@ type Endpoint struct {
 	Container *Container
 	// RuntimeNet is the runtime's name of the network, "": that of Network.
 	RuntimeNet string
+	Aliases    []string // names in the network
 
 	Ifname  string
 	Veth    string
@@ -184,7 +185,7 @@ func (ct *Container) Record() state.Container {
 		}
 		e.Layer2.Keep(&er)
 		e.Quota.Keep(&er)
-		er.Egress, er.Routes = e.Egress, e.Routes
+		er.Egress, er.Routes, er.Aliases = e.Egress, e.Routes, e.Aliases
 		rec.Endpoints = append(rec.Endpoints, er)
 	}
 	for _, m := range ct.Mappings {
@@ -219,7 +220,7 @@ func (ct *Container) keys() (list []string) {
 func (ct *Container) listing() directory.Container {
 	l := directory.Container{
 		ID: ct.Rec.ID, Name: ct.Rec.Name, Runtime: ct.Rec.Runtime, RuntimeID: ct.Rec.RuntimeID, Keys: ct.keys(), Created: ct.Rec.Created, WayOut: ct.Rec.Labels[api.LabelWayOut] != "",
-		Mode: ct.Rec.Mode, Peer: ct.Rec.Peer, Ready: ct.Ready,
+		Mode: ct.Rec.Mode, Peer: ct.Rec.Peer, Ready: ct.Ready, Hostname: ct.Rec.Hostname, NameServers: ct.Rec.DNS.Servers,
 		Endpoints: make([]directory.Endpoint, 0, len(ct.Endpoints)),
 	}
 	l.Labels, l.Project = ct.Rec.Labels, ct.Rec.Labels[api.LabelProject]
@@ -228,12 +229,15 @@ func (ct *Container) listing() directory.Container {
 			l.Services = append(l.Services, name)
 		}
 	}
+	for _, h := range ct.Rec.DNS.Hosts {
+		l.Hosts = append(l.Hosts, directory.Host(h))
+	}
 	if name := ct.Called(); name != l.Name {
 		l.Called = name
 	}
 	for _, e := range ct.Endpoints {
 		l.Endpoints = append(l.Endpoints, directory.Endpoint{
-			Network: e.Network.Called(), Ifname: e.Ifname, Veth: e.Veth, MAC: e.MAC, Addrs: e.Addrs, Port: e.Port, Plugged: e.Plugged,
+			Network: e.Network.Called(), Ifname: e.Ifname, Veth: e.Veth, MAC: e.MAC, Addrs: e.Addrs, Aliases: e.Aliases, Port: e.Port, Plugged: e.Plugged,
 			Live: e.Live, LeadsOut: [2]bool{e.LeadsOut(model.IPv4), e.LeadsOut(model.IPv6)},
 		})
 	}

@@ -20,7 +20,7 @@ func (v *Inventory) Join(ct *Container, j model.JoinPlan) (*Endpoint, error) {
 	if ct.EndpointIn(n) != nil && j.Ifname == "" {
 		return nil, model.Conflictf("it is in network %s already: name each network once, or give each interface a name", n.Called())
 	}
-	e := &Endpoint{Network: n, Container: ct, Ifname: j.Ifname, RuntimeNet: j.RuntimeNet, MAC: j.MAC, Layer2: j.Layer2, Quota: j.Quota, Egress: j.Egress, Routes: j.Routes}
+	e := &Endpoint{Network: n, Container: ct, Ifname: j.Ifname, RuntimeNet: j.RuntimeNet, MAC: j.MAC, Layer2: j.Layer2, Quota: j.Quota, Egress: j.Egress, Routes: j.Routes, Aliases: j.Aliases}
 	if e.Ifname == "" && !ct.Rec.Handover {
 		e.Ifname = ct.freeIfname()
 	}
@@ -102,7 +102,7 @@ func (v *Inventory) Rejoin(ct *Container, er state.Endpoint, n *Network) (*Endpo
 	if err != nil {
 		return nil, err
 	}
-	e := &Endpoint{Network: n, Container: ct, Ifname: er.Ifname, RuntimeNet: er.RuntimeNetwork, Veth: er.Veth, Index: er.Ifindex, Alias: er.Alias, MAC: mac, Layer2: l2, Quota: model.QuotaOf(&er), Egress: way.String(), Routes: er.Routes}
+	e := &Endpoint{Network: n, Container: ct, Ifname: er.Ifname, RuntimeNet: er.RuntimeNetwork, Veth: er.Veth, Index: er.Ifindex, Alias: er.Alias, MAC: mac, Layer2: l2, Quota: model.QuotaOf(&er), Egress: way.String(), Routes: er.Routes, Aliases: er.Aliases}
 	if e.Addrs, err = n.Addrs.Take(model.ByFamilyOf(er.Addrs), ct.Rec.Name, ct.Rec.Runtime); err != nil {
 		return nil, err
 	}

@@ -128,7 +128,7 @@ func (n *Network) Used() bool {
 func (n *Network) listing() directory.Network {
 	l := directory.Network{
 		ID: n.Rec.ID, Name: n.Called(), Made: n.Rec.Name, TAP: n.Rec.TAP, Number: n.ID, Ready: n.Ready, MAC: n.MAC, Port: n.Port, Plugged: n.Plugged,
-		Internal: n.Rec.Internal, NoDNS: n.Rec.NoDNS,
+		Internal: n.Rec.Internal, NoDNS: n.Rec.NoDNS, NameServers: n.Rec.DNSServers,
 		Subnets: make([]directory.Subnet, 0, len(n.Rec.Subnets)),
 	}
 	for key := range n.Rec.Labels {

@@ -18,6 +18,9 @@ func (n *Network) View() api.Network {
 		Filter: model.FilterWord(n.Rec), Labels: n.Rec.Labels, Interface: n.Rec.TAP,
 		GatewayMAC: n.MAC.String(), Created: n.Rec.Created, Containers: []api.NetworkMember{},
 	}
+	if len(n.Rec.DNSServers) > 0 {
+		v.DNSServers = Texts(n.Rec.DNSServers)
+	}
 	if len(n.Rec.Exempt) > 0 {
 		v.Exempt = Texts(n.Rec.Exempt)
 	}
@@ -62,7 +65,7 @@ func (ct *Container) View() api.Container {
 	v := api.Container{
 		ID: ct.Rec.ID, Name: ct.Rec.Name, Runtime: ct.Rec.Runtime, RuntimeID: ct.Rec.RuntimeID, Mode: ct.Rec.Mode, Peer: ct.Rec.Peer,
 		Netns: ct.Rec.Netns, PID: ct.Rec.PID, Created: ct.Rec.Created,
-		Labels: ct.Rec.Labels, Expose: ct.Rec.Expose,
+		Labels: ct.Rec.Labels, Expose: ct.Rec.Expose, Hostname: ct.Rec.Hostname, DNS: model.ViewDNS(ct.Rec.DNS),
 		Endpoints: []api.Endpoint{}, Ports: ct.ViewMappings(ct.Mappings),
 	}
 	for _, e := range ct.Endpoints {
@@ -70,7 +73,7 @@ func (ct *Container) View() api.Container {
 		ev := api.Endpoint{
 			Network: e.Network.Called(), RuntimeNetwork: e.RuntimeNet, Interface: e.Ifname, HostInterface: e.Veth, Address: addrs[0], Addresses: addrs,
 			Guard: e.Layer2.Guard(), VLAN: int(e.Layer2.VLAN), Trunk: e.Layer2.TrunkText(),
-			MaxFlows: e.Quota.Flows, FlowRate: e.Quota.Rate, Egress: e.Egress, EgressAway: e.Away, Routes: e.viewRoutes(),
+			MaxFlows: e.Quota.Flows, FlowRate: e.Quota.Rate, Egress: e.Egress, EgressAway: e.Away, Routes: e.viewRoutes(), Aliases: e.Aliases,
 			Gateways: []string{}, MAC: e.MAC.String(), MTU: e.Network.Rec.MTU,
 			DefaultRoute: e == ct.Gateway(model.IPv4) || e == ct.Gateway(model.IPv6),
 		}

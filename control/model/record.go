@@ -36,6 +36,9 @@ func CheckNetwork(in api.NetworkCreate) (rec state.Network, err error) {
 		err = checkMTU(rec)
 	}
 	if err == nil {
+		rec.DNSServers, err = CheckServers(in.DNSServers)
+	}
+	if err == nil {
 		rec.Filter, err = checkFilter(in.Filter)
 	}
 	if err == nil {
@@ -105,6 +108,9 @@ func Update(rec state.Network, in api.NetworkUpdate) (state.Network, error) {
 		rec.NoDNS = *in.DisableDNS
 	}
 	var err error
+	if rec.DNSServers, err = updateServers(rec.DNSServers, in.DNSAdd, in.DNSDrop); err != nil {
+		return rec, err
+	}
 	if in.Filter != nil {
 		if rec.Filter, err = checkFilter(*in.Filter); err != nil {
 			return rec, err

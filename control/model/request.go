@@ -34,6 +34,8 @@ type JoinPlan struct {
 	Quota  Quota
 	Egress string // as Egress.String writes it
 	Routes []state.Route
+	// Aliases are names in the network.
+	Aliases []string
 }
 
 // Covers reports whether j gives all that another request to join asks for.
@@ -71,12 +73,18 @@ func CheckAttach(in api.Attach, bootID string) (p AttachPlan, err error) {
 		ID: id, Name: in.Name, Runtime: in.Runtime, RuntimeID: in.RuntimeID, Mode: mode, Peer: in.Peer, Netns: in.Netns, PID: in.PID, Handover: in.Handover,
 		Bound: in.Ephemeral || mode != api.ModeBridge, BootID: bootID,
 		Created: time.Now().UTC().Truncate(time.Millisecond),
-		Labels:  in.Labels, Expose: in.Expose, Digest: digest(in),
+		Labels:  in.Labels, Expose: in.Expose, Hostname: in.Hostname, Digest: digest(in),
 	}
 	if err := CheckLabels("container "+in.Name, in.Labels); err != nil {
 		return p, err
 	}
 	if err := CheckRuntime(in.Runtime, in.RuntimeID); err != nil {
+		return fail("%w", err)
+	}
+	if err := checkHostname(in.Hostname); err != nil {
+		return fail("%w", err)
+	}
+	if p.Rec.DNS, err = checkDNS(in.DNS); err != nil {
 		return fail("%w", err)
 	}
 	if in.Netns != "" && in.PID != 0 && !in.Ephemeral {
@@ -172,6 +180,9 @@ func CheckJoin(j api.Connect) (p JoinPlan, err error) {
 	p.Egress = way.String()
 	if p.Routes, err = checkRoutes(j.Routes); err != nil {
 		return p, err
+	}
+	if p.Aliases = j.Aliases; checkAliases(j.Aliases) != nil {
+		return p, checkAliases(j.Aliases)
 	}
 	if j.MAC != "" {
 		if p.MAC, err = parseMAC(j.MAC); err != nil {

@@ -35,6 +35,8 @@ type Answer struct {
 	Kind  Kind
 	Addrs []netip.Addr // of both families, in the order in which they are told
 	Name  string       // that an address has, without the dot at the end
+	// Servers are to be asked Outside, none: the host's.
+	Servers []netip.Addr
 }
 
 // Answer says what is told of a name.
@@ -47,11 +49,47 @@ func (z *Zone) Answer(q Question) Answer {
 		a.Kind = Refused
 		return a
 	}
-	z.tellLocked(fold(q.Name), nets, &a)
+	name, ct := fold(q.Name), z.addrs[q.Asker]
+	if ct != nil && ct.knows(name, nets[0], &a) {
+		return a
+	}
+	z.tellLocked(name, nets, &a)
 	if a.Kind == Outside && !slices.ContainsFunc(nets, func(n *network) bool { return !n.Internal }) {
 		a.Kind = Nowhere
 	}
+	if a.Kind == Outside {
+		a.Servers = serversOf(ct, nets)
+	}
 	return a
+}
+
+// knows finds a name that was given to the asker alone: it goes before all others, as in hosts(5).
+func (c *container) knows(name string, first *network, a *Answer) bool {
+	for _, h := range c.Hosts {
+		if fold(h.Name) != name {
+			continue
+		}
+		a.Kind = Here
+		if h.Addr.IsValid() {
+			a.Addrs = append(a.Addrs, h.Addr)
+		} else {
+			a.Addrs = append(a.Addrs, first.Gateways...)
+		}
+	}
+	return a.Kind == Here
+}
+
+// serversOf are asked outside: the asker's own, or else what the first of its networks has that has some.
+func serversOf(ct *container, nets []*network) []netip.Addr {
+	if ct != nil && len(ct.Servers) > 0 {
+		return ct.Servers
+	}
+	for _, n := range nets {
+		if len(n.Servers) > 0 {
+			return n.Servers
+		}
+	}
+	return nil
 }
 
 // Tenant is whom an asker is counted on: its container, or its address where that is nobody's.

@@ -17,6 +17,7 @@ type Network struct {
 	Gateways []netip.Addr // where its containers ask
 	Internal bool         // of what is outside nobody is asked for it
 	Off      bool         // its names are not answered
+	Servers  []netip.Addr // asked outside, none: the host's
 }
 
 // Container is what the resolver knows of a container.
@@ -26,12 +27,21 @@ type Container struct {
 	// which several may be.
 	Names, Services []string
 	Places          []Place
+	Servers         []netip.Addr // asked outside for it, none: its networks'
+	Hosts           []Host       // names that it alone knows
+}
+
+// Host is a name with an address, an invalid one is the gateway's.
+type Host struct {
+	Name string
+	Addr netip.Addr
 }
 
 // Place is a container's part in a network.
 type Place struct {
 	Network string // its ID
 	Addrs   []netip.Addr
+	Aliases []string // by which it is known there, as others may be
 }
 
 // Zone is all names. The zero value has none. Its methods are safe for concurrent use.
@@ -53,7 +63,8 @@ type network struct {
 
 type container struct {
 	Container
-	own, lesser []string // folded
+	own, lesser []string            // folded
+	aliases     map[string][]string // by network, folded, and none of those
 }
 
 func (z *Zone) initLocked() {
@@ -134,13 +145,20 @@ func (z *Zone) PutContainer(c Container) {
 	defer z.mu.Unlock()
 	z.initLocked()
 	z.dropLocked(c.ID)
-	ct := &container{Container: c, own: folded(c.Name)}
+	ct := &container{Container: c, own: folded(c.Name), aliases: make(map[string][]string)}
 	for _, n := range folded(slices.Concat(c.Names, c.Services)...) {
 		if !slices.Contains(ct.own, n) {
 			ct.lesser = append(ct.lesser, n)
 		}
 	}
 	z.containers[c.ID] = ct
+	for _, p := range c.Places {
+		for _, n := range folded(p.Aliases...) {
+			if !slices.Contains(ct.own, n) && !slices.Contains(ct.lesser, n) && !slices.Contains(ct.aliases[p.Network], n) {
+				ct.aliases[p.Network] = append(ct.aliases[p.Network], n)
+			}
+		}
+	}
 	for _, p := range c.Places {
 		for _, a := range p.Addrs {
 			z.addrs[a] = ct
@@ -185,9 +203,14 @@ func (n *network) enter(ct *container) {
 	for _, name := range ct.own {
 		n.names[name] = append(n.names[name], ct)
 	}
-	for _, name := range ct.lesser {
+	for _, name := range ct.lesserIn(n.ID) {
 		n.lesser[name] = append(n.lesser[name], ct)
 	}
+}
+
+// lesserIn is all that it is called in a network beside its own name.
+func (c *container) lesserIn(network string) []string {
+	return slices.Concat(c.lesser, c.aliases[network])
 }
 
 func (n *network) leave(ct *container) {
@@ -202,12 +225,12 @@ func (n *network) leave(ct *container) {
 		}
 	}
 	out(n.names, ct.own)
-	out(n.lesser, ct.lesser)
+	out(n.lesser, ct.lesserIn(n.ID))
 }
 
 // remember keeps what a container was called, so that its name is asked nowhere else.
 func (n *network) remember(ct *container) {
-	for _, name := range slices.Concat(ct.own, ct.lesser) {
+	for _, name := range slices.Concat(ct.own, ct.lesserIn(n.ID)) {
 		if n.gone[name] {
 			continue
 		}

@@ -15,13 +15,13 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 // service of two, and c.back is called as a name of network back could be.
 func lab() *Zone {
 	z := new(Zone)
-	z.PutContainer(Container{ID: "w", Name: "Web", Names: []string{"0123456789ab"}, Places: []Place{{"shop-id", []netip.Addr{addr("10.1.0.2"), addr("fd01::2")}}}})
+	z.PutContainer(Container{ID: "w", Name: "Web", Names: []string{"0123456789ab"}, Places: []Place{{Network: "shop-id", Addrs: []netip.Addr{addr("10.1.0.2"), addr("fd01::2")}}}})
 	z.PutNetwork(Network{ID: "shop-id", Name: "shop", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd01::/64")}, Gateways: []netip.Addr{addr("10.1.0.1"), addr("fd01::1")}})
 	z.PutNetwork(Network{ID: "back-id", Name: "back", Internal: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Gateways: []netip.Addr{addr("10.2.0.1")}})
-	z.PutContainer(Container{ID: "d", Name: "db", Services: []string{"cache"}, Places: []Place{{"shop-id", []netip.Addr{addr("10.1.0.3"), addr("fd01::3")}}, {"back-id", []netip.Addr{addr("10.2.0.3")}}}})
-	z.PutContainer(Container{ID: "m", Name: "mail", Services: []string{"web"}, Places: []Place{{"back-id", []netip.Addr{addr("10.2.0.4")}}}})
-	z.PutContainer(Container{ID: "e", Name: "cache2", Services: []string{"cache", "web"}, Places: []Place{{"shop-id", []netip.Addr{addr("10.1.0.5")}}}})
-	z.PutContainer(Container{ID: "c", Name: "mail.back", Places: []Place{{"shop-id", []netip.Addr{addr("10.1.0.6")}}}})
+	z.PutContainer(Container{ID: "d", Name: "db", Services: []string{"cache"}, Places: []Place{{Network: "shop-id", Addrs: []netip.Addr{addr("10.1.0.3"), addr("fd01::3")}}, {Network: "back-id", Addrs: []netip.Addr{addr("10.2.0.3")}}}})
+	z.PutContainer(Container{ID: "m", Name: "mail", Services: []string{"web"}, Places: []Place{{Network: "back-id", Addrs: []netip.Addr{addr("10.2.0.4")}}}})
+	z.PutContainer(Container{ID: "e", Name: "cache2", Services: []string{"cache", "web"}, Places: []Place{{Network: "shop-id", Addrs: []netip.Addr{addr("10.1.0.5")}}}})
+	z.PutContainer(Container{ID: "c", Name: "mail.back", Places: []Place{{Network: "shop-id", Addrs: []netip.Addr{addr("10.1.0.6")}}}})
 	return z
 }
 
@@ -145,7 +145,7 @@ func TestZoneAgainstReference(t *testing.T) {
 			ct := Container{ID: id, Name: name() + id, Services: []string{name(), name()}}
 			for k := range 6 {
 				if r.IntN(3) == 0 {
-					ct.Places = append(ct.Places, Place{fmt.Sprint(k), []netip.Addr{netip.AddrFrom4([4]byte{10, byte('0' + k), 0, 10 + id[0] - '0'})}})
+					ct.Places = append(ct.Places, Place{Network: fmt.Sprint(k), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte('0' + k), 0, 10 + id[0] - '0'})}})
 				}
 			}
 			cts[id] = ct
@@ -217,12 +217,49 @@ func BenchmarkAnswer(b *testing.B) {
 	z := new(Zone)
 	z.PutNetwork(Network{ID: "n", Name: "net", Gateways: []netip.Addr{addr("10.0.0.1")}})
 	for i := range 2000 {
-		z.PutContainer(Container{ID: fmt.Sprint(i), Name: fmt.Sprint("c", i), Places: []Place{{"n", []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}}})
+		z.PutContainer(Container{ID: fmt.Sprint(i), Name: fmt.Sprint("c", i), Places: []Place{{Network: "n", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}}}})
 	}
 	q := Question{addr("10.0.1.1"), addr("10.0.0.1"), "c1234"}
 	for b.Loop() {
 		if a := z.Answer(q); len(a.Addrs) != 1 {
 			b.Fatal(a)
+		}
+	}
+}
+
+// Names that a container alone knows go before all others, an alias is one in its network, and who is asked outside is the
+// container's, or else the network's.
+func TestOwnNames(t *testing.T) {
+	z := lab()
+	n := z.networks["back-id"].Network
+	n.Internal, n.Servers = false, []netip.Addr{addr("192.0.2.2")}
+	z.PutNetwork(n)
+	z.PutContainer(Container{
+		ID: "o", Name: "own", Servers: []netip.Addr{addr("192.0.2.3")}, Hosts: []Host{{"Db", addr("192.0.2.9")}, {"db", addr("2001:db8::9")}, {"up", netip.Addr{}}},
+		Places: []Place{{Network: "shop-id", Addrs: []netip.Addr{addr("10.1.0.7")}, Aliases: []string{"Store"}}, {Network: "back-id", Addrs: []netip.Addr{addr("10.2.0.7")}, Aliases: []string{"vault", "own"}}},
+	})
+	for _, tc := range []struct{ asker, gateway, name, want string }{
+		{"10.1.0.7", "10.1.0.1", "DB", "[192.0.2.9 2001:db8::9] []"},
+		{"10.1.0.7", "10.2.0.1", "up", "[10.2.0.1] []"},
+		{"10.1.0.2", "10.1.0.1", "up", "[] []"},
+		{"10.1.0.2", "10.1.0.1", "store", "[10.1.0.7] []"},
+		{"10.1.0.2", "10.1.0.1", "vault", "[] []"},
+		{"10.2.0.4", "10.2.0.1", "vault", "[10.2.0.7] []"},
+		{"10.2.0.4", "10.2.0.1", "own", "[10.2.0.7] []"},
+		{"10.1.0.7", "10.2.0.1", "example.org", "[] [192.0.2.3]"},
+		{"10.2.0.4", "10.2.0.1", "example.org", "[] [192.0.2.2]"},
+		{"10.1.0.3", "10.1.0.1", "example.org", "[] [192.0.2.2]"}, // the one of its networks that has some
+		{"10.1.0.2", "10.1.0.1", "example.org", "[] []"},
+	} {
+		a := z.Answer(Question{addr(tc.asker), addr(tc.gateway), tc.name})
+		if got := fmt.Sprint(a.Addrs, " ", a.Servers); got != tc.want {
+			t.Errorf("%s asks %s for %s: %s, want %s", tc.asker, tc.gateway, tc.name, got, tc.want)
+		}
+	}
+	z.DropContainer("o")
+	for name, want := range map[string]Kind{"store": Nowhere, "vault": Outside} {
+		if a := z.Answer(Question{addr("10.1.0.2"), addr("10.1.0.1"), name}); a.Kind != want {
+			t.Errorf("%s, gone, is %d, want %d", name, a.Kind, want)
 		}
 	}
 }

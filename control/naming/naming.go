@@ -154,7 +154,7 @@ func sameNames(a, b map[string]*directory.Network) bool {
 }
 
 func networkOf(d *directory.Network) names.Network {
-	n := names.Network{ID: d.ID, Name: d.Name, Internal: d.Internal, Off: d.NoDNS}
+	n := names.Network{ID: d.ID, Name: d.Name, Internal: d.Internal, Off: d.NoDNS, Servers: d.NameServers}
 	for _, s := range d.Subnets {
 		n.Prefixes = append(n.Prefixes, s.Prefix)
 		if !s.Isolated {
@@ -169,6 +169,17 @@ func containerOf(d *directory.Directory, ct *directory.Container) names.Containe
 	for _, p := range append([]*directory.Container{ct}, ct.Pieces...) {
 		c.Names = append(c.Names, p.Name)
 		c.Services = append(slices.Clip(c.Services), p.Services...)
+		if p.Hostname != "" {
+			c.Names = append(c.Names, p.Hostname)
+		}
+		if len(c.Servers) == 0 {
+			c.Servers = p.NameServers
+		}
+		if len(c.Hosts) == 0 {
+			for _, h := range p.Hosts {
+				c.Hosts = append(c.Hosts, names.Host(h))
+			}
+		}
 	}
 	if of := ct.Of(); len(of) >= shortID {
 		c.Names = append(c.Names, of[:shortID])
@@ -176,7 +187,7 @@ func containerOf(d *directory.Directory, ct *directory.Container) names.Containe
 	for i := range ct.Endpoints {
 		e := &ct.Endpoints[i]
 		if net := d.NetworkNamed(e.Network); net != nil {
-			c.Places = append(c.Places, names.Place{Network: net.ID, Addrs: e.Addrs})
+			c.Places = append(c.Places, names.Place{Network: net.ID, Addrs: e.Addrs, Aliases: e.Aliases})
 		}
 	}
 	return c

@@ -25,7 +25,7 @@ type bundle struct {
 // its user wants. At createRuntime the container has its mounts, and not yet its root.
 func (s *state) name(ct api.Container) error {
 	host, _ := os.ReadFile(resolvconf.Path)
-	f, ok := resolvconf.Of(ct.Endpoints, resolvconf.Parse(string(host)))
+	f, ok := resolvconf.Of(ct, resolvconf.Parse(string(host)))
 	if !ok || s.Bundle == "" {
 		return nil
 	}

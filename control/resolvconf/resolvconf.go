@@ -58,18 +58,35 @@ const none = "."
 
 // Of is the file of a container, beside what the host's says: it asks at the gateway of its first network that
 // answers names, and searches that network before what the host searches, as a name without dots is
-// otherwise first asked for in the host's domain, outside. ok is false where no network of it answers: the
-// host's file is as good as another.
-func Of(endpoints []api.Endpoint, host File) (f File, ok bool) {
-	at := slices.IndexFunc(endpoints, func(e api.Endpoint) bool { return len(e.NameServers) > 0 })
-	if at < 0 {
+// otherwise first asked for in the host's domain, outside. The servers that it wants are asked by the gateway, and by
+// itself where no gateway answers. ok is false where the host's file is as good as another.
+func Of(ct api.Container, host File) (f File, ok bool) {
+	at := slices.IndexFunc(ct.Endpoints, func(e api.Endpoint) bool { return len(e.NameServers) > 0 })
+	var wants api.DNS
+	if ct.DNS != nil {
+		wants = *ct.DNS
+	}
+	if at < 0 && len(wants.Servers)+len(wants.Search)+len(wants.Options) == 0 {
 		return f, false
 	}
-	f = File{Servers: endpoints[at].NameServers, Search: []string{endpoints[at].Network}, Options: host.Options}
-	for _, domain := range host.Search {
+	f = File{Options: or(wants.Options, host.Options)}
+	search := or(wants.Search, host.Search)
+	if at < 0 {
+		f.Servers = or(wants.Servers, host.Servers)
+	} else if f.Servers = ct.Endpoints[at].NameServers; !slices.Equal(wants.Search, []string{none}) {
+		f.Search = []string{ct.Endpoints[at].Network}
+	}
+	for _, domain := range search {
 		if domain != none {
 			f.Search = append(f.Search, domain)
 		}
 	}
 	return f, true
+}
+
+func or(list, other []string) []string {
+	if len(list) > 0 {
+		return list
+	}
+	return other
 }

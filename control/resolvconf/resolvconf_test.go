@@ -18,15 +18,21 @@ func TestOf(t *testing.T) {
 	off, on := api.Endpoint{Network: "plain"}, api.Endpoint{Network: "shop", NameServers: []string{"10.1.0.1", "fd01::1"}}
 	for _, tc := range []struct {
 		endpoints []api.Endpoint
+		dns       *api.DNS
 		host      File
 		want      string
 	}{
-		{[]api.Endpoint{off, on}, host, "nameserver 10.1.0.1\nnameserver fd01::1\nsearch shop a.example b.example\noptions edns0 trust-ad ndots:2\n"},
-		{[]api.Endpoint{on}, Parse("search ."), "nameserver 10.1.0.1\nnameserver fd01::1\nsearch shop\n"},
-		{[]api.Endpoint{off}, host, ""},
-		{nil, host, ""},
+		{[]api.Endpoint{off, on}, nil, host, "nameserver 10.1.0.1\nnameserver fd01::1\nsearch shop a.example b.example\noptions edns0 trust-ad ndots:2\n"},
+		{[]api.Endpoint{on}, nil, Parse("search ."), "nameserver 10.1.0.1\nnameserver fd01::1\nsearch shop\n"},
+		{[]api.Endpoint{off}, nil, host, ""},
+		{[]api.Endpoint{off}, &api.DNS{Hosts: []string{"x:192.0.2.1"}}, host, ""},
+		{nil, nil, host, ""},
+		{[]api.Endpoint{on}, &api.DNS{Servers: []string{"192.0.2.8"}, Search: []string{"c.example"}, Options: []string{"ndots:1"}}, host, "nameserver 10.1.0.1\nnameserver fd01::1\nsearch shop c.example\noptions ndots:1\n"},
+		{[]api.Endpoint{on}, &api.DNS{Search: []string{"."}}, File{}, "nameserver 10.1.0.1\nnameserver fd01::1\n"},
+		{[]api.Endpoint{off}, &api.DNS{Servers: []string{"192.0.2.8"}}, Parse("search a.example"), "nameserver 192.0.2.8\nsearch a.example\n"},
+		{[]api.Endpoint{off}, &api.DNS{Search: []string{"c.example"}}, Parse("nameserver 192.0.2.1"), "nameserver 192.0.2.1\nsearch c.example\n"},
 	} {
-		if f, ok := Of(tc.endpoints, tc.host); f.Text() != tc.want || ok != (tc.want != "") {
+		if f, ok := Of(api.Container{Endpoints: tc.endpoints, DNS: tc.dns}, tc.host); f.Text() != tc.want || ok != (tc.want != "") {
 			t.Errorf("%v: %t, %q; want %q", tc.endpoints, ok, f.Text(), tc.want)
 		}
 	}

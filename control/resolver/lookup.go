@@ -120,7 +120,7 @@ func (l *lookups) beginLocked(k key, q *query, tenant string) *flight {
 		l.writing[written]++
 	}
 	go func() {
-		r, err := l.up.ask(ctx, m)
+		r, err := l.up.ask(ctx, m, q.servers)
 		now := time.Now()
 		if err == nil {
 			f.msg = r

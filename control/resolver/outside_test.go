@@ -59,6 +59,33 @@ func TestCacheAndStale(t *testing.T) {
 	}
 }
 
+// Who has name servers of its own is answered by these, and others are not told what they said.
+func TestOwnServers(t *testing.T) {
+	labtest.Need(t)
+	out := newOutside(t, says("192.0.2.7", 60))
+	z := zone()
+	z.PutContainer(names.Container{ID: "w", Name: "web", Servers: []netip.Addr{netip.MustParseAddr("127.0.0.53")}, Places: []names.Place{{Network: "n", Addrs: []netip.Addr{web}}}})
+	r := resolver(z, out)
+	pc, err := net.ListenPacket("udp", "127.0.0.53:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { w.WriteMsg(says("192.0.2.8", 60)(q)) })}
+	go own.ActivateAndServe()
+	defer own.Shutdown()
+	for asker, want := range map[netip.Addr]string{web: "192.0.2.8", db: "192.0.2.7"} {
+		for range 2 { // the second time from the cache
+			m := ask(t, r, asker, "example.org", dns.TypeA, true, nil)
+			if len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != want {
+				t.Errorf("%s is told\n%s\nwant %s", asker, m, want)
+			}
+		}
+	}
+	if s := r.Stats().Servers; len(s) != 2 || s[1].Addr != "127.0.0.53" || s[1].Asked != 1 {
+		t.Errorf("servers are %+v", s)
+	}
+}
+
 // A long answer comes by TCP, and who asks by UDP is told to do so, too.
 func TestLongAnswer(t *testing.T) {
 	labtest.Need(t)

@@ -91,6 +91,7 @@ func (r *Resolver) answer(b []byte, from asker, udp, beside bool, say func([]byt
 		r.refused.Add(1)
 		m.Rcode = dns.RcodeRefused
 	default:
+		q.servers = a.Servers
 		if known := r.lookups.known(q, time.Now()); known != nil {
 			m = known
 			break

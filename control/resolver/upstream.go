@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +40,7 @@ type Server struct {
 	Asked   uint64 `json:"asked"`
 	Failed  uint64 `json:"failed"`
 	row     int    // failures without an answer between
+	at      time.Time
 }
 
 // answer is what came of asking one.
@@ -49,10 +52,17 @@ type answer struct {
 // ask returns the first answer that settles the question: that there is something, or nothing. One server
 // is asked first, the others when it does not answer at once; what they say when none has a better
 // answer is said. The error says that nobody answered.
-func (u *upstream) ask(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+func (u *upstream) ask(ctx context.Context, m *dns.Msg, servers []netip.Addr) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	list := u.order(u.servers(time.Now()))
+	var list []netip.AddrPort
+	for _, a := range servers {
+		list = append(list, netip.AddrPortFrom(a, 53))
+	}
+	if list == nil {
+		list = u.servers(time.Now())
+	}
+	list = u.order(list)
 	results := make(chan answer, len(list))
 	asked, waiting := 0, 0
 	more := func(n int) {
@@ -131,7 +141,7 @@ func (u *upstream) note(ctx context.Context, at netip.AddrPort, err error) {
 		h = &Server{Addr: at.Addr().String()}
 		u.health[at] = h
 	}
-	h.Asked++
+	h.Asked, h.at = h.Asked+1, time.Now()
 	was := h.Failing
 	if err == nil {
 		h.row, h.Failing, h.Why = 0, false, ""
@@ -144,7 +154,10 @@ func (u *upstream) note(ctx context.Context, at netip.AddrPort, err error) {
 	}
 }
 
-// all is how the servers do that the host names now.
+// forgotten is after how long nothing is known any more of a server that is not the host's.
+const forgotten = 10 * time.Minute
+
+// all is how the servers do that the host names now, and the others that were asked lately.
 func (u *upstream) all() (list []Server) {
 	now := u.servers(time.Now())
 	u.mu.Lock()
@@ -156,15 +169,16 @@ func (u *upstream) all() (list []Server) {
 			list = append(list, Server{Addr: at.Addr().String()})
 		}
 	}
-	for at := range u.health { // those that the host had before
-		gone := true
-		for _, is := range now {
-			gone = gone && is != at
-		}
-		if gone {
+	for at, h := range u.health {
+		switch {
+		case slices.Contains(now, at):
+		case time.Since(h.at) > forgotten:
 			delete(u.health, at)
+		default:
+			list = append(list, *h)
 		}
 	}
+	slices.SortFunc(list[len(now):], func(a, b Server) int { return strings.Compare(a.Addr, b.Addr) })
 	return list
 }
 

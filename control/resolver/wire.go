@@ -25,6 +25,8 @@ type query struct {
 	*dns.Msg
 	opt  *dns.OPT // nil: the asker has no EDNS
 	size int      // of the longest answer
+	// servers are asked outside, none: the host's.
+	servers []netip.Addr
 }
 
 // name is what is asked for, without the dot at the end.
@@ -132,12 +134,18 @@ type key struct {
 	name                  string
 	qtype, class          uint16
 	edns, do, cd, ad, rec bool
+	servers               string
 }
 
 func (q *query) key() key {
 	ask := q.Question[0]
+	var servers string
+	for _, s := range q.servers {
+		servers += s.String() + " "
+	}
 	return key{
-		name: strings.ToLower(ask.Name), qtype: ask.Qtype, class: ask.Qclass,
+		servers: servers,
+		name:    strings.ToLower(ask.Name), qtype: ask.Qtype, class: ask.Qclass,
 		edns: q.opt != nil, do: q.opt != nil && q.opt.Do(), cd: q.CheckingDisabled, ad: q.AuthenticatedData, rec: q.RecursionDesired,
 	}
 }

@@ -19,6 +19,8 @@ type Network struct {
 	NoHostAccess bool `json:"no_host_access,omitempty"`
 	// NoDNS: its gateways answer no names.
 	NoDNS bool `json:"no_dns,omitempty"`
+	// DNSServers are asked for names outside; none: the host's.
+	DNSServers []netip.Addr `json:"dns_servers,omitempty"`
 	// Filter is eif, or empty for filtering by address and port.
 	Filter  string            `json:"filter,omitempty"`
 	Exempt  []netip.Prefix    `json:"exempt,omitempty"` // destinations that are not translated
@@ -65,6 +67,9 @@ type Container struct {
 	Created time.Time         `json:"created"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Expose  []string          `json:"expose,omitempty"`
+	// Hostname is a name of it in all its networks.
+	Hostname string `json:"hostname,omitempty"`
+	DNS      DNS    `json:"dns,omitzero"`
 	// Digest is that of the request, to recognise its repetition.
 	Digest    string     `json:"digest"`
 	Endpoints []Endpoint `json:"endpoints,omitempty"` // in the order they were joined
@@ -96,6 +101,27 @@ type Endpoint struct {
 	Egress string `json:"egress,omitempty"`
 	// Routes are beside the default routes.
 	Routes []Route `json:"routes,omitempty"`
+	// Aliases are names in the network, beside the container's own.
+	Aliases []string `json:"aliases,omitempty"`
+}
+
+// DNS is what a container wants beside the names of its neighbours.
+type DNS struct {
+	Servers []netip.Addr `json:"servers,omitempty"`
+	Search  []string     `json:"search,omitempty"`
+	Options []string     `json:"options,omitempty"`
+	Hosts   []Host       `json:"hosts,omitempty"`
+}
+
+// IsZero reports whether it wants nothing.
+func (d DNS) IsZero() bool {
+	return len(d.Servers)+len(d.Search)+len(d.Options)+len(d.Hosts) == 0
+}
+
+// Host is a name that a container alone knows.
+type Host struct {
+	Name string     `json:"name"`
+	Addr netip.Addr `json:"addr"` // invalid: the gateway
 }
 
 // Route is one in a container's namespace.
