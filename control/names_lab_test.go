@@ -12,6 +12,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // namesRig is a daemon with a network of both families, and containers web and db there.
@@ -272,5 +273,35 @@ func TestNamesOfOneContainer(t *testing.T) {
 	}
 	if _, err := r.UpdateNetwork(t.Context(), "shop", api.NetworkUpdate{DNSDrop: []string{"127.0.0.98"}}); err == nil {
 		t.Error("a name server that the network has not is dropped")
+	}
+}
+
+// A runtime that attaches network by network names its container in each as it is called there.
+func TestNamesNetworkByNetwork(t *testing.T) {
+	r := newNamesRig(t)
+	if _, err := r.CreateNetwork(t.Context(), api.NetworkCreate{Name: "back", Subnet: "10.77.0.0/24"}); err != nil {
+		t.Fatal(err)
+	}
+	inBack, _ := r.attach("mail", onNetwork("back"))
+	own := labtest.New(t, "own")
+	for network, alias := range map[string]string{"shop": "store", "back": "vault"} {
+		in := api.Attach{Name: "own", Runtime: api.RuntimePodman, RuntimeID: "f00", Netns: own.Path(), Networks: []api.Connect{{Network: network, Aliases: []string{alias}}}}
+		if _, err := r.Attach(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := map[string]string{}
+	ct, err := r.Container(t.Context(), "own")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range ct.Endpoints {
+		at[e.Network] = netip.MustParsePrefix(e.Addresses[0]).Addr().String()
+	}
+	r.soon(r.web, "udp", r.gateways[0], "store", at["shop"])
+	r.soon(inBack, "udp", "10.77.0.1", "vault", at["back"])
+	r.soon(inBack, "udp", "10.77.0.1", "own", at["back"])
+	if got := r.ask(inBack, "udp", "10.77.0.1", "store", dns.TypeA); got == at["back"] {
+		t.Errorf("an alias in another network is %s", got)
 	}
 }

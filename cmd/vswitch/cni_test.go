@@ -167,7 +167,7 @@ func TestCNICapabilitiesAndArgs(t *testing.T) {
 	}}
 	res := r.mustAdd(l, rt)
 	ct := decode[api.Container](r.rig, "inspect", "c2")
-	if ct.Labels["org.vswitch.aliases"] != "api,front" || !strings.Contains(ct.Labels["org.vswitch.bandwidth"], "1000000") {
+	if !slices.Equal(ct.Endpoints[0].Aliases, []string{"api", "front"}) || !strings.Contains(ct.Labels["org.vswitch.bandwidth"], "1000000") {
 		t.Errorf("labels %v", ct.Labels)
 	}
 	if !slices.Equal(res.DNS.Nameservers, []string{"10.7.0.2"}) || !slices.Equal(res.DNS.Search, []string{"shop.example"}) {

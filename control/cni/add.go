@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -66,6 +65,9 @@ func (c *call) request(given *types100.Result) (in api.Attach, err error) {
 	if conn.Routes, err = c.routes(given); err != nil {
 		return in, err
 	}
+	if conn.Aliases, err = c.aliases(); err != nil {
+		return in, err
+	}
 	ips := c.ips()
 	if given != nil {
 		ips = nil
@@ -94,16 +96,11 @@ func (c *call) request(given *types100.Result) (in api.Attach, err error) {
 	if in.Publish, err = c.publish(); err != nil {
 		return in, err
 	}
-	aliases, err := c.aliases()
-	if err != nil {
-		return in, err
-	}
 	for key, value := range map[string]string{
 		"io.kubernetes.pod.name":      string(c.env.K8S_POD_NAME),
 		"io.kubernetes.pod.namespace": string(c.env.K8S_POD_NAMESPACE),
 		api.LabelPodUID:               string(c.env.K8S_POD_UID),
 		"org.vswitch.bandwidth":       string(c.RuntimeConfig.Bandwidth),
-		api.LabelAliases:              strings.Join(aliases, ","),
 	} {
 		if value != "" {
 			in.Labels[key] = value

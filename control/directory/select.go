@@ -111,7 +111,8 @@ func (w Word) FitsPort(ct *Container, p Port) bool {
 }
 
 func (ct *Container) serves(name string) bool {
-	return slices.ContainsFunc(ct.pieces(), func(p *Container) bool { return slices.Contains(p.Services, name) })
+	return slices.ContainsFunc(ct.pieces(), func(p *Container) bool { return slices.Contains(p.Services, name) }) ||
+		slices.ContainsFunc(ct.Endpoints, func(e Endpoint) bool { return slices.Contains(e.Aliases, name) })
 }
 
 func (ct *Container) ofProject(name string) bool {

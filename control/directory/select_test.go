@@ -28,6 +28,7 @@ func TestSelect(t *testing.T) {
 	byHand := container("eeeeee", "db", 4)
 	byHand.RuntimeID = ""
 	byHand.Services = []string{"api"}
+	byHand.Endpoints[0].Aliases = []string{"store"}
 	l.PutContainer(byHand)
 	l.PutContainer(composed("ffffff", 5, "shop-db-1", "shop", "db", "api"))
 	for word, want := range map[string]string{
@@ -35,6 +36,7 @@ func TestSelect(t *testing.T) {
 		"service:web": "dddddd aaaaaa cccccc", "web": "dddddd aaaaaa cccccc", "www": "aaaaaa", "service:www": "aaaaaa",
 		"project:shop": "ffffff aaaaaa cccccc", "shop": "ffffff aaaaaa cccccc", "shop/eth1": "aaaaaa", "shop-web-1/eth1": "aaaaaa",
 		"db": "eeeeee", "service:db": "ffffff", "api": "eeeeee ffffff", "db/eth0": "eeeeee",
+		"store": "eeeeee", "service:store": "eeeeee",
 		"label:app.example/tier": "dddddd ffffff aaaaaa cccccc", "label:app.example/tier=front": "dddddd ffffff aaaaaa cccccc",
 		"label:" + api.LabelProject + "=blog": "dddddd",
 		// Nothing is so.

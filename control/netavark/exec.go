@@ -139,7 +139,7 @@ func (e *exec) request(netns string, o options) (at api.Attach, in api.NetworkCr
 	}
 	conn := api.Connect{
 		Network: in.Name, RuntimeNetwork: e.Network.Name, Ifname: e.Options.Ifname, MAC: e.Options.StaticMAC,
-		Guard: o.guard, VLAN: o.vlan, Trunk: o.trunk,
+		Guard: o.guard, VLAN: o.vlan, Trunk: o.trunk, Aliases: e.Options.Aliases,
 	}
 	for _, r := range e.Network.Routes {
 		conn.Routes = append(conn.Routes, api.Route{To: r.Destination, Via: r.Gateway, Metric: r.Metric})
@@ -161,9 +161,6 @@ func (e *exec) request(netns string, o options) (at api.Attach, in api.NetworkCr
 	at = api.Attach{
 		Name: client.FriendlyName(e.ContainerName), Runtime: api.RuntimePodman, RuntimeID: e.ContainerID,
 		Netns: netns, Networks: []api.Connect{conn},
-	}
-	if len(e.Options.Aliases) > 0 {
-		at.Labels = map[string]string{api.LabelAliases: strings.Join(e.Options.Aliases, ",")}
 	}
 	for _, p := range e.Ports {
 		rule, err := p.rule()
