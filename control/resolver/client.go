@@ -7,15 +7,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
-	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/control/anyport"
+	"github.com/vswitch/vswitch/control/bare"
 	"github.com/vswitch/vswitch/control/names"
 )
 
@@ -30,7 +29,7 @@ const (
 // ClientConfig is what the daemon's end needs.
 type ClientConfig struct {
 	// Sockets are borrowed until Close.
-	Sockets *Sockets
+	Sockets *anyport.Sockets
 	// Keep has the daemon's end of the socket kept open while there is no daemon, in place of the one before,
 	// with which that resolver ends. nil: it ends with the daemon.
 	Keep func(fd int) error
@@ -68,43 +67,31 @@ func Start(cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// startLocked starts the process. As a holder it has a session and an environment of its own.
+// startLocked starts the process.
 func (c *Client) startLocked() (net.Conn, error) {
-	own, other, err := socketpair()
+	mine, theirs, err := bare.Socketpair(socketBuffer)
 	if err != nil {
 		return nil, err
 	}
-	theirs := os.NewFile(uintptr(other), "control")
 	defer theirs.Close()
-	mine := os.NewFile(uintptr(own), "control")
 	defer mine.Close()
-	which := make([]byte, socketCount)
-	cmd := exec.Command("/proc/self/exe", command)
-	cmd.ExtraFiles = []*os.File{theirs}
-	for i, f := range c.cfg.Sockets.files {
-		which[i] = '+'
-		if f == nil {
-			which[i], f = '-', theirs
-		}
-		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-	}
-	cmd.Args[0], cmd.Dir = "vswitch", "/"
-	cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(max(1, runtime.NumCPU()/2)), started + "=" + privileged + string(which)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	conn, err := net.FileConn(mine)
 	if err != nil {
 		return nil, err
 	}
-	if err = cmd.Start(); err == nil && c.cfg.Keep != nil {
+	p, err := bare.Command{
+		Kind: command, Threads: runtime.NumCPU() / 2, Files: append([]*os.File{theirs}, c.cfg.Sockets.Files()...),
+	}.Start()
+	if err == nil && c.cfg.Keep != nil {
 		if err = c.cfg.Keep(int(mine.Fd())); err != nil {
-			_ = cmd.Process.Kill()
-			_, _ = cmd.Process.Wait()
+			_ = p.Kill()
+			_, _ = p.Wait()
 		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	c.child = cmd.Process // follow waits for it, nobody for one that outlives the daemon
+	c.child = p // follow waits for it, nobody for one that outlives the daemon
 	return conn, nil
 }
 

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"net"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vswitch/vswitch/control/names"
 )
 
@@ -46,20 +44,6 @@ const maxMessage = 256 << 10
 
 // socketBuffer is what may be told and is not read yet, as far as the kernel lets it be.
 const socketBuffer = 4 << 20
-
-// socketpair is a connection of whole messages, as descriptors that are closed on exec.
-func socketpair() (own, other int, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, -1, err
-	}
-	for _, fd := range fds {
-		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer) != nil {
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer)
-		}
-	}
-	return fds[0], fds[1], nil
-}
 
 func write(c net.Conn, v any) error {
 	b, err := json.Marshal(v)

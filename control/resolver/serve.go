@@ -21,18 +21,12 @@ const (
 	questTime = 5 * time.Second
 )
 
-// pair are the sockets of a family: questions come by one, answers leave by the other.
-type pair struct {
-	in  *net.UDPConn
-	out *anyport.Sender
-}
-
 // serveUDP reads questions until the socket ends. It has to be fast, as what the socket cannot
 // hold is lost whoever sent it.
-func (r *Resolver) serveUDP(family int, p pair) {
+func (r *Resolver) serveUDP(family int, in *net.UDPConn) {
 	b, oob := make([]byte, maxQuery+1), make([]byte, 256)
 	for ; ; runtime.Gosched() {
-		n, oobn, _, client, err := p.in.ReadMsgUDPAddrPort(b, oob)
+		n, oobn, _, client, err := in.ReadMsgUDPAddrPort(b, oob)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vswitch/vswitch/control/anyport"
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/control/resolver"
@@ -17,7 +18,7 @@ const heldResolver = "resolver"
 // answering is a resolver with what leads to it.
 type answering struct {
 	*resolver.Client
-	sockets *resolver.Sockets
+	sockets *anyport.Sockets
 	e       *Edge
 }
 
