@@ -7,8 +7,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/vswitch/vswitch/control/inventory"
 	"github.com/vswitch/vswitch/control/policy"
+	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
 )
@@ -69,21 +69,21 @@ func (b *builder) run(install func() error) {
 // install compiles what stands and gives it to the data path and the relay.
 func (c *Controller) install() error {
 	c.mu.Lock()
-	cfg, relay := c.compileLocked()
+	cfg, ways := c.compileLocked()
 	c.mu.Unlock()
 	if err := c.sw.Install(cfg); err != nil {
 		c.log.Error("snapshot refused", "revision", cfg.Revision, "err", err)
 		return err
 	}
-	c.relayTab.Store(&relay)
-	c.edge.Lead(c.underlay.Now().Own, relay.Ways())
+	c.led.Set(ways)
+	c.edge.Lead(c.underlay.Now().Own, ways)
 	c.dir.SetRevision(cfg.Revision)
 	return nil
 }
 
 // compileLocked turns names into numbers: the controller's view into the data
 // path's. It shares no memory with the controller that changes later.
-func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayTable) {
+func (c *Controller) compileLocked() (dataplane.SnapshotConfig, []relay.Way) {
 	c.revision++
 	under := c.underlay.Now()
 	cfg := dataplane.SnapshotConfig{
@@ -111,7 +111,7 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 	has := func(a netip.Addr) bool {
 		return under.Own[a] || slices.ContainsFunc(cfg.Networks, func(n dataplane.NetworkConfig) bool { return slices.Contains(n.Gateways, a) })
 	}
-	relay := make(inventory.RelayTable)
+	var ways []relay.Way
 	for _, ct := range c.inv.Containers {
 		var tenant frame.PortID // the first of the container's ports
 		for _, e := range ct.Endpoints {
@@ -134,9 +134,9 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, inventory.RelayT
 			}
 			m.Follow(has)
 			cfg.Publish = append(cfg.Publish, m.Compile()...)
-			relay.Add(m)
+			ways = append(ways, m.Ways()...)
 		}
 	}
 	cfg.Rules = policy.Compile(&cfg, networks)
-	return cfg, relay
+	return cfg, ways
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/vswitch/vswitch/control/api"
@@ -23,6 +22,7 @@ import (
 	"github.com/vswitch/vswitch/control/naming"
 	"github.com/vswitch/vswitch/control/observe"
 	"github.com/vswitch/vswitch/control/readers"
+	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/control/reserve"
 	"github.com/vswitch/vswitch/control/shaping"
 	"github.com/vswitch/vswitch/control/state"
@@ -55,7 +55,7 @@ type Controller struct {
 	closing  bool
 	names    keyed.Mutex
 	builder  builder
-	relayTab atomic.Pointer[inventory.RelayTable]
+	led      relay.Ways // where the host's own connections to published ports lead
 	claims   *claims.Table
 	byHand   *byhand.Ports // of containers that are away
 	underlay *underlay.Underlay

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -100,16 +99,12 @@ func New(cfg Config) (_ *Controller, err error) {
 	}
 	c.claims.TellPeers(c.sw.SetHostPeers) // before the first flow
 	c.claims.TellBusy(c.sw.SetBusyPorts)  // and before adopted ones go on
-	c.relayTab.Store(&inventory.RelayTable{})
 	c.builder.done = make(chan struct{})
 	go c.builder.run(c.install)
 	c.readers = readers.New(readers.BoundsFor(cfg.ReaderMemory), c.readerReached)
-	led := func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
-		return c.relayTab.Load().Resolve(proto, local)
-	}
 	watching := observe.Config{
 		Switch: c.sw, Directory: &c.dir, Log: c.log, RingBytes: cfg.CaptureRing, RingOf: cfg.CaptureRingOf,
-		Relay: c.relayed, Names: func() metrics.Names { return c.naming.Counts() }, Led: led, Relayed: c.edge.ConnectHooks, Readers: c.readers,
+		Relay: c.relayed, Names: func() metrics.Names { return c.naming.Counts() }, Led: c.led.Resolve, Relayed: c.edge.ConnectHooks, Readers: c.readers,
 		FlowLog: cfg.FlowLog, IPFIX: cfg.IPFIX, Identity: store.Identity(),
 	}
 	if c.observer, err = observe.New(watching); err != nil && !cfg.Strict && len(contents.Containers) > 0 {
@@ -160,7 +155,7 @@ func New(cfg Config) (_ *Controller, err error) {
 	} else if cfg.IPv6 && !model.HasFamily(n.Rec, model.IPv6) {
 		c.log.Warn("the default network was made without IPv6 and stays so: make another with vswitch network create --ipv6")
 	}
-	steering, err := c.edge.Steer(led, c.relayReached)
+	steering, err := c.edge.Steer(c.relayReached)
 	if err != nil {
 		return nil, err
 	}

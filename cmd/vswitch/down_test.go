@@ -118,23 +118,46 @@ func (r *downRig) holds() bool {
 	return err == nil && ok != nil
 }
 
-// holder is the process that has the namespace of the daemon.
-func (r *rig) holder() (pid int) {
+// processes are all of a kind in the host's namespace, which a daemon has begun.
+func (r *rig) processes(kind string) (pids []int) {
 	r.t.Helper()
-	ns := func(pid int) string { at, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); return at }
+	here, err := os.Stat(r.world.Host.Path())
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, at := range list {
 		args, err := os.ReadFile(at)
-		if err != nil || string(args) != "vswitch\x00hold\x00" {
+		if err != nil || string(args) != "vswitch\x00"+kind+"\x00" {
 			continue
 		}
-		fmt.Sscanf(at, "/proc/%d/", &pid)
-		if ns(pid) == ns(r.daemon.Process.Pid) {
-			return pid
+		if ns, err := os.Stat(filepath.Join(filepath.Dir(at), "ns/net")); err == nil && os.SameFile(ns, here) {
+			var pid int
+			fmt.Sscanf(at, "/proc/%d/", &pid)
+			pids = append(pids, pid)
 		}
 	}
-	r.t.Fatal("no holder")
-	return 0
+	return pids
+}
+
+// holder is the process that keeps what outlives the daemon.
+func (r *rig) holder() int {
+	r.t.Helper()
+	pids := r.processes("hold")
+	if len(pids) != 1 {
+		r.t.Fatalf("%d holders", len(pids))
+	}
+	return pids[0]
+}
+
+// wantAlone wants no process of a daemon that has ended to be left.
+func (r *rig) wantAlone() {
+	r.t.Helper()
+	for _, kind := range []string{"hold", "relay", "resolve"} {
+		if !eventually(func() bool { return len(r.processes(kind)) == 0 }) {
+			r.t.Errorf("left: vswitch %s, process %v", kind, r.processes(kind))
+		}
+	}
 }
 
 // device is that of the network.
@@ -218,6 +241,7 @@ func TestDown(t *testing.T) {
 		if r.holds() {
 			t.Error("the holder is left")
 		}
+		r.wantAlone()
 		if again := r.down(); !strings.Contains(again, "1 cables of containers stay") || strings.Contains(again, "ended") {
 			t.Errorf("again it says %q", again)
 		}
@@ -257,6 +281,7 @@ func TestHolderEndsWithItsContainers(t *testing.T) {
 		t.Fatal("the holder is left")
 	}
 	t.Logf("it took %v", time.Since(begin))
+	r.wantAlone()
 	if got := r.host(); strings.Contains(got, "vs-") || !strings.HasSuffix(got, "reserved\n") {
 		t.Errorf("left: %s", got)
 	}
@@ -300,6 +325,7 @@ func (r *downRig) removes(cmd *exec.Cmd) {
 	if r.holds() {
 		r.t.Error("the holder is left")
 	}
+	r.wantAlone()
 }
 
 // TestPackageRemoved runs what dpkg runs when the package is removed, with the daemon gone and
@@ -324,4 +350,25 @@ func TestPackageRemoved(t *testing.T) {
 		PATH=$2:$PATH
 		sh ../../packaging/deb/prerm remove`, "sh", file, bin)
 	r.removes(cmd)
+}
+
+// TestRelayDies: another takes its place, and who connects meanwhile waits for it.
+func TestRelayDies(t *testing.T) {
+	r := newDownRig(t)
+	pids := r.processes("relay")
+	if len(pids) != 1 {
+		t.Fatalf("relays %v", pids)
+	}
+	if err := unix.Kill(pids[0], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if !eventually(func() bool { return !slices.Contains(r.processes("relay"), pids[0]) }) {
+		t.Fatal("it lives on")
+	}
+	if got, err := r.fetch("127.0.0.1:8080"); err != nil || got != "hello" {
+		t.Errorf("after its end: %q, %v", got, err)
+	}
+	if again := r.processes("relay"); len(again) != 1 || again[0] == pids[0] {
+		t.Errorf("relays %v after %v", again, pids)
+	}
 }

@@ -62,11 +62,9 @@ type Edge interface {
 	Reader
 
 	// Steer relays the host's own connections to published ports to the containers that
-	// resolve names, until the result is closed. proto is header.ProtoTCP or
-	// header.ProtoUDP, local what the client asked for, without a zone. resolve is
-	// called for each connection and session, concurrently, and must not block. reached
-	// is told of a user of the host who has all that one may have, likewise.
-	Steer(resolve func(proto uint8, local netip.AddrPort) (target netip.AddrPort, ok bool), reached func(relay.Reached)) (Relay, error)
+	// Lead names, until the result is closed, and after Keep goes on with what it was told.
+	// reached is told of a user of the host who has all that one may have; it must not block.
+	Steer(reached func(relay.Reached)) (Relay, error)
 
 	// AnswerNames answers what containers ask for at port 53 of the gateways that AnswerAt names, until the
 	// result is closed, and after Keep goes on with what it was told. changed is told of a name server of the host
@@ -78,8 +76,8 @@ type Edge interface {
 
 	// Lead says where published ports lead, from now on and until the next Lead: connections of the
 	// host itself to loopback and its own addresses are made to a container where that can be, and
-	// relayed otherwise, see ConnectHooks. own may lack loopback.
-	Lead(own map[netip.Addr]bool, ways []Way)
+	// relayed otherwise, see ConnectHooks. own may lack loopback. It keeps ways.
+	Lead(own map[netip.Addr]bool, ways []relay.Way)
 	// ConnectHooks is nil when connections are made to containers; otherwise it says why each is
 	// relayed. Before Steer it is an error.
 	ConnectHooks() error
@@ -90,18 +88,10 @@ type Edge interface {
 	Close() error
 }
 
-// Way leads an interval of published ports of the host to a container that has the family.
-type Way struct {
-	Proto       uint8
-	Addr        netip.Addr // of the host; unspecified: each of its family
-	First, Last uint16
-	To          netip.AddrPort // where First leads
-}
-
 // Relay serves the host's own connections to published ports until Close.
 type Relay interface {
 	Stats() relay.Stats
-	// Recheck ends what leads to a place that resolve names no more, relayed or not.
+	// Recheck ends what leads where the last Lead does not, relayed or not.
 	Recheck()
 	Close() error
 }

@@ -3,6 +3,8 @@ package relay
 import (
 	"sync"
 	"time"
+
+	"github.com/vswitch/vswitch/control/anyport"
 )
 
 // Bounds and costs of a backlog. The costs are the time in ns in which the kernel sends a
@@ -28,7 +30,7 @@ type datagram struct {
 	flow    flow
 	who     User
 	payload []byte
-	socket  *udpSocket // that it came by
+	out     *anyport.Sender // of its answers
 }
 
 func (d *datagram) bytes() int { return ownBytes + len(d.payload) }
@@ -125,7 +127,7 @@ func (b *backlog) next() (d datagram, ok bool) {
 		switch {
 		case closed:
 			return d, false
-		case d.socket != nil:
+		case d.out != nil:
 			return d, true
 		case wait == 0:
 			<-b.more
@@ -140,7 +142,7 @@ func (b *backlog) next() (d datagram, ok bool) {
 	}
 }
 
-// take takes the datagram whose turn it is. If none is there, its socket is nil, and wait says
+// take takes the datagram whose turn it is. If none is there, its out is nil, and wait says
 // when there will be one; 0: nobody knows.
 func (b *backlog) take(now time.Time) (d datagram, wait time.Duration, closed bool) {
 	b.mu.Lock()

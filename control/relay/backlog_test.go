@@ -4,18 +4,20 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+
+	"github.com/vswitch/vswitch/control/anyport"
 )
 
 // TestBacklog: who floods fills what is free and no more, is carried in order, and rests; who
 // has one datagram waits for nobody's flood.
 func TestBacklog(t *testing.T) {
 	const room = 1 << 20
-	b, s := newBacklog(room), new(udpSocket)
+	b, s := newBacklog(room), new(anyport.Sender)
 	hog, one := User{4242, true}, User{1001, true}
 	put := func(who User, n, size int) {
 		p := make([]byte, max(size, 4))
 		binary.BigEndian.PutUint32(p, uint32(n))
-		b.put(datagram{who: who, payload: p, socket: s})
+		b.put(datagram{who: who, payload: p, out: s})
 	}
 	const flood = 10_000
 	for n := range flood {
@@ -29,7 +31,7 @@ func TestBacklog(t *testing.T) {
 	now, turns, got, rested := time.Now(), 0, 0, time.Duration(0)
 	for got < kept {
 		d, wait, _ := b.take(now)
-		if d.socket == nil {
+		if d.out == nil {
 			if wait <= 0 || wait > longestRest {
 				t.Fatalf("after %d datagrams wait %v", got, wait)
 			}
@@ -38,7 +40,7 @@ func TestBacklog(t *testing.T) {
 			if d, _, _ := b.take(now); d.who != one {
 				t.Fatalf("turn %d: another's datagram waits", turns)
 			}
-			if d, _, _ := b.take(now); d.socket != nil {
+			if d, _, _ := b.take(now); d.out != nil {
 				t.Fatalf("turn %d: no rest after another's datagram", turns)
 			}
 			now, rested, turns = now.Add(wait), rested+wait, turns+1
@@ -56,7 +58,7 @@ func TestBacklog(t *testing.T) {
 	if worked := time.Duration(got) * 10 * time.Microsecond; rested < worked {
 		t.Errorf("rested %v, worked %v", rested, worked)
 	}
-	if d, wait, _ := b.take(now.Add(longestRest)); d.socket != nil || wait != 0 {
+	if d, wait, _ := b.take(now.Add(longestRest)); d.out != nil || wait != 0 {
 		t.Errorf("%d bytes for %v and a wait of %v in an empty backlog", len(d.payload), d.who, wait)
 	}
 	b.take(now.Add(2 * longestRest)) // who owes nothing any more is forgotten
@@ -69,17 +71,17 @@ func TestBacklog(t *testing.T) {
 	put(hog, 0, 4)
 	put(hog, 1, 60_000)
 	put(hog, 2, 60_000)
-	if d, _, _ := b.take(now); d.socket == nil {
+	if d, _, _ := b.take(now); d.out == nil {
 		t.Fatal("the first has to wait")
 	}
 	b.charge(hog, 10*openCost)
 	for n := uint32(1); n <= 2; n++ {
 		d, wait, _ := b.take(now)
-		for tries := 0; d.socket == nil && tries < 100; tries++ {
+		for tries := 0; d.out == nil && tries < 100; tries++ {
 			now = now.Add(max(wait, time.Microsecond))
 			d, wait, _ = b.take(now)
 		}
-		if d.socket == nil || binary.BigEndian.Uint32(d.payload) != n {
+		if d.out == nil || binary.BigEndian.Uint32(d.payload) != n {
 			t.Fatalf("datagram %d does not come: %+v", n, d.who)
 		}
 	}
@@ -113,7 +115,7 @@ func TestBacklogEnds(t *testing.T) {
 		}
 	}()
 	for n := range 100 { // more than a turn
-		b.put(datagram{payload: []byte{byte(n)}, socket: new(udpSocket)})
+		b.put(datagram{payload: []byte{byte(n)}, out: new(anyport.Sender)})
 	}
 	for n := range 100 {
 		if d := <-got; d.payload[0] != byte(n) {
@@ -122,7 +124,7 @@ func TestBacklogEnds(t *testing.T) {
 	}
 	b.close()
 	<-done
-	b.put(datagram{socket: new(udpSocket)})
+	b.put(datagram{out: new(anyport.Sender)})
 	if b.dropped() != 1 {
 		t.Error("a datagram after the end is not counted")
 	}
@@ -131,18 +133,18 @@ func TestBacklogEnds(t *testing.T) {
 // TestBacklogRemembers: who sends one datagram at a time pays for sessions and rests like one who
 // has many waiting.
 func TestBacklogRemembers(t *testing.T) {
-	b, s, now := newBacklog(1<<20), new(udpSocket), time.Now()
+	b, s, now := newBacklog(1<<20), new(anyport.Sender), time.Now()
 	one := User{1001, true}
-	put := func(who User) { b.put(datagram{who: who, payload: make([]byte, 4), socket: s}) }
+	put := func(who User) { b.put(datagram{who: who, payload: make([]byte, 4), out: s}) }
 	const opened = time.Millisecond // how long each session takes
 	for n := range 10 {
 		put(one)
-		if d, _, _ := b.take(now); d.socket == nil {
+		if d, _, _ := b.take(now); d.out == nil {
 			t.Fatalf("datagram %d does not come", n)
 		}
 		b.charge(one, openCost)
 		now = now.Add(opened)
-		if d, wait, _ := b.take(now); d.socket != nil || wait != 0 {
+		if d, wait, _ := b.take(now); d.out != nil || wait != 0 {
 			t.Fatalf("a wait of %v for nothing", wait)
 		}
 		put(one)
@@ -151,8 +153,8 @@ func TestBacklogRemembers(t *testing.T) {
 		if n > 0 { // the other came lately
 			rest = restsBeside * opened
 		}
-		if d.socket != nil || wait != rest {
-			t.Fatalf("session %d: came %t, the rest is %v, want %v", n, d.socket != nil, wait, rest)
+		if d.out != nil || wait != rest {
+			t.Fatalf("session %d: came %t, the rest is %v, want %v", n, d.out != nil, wait, rest)
 		}
 		other := User{2000, true}
 		put(other)

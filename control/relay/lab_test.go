@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/control/anyport"
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/dataplane/flowmap"
@@ -50,9 +49,8 @@ type lab struct {
 
 func newLab(t testing.TB, cfg relay.Config) *lab { return newLabWith(t, cfg, nil) }
 
-// newLabWith is newLab; change, unless nil, is called in the host's namespace before the relay
-// is made.
-func newLabWith(t testing.TB, cfg relay.Config, change func(*relay.Config) error) *lab {
+// newHost is the lab without a relay.
+func newHost(t testing.TB) *lab {
 	labtest.NeedBPF(t)
 	l := &lab{t: t, World: labtest.NewWorld(t), container: labtest.New(t, "container")}
 	for _, err := range []error{
@@ -74,7 +72,13 @@ func newLabWith(t testing.TB, cfg relay.Config, change func(*relay.Config) error
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.k.Close() })
-	cfg.Steer = func(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) { return l.k.Steer(-1, tcp4, tcp6, udp4, udp6) }
+	return l
+}
+
+// newLabWith is newLab; change, unless nil, is called in the host's namespace before the relay
+// is made.
+func newLabWith(t testing.TB, cfg relay.Config, change func(*relay.Config) error) *lab {
+	l := newHost(t)
 	cfg.Resolve = func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -89,25 +93,50 @@ func newLabWith(t testing.TB, cfg relay.Config, change func(*relay.Config) error
 		})
 		return c, err
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	err = l.Host.Do(func() (err error) {
+	cfg.Failing = func(err error) { t.Error(err) }
+	err := l.Host.Do(func() error {
 		if change != nil {
 			if err := change(&cfg); err != nil {
 				return err
 			}
 		}
-		l.relay, err = relay.New(cfg)
-		return err
+		r, steering, err := serve(l.k, cfg)
+		if err != nil {
+			return err
+		}
+		l.relay = r
+		t.Cleanup(func() {
+			if err := errors.Join(steering.Close(), r.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := l.relay.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return l
+}
+
+// serve has a relay serve what is published in the namespace of the calling thread.
+func serve(k *kernel.Kernel, cfg relay.Config) (*relay.Relay, io.Closer, error) {
+	sockets, err := anyport.Listen(1<<20, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer sockets.Close()
+	tcp, udp := sockets.FDs()
+	steering, err := k.Steer(-1, tcp[0], tcp[1], udp[0], udp[1])
+	if err != nil {
+		return nil, nil, err
+	}
+	families, err := anyport.Families(sockets.Files())
+	if err != nil {
+		return nil, nil, errors.Join(err, steering.Close())
+	}
+	r := relay.New(cfg, families)
+	r.Serve()
+	return r, steering, nil
 }
 
 // await returns when the host can reach addr. The kernel enters the routes of

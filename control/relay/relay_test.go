@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -30,9 +31,9 @@ func TestWithoutIPv6(t *testing.T) {
 	k.Published().Set(flowmap.WildcardSlot6, header.ProtoTCP, 8080)
 	var asked netip.AddrPort
 	var r *relay.Relay
+	var steering io.Closer
 	err = host.Do(func() (err error) {
-		r, err = relay.New(relay.Config{
-			Steer: func(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) { return k.Steer(-1, tcp4, tcp6, udp4, udp6) },
+		r, steering, err = serve(k, relay.Config{
 			Resolve: func(_ uint8, local netip.AddrPort) (netip.AddrPort, bool) {
 				asked = local
 				return netip.AddrPort{}, false
@@ -49,7 +50,7 @@ func TestWithoutIPv6(t *testing.T) {
 		io.ReadAll(c)
 		c.Close()
 	}
-	if err := r.Close(); err != nil {
+	if err := errors.Join(r.Close(), steering.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if want := netip.MustParseAddrPort("127.0.0.1:8080"); asked != want {
@@ -66,9 +67,9 @@ func TestWithoutLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := host.Do(func() error {
-		r, err := relay.New(relay.Config{})
+		c, err := relay.Start(relay.ClientConfig{})
 		if err == nil {
-			r.Close()
+			c.Close(false)
 		}
 		return err
 	})

@@ -144,6 +144,16 @@ func (t *sessions) removeIf(gone func(*session) bool) {
 	}
 }
 
+// all are the sessions, last used first.
+func (t *sessions) all() (list []*session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := t.order.Front(); e != nil; e = e.Next() {
+		list = append(list, e.Value.(*session))
+	}
+	return list
+}
+
 // close ends every session for good.
 func (t *sessions) close() {
 	t.mu.Lock()

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vswitch/vswitch/control/anyport"
 	"github.com/vswitch/vswitch/control/places"
 )
 
@@ -37,7 +37,6 @@ func pair(t *testing.T, client uint16) (ses *session, container net.Conn) {
 // loses is counted.
 func TestFullSession(t *testing.T) {
 	r := &Relay{sessions: newSessions(10), backlog: newBacklog(backlogBytes), conns: places.New[User](1)}
-	r.cfg.Log = slog.New(slog.DiscardHandler)
 	r.cfg.Resolve = func(uint8, netip.AddrPort) (to netip.AddrPort, ok bool) { return } // after the end
 	full, _ := pair(t, 1)
 	other, container := pair(t, 2)
@@ -51,9 +50,9 @@ func TestFullSession(t *testing.T) {
 	t.Cleanup(func() { r.backlog.close(); r.sessions.close(); <-done })
 	const flood = 2000 // more than any socket keeps
 	for range flood {
-		r.backlog.put(datagram{flow: full.flow, who: full.who, payload: make([]byte, 64), socket: new(udpSocket)})
+		r.backlog.put(datagram{flow: full.flow, who: full.who, payload: make([]byte, 64), out: new(anyport.Sender)})
 	}
-	r.backlog.put(datagram{flow: other.flow, who: other.who, payload: []byte("hello"), socket: new(udpSocket)})
+	r.backlog.put(datagram{flow: other.flow, who: other.who, payload: []byte("hello"), out: new(anyport.Sender)})
 	container.SetReadDeadline(time.Now().Add(20 * time.Second))
 	b := make([]byte, 100)
 	if n, err := container.Read(b); err != nil || string(b[:n]) != "hello" {

@@ -18,32 +18,6 @@ import (
 // acceptPause is how long accept waits when descriptors or memory ran out.
 const acceptPause = 50 * time.Millisecond
 
-// listenTCP opens the listener to which connections are steered, and its
-// descriptor. The port it is bound to means nothing.
-func (r *Relay) listenTCP(network, addr string) (*net.TCPListener, int, error) {
-	if f := r.left(network); f != nil {
-		l, err := net.FileListener(f)
-		f.Close()
-		if tcp, ok := l.(*net.TCPListener); err == nil && ok {
-			r.sockets = append(r.sockets, l)
-			fd, err := fdOf(tcp)
-			return tcp, fd, err
-		}
-	}
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // a map of sockets refuses MPTCP
-	l, err := lc.Listen(r.ctx, network, addr)
-	if err != nil {
-		return nil, -1, err
-	}
-	r.sockets = append(r.sockets, l)
-	fd, err := fdOf(l.(*net.TCPListener))
-	if err == nil {
-		err = r.keep(network, fd)
-	}
-	return l.(*net.TCPListener), fd, err
-}
-
 func (r *Relay) accept(l *net.TCPListener) {
 	failing := false
 	for {
@@ -53,7 +27,7 @@ func (r *Relay) accept(l *net.TCPListener) {
 		}
 		if err != nil {
 			if !failing {
-				r.cfg.Log.Warn("relay cannot accept", "listener", l.Addr(), "err", err)
+				r.cfg.Failing(err)
 			}
 			failing = true
 			select {
@@ -182,7 +156,6 @@ func (r *Relay) admit(c *conn) bool {
 func (r *Relay) serve(c *conn) {
 	target, err := r.dialTCP(c)
 	if err != nil {
-		r.cfg.Log.Debug("relay reset a connection", "client", c.client.RemoteAddr(), "err", err)
 		reset(c.client)
 		return
 	}
@@ -213,7 +186,8 @@ func (r *Relay) dialTCP(k *conn) (*net.TCPConn, error) {
 	if !ok {
 		return nil, fmt.Errorf("port %v/tcp is not published", k.local())
 	}
-	ctx, cancel := context.WithTimeout(k.ctx, r.cfg.DialTimeout)
+	until := time.Now().Add(r.cfg.DialTimeout)
+	ctx, cancel := context.WithDeadline(k.ctx, until)
 	defer cancel()
 	turn := r.openings.ask(k.who, time.Now())
 	defer func() { r.openings.done(turn, time.Now()) }()
@@ -225,11 +199,44 @@ func (r *Relay) dialTCP(k *conn) (*net.TCPConn, error) {
 	if left(k.client) {
 		return nil, unix.ECONNRESET
 	}
-	c, err := r.cfg.Dial(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
+	return r.reach(k, to, until)
+}
+
+// reach dials a container. While nobody moves its frames nobody answers either, so that who asks
+// then waits for that, and is asked for again at once: the kernel asks after ever longer pauses.
+func (r *Relay) reach(k *conn, to netip.AddrPort, until time.Time) (*net.TCPConn, error) {
+	for {
+		ctx, cancel := context.WithDeadline(k.ctx, until)
+		back := r.cfg.Alone()
+		if back != nil {
+			cancel()
+			ctx, cancel = context.WithCancel(k.ctx)
+			go func() {
+				select {
+				case <-back:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+		}
+		c, err := r.cfg.Dial(ctx, "tcp", to.String())
+		cancel()
+		if err == nil {
+			return c.(*net.TCPConn), nil
+		}
+		if back == nil {
+			back = r.cfg.Alone() // they may have gone meanwhile
+		}
+		if back == nil || errors.Is(err, unix.ECONNREFUSED) {
+			return nil, err
+		}
+		select {
+		case <-back:
+		case <-k.ctx.Done():
+			return nil, k.ctx.Err()
+		}
+		until = time.Now().Add(r.cfg.DialTimeout)
 	}
-	return c.(*net.TCPConn), nil
 }
 
 // forward copies one direction, by splice, and passes on how it ended: a FIN as

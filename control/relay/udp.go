@@ -3,11 +3,9 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,75 +18,13 @@ import (
 // jumbograms.
 const maxDatagram = 65535 - anyport.HeaderLen
 
-// receiveBuffer is the most memory that datagrams may wait in, per family.
-const receiveBuffer = 4 << 20
-
-// udpSocket receives what is steered for one family.
-type udpSocket struct {
-	*net.UDPConn
-	replies *anyport.Sender
-}
-
-// listenUDP opens the socket to which datagrams are steered, its descriptor and
-// the socket that answers.
-func (r *Relay) listenUDP(family, addr string) (*udpSocket, int, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return control(c, func(fd int) error {
-			// Beyond rmem_max, as all published ports share the buffer. Without
-			// CAP_NET_ADMIN it stays as it is.
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
-			if family == "4" {
-				return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVORIGDSTADDR, 1)
-			}
-			return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVORIGDSTADDR, 1)
-		})
-	}}
-	c := r.leftUDP("udp" + family)
-	if c == nil {
-		p, err := lc.ListenPacket(r.ctx, "udp"+family, net.JoinHostPort(addr, "0"))
-		if err != nil {
-			return nil, -1, err
-		}
-		c = p.(*net.UDPConn)
-	}
-	r.sockets = append(r.sockets, c)
-	replies, err := anyport.Open(family)
-	if err != nil {
-		return nil, -1, fmt.Errorf("socket for udp answers: %w", err)
-	}
-	r.sockets = append(r.sockets, replies)
-	s := &udpSocket{c, replies}
-	fd, err := fdOf(s.UDPConn)
-	if err == nil {
-		err = r.keep("udp"+family, fd)
-	}
-	return s, fd, err
-}
-
-// leftUDP is the socket of a process before. Its options are set.
-func (r *Relay) leftUDP(network string) *net.UDPConn {
-	f := r.left(network)
-	if f == nil {
-		return nil
-	}
-	defer f.Close()
-	if r.cfg.Stale {
-		return nil // keep puts another in its place
-	}
-	p, err := net.FilePacketConn(f)
-	if err != nil {
-		return nil
-	}
-	return p.(*net.UDPConn)
-}
-
 // receive lets every datagram wait for its user's turn. It has to be fast, as what the socket
 // cannot hold is lost whoever sent it. Like carry it yields after each: in a flood neither ever
 // waits, and a worker that wakes needs one of the runtime's processors.
-func (r *Relay) receive(s *udpSocket) {
+func (r *Relay) receive(in *net.UDPConn, out *anyport.Sender) {
 	b, oob := make([]byte, maxDatagram), make([]byte, 256)
 	for {
-		n, oobn, _, client, err := s.ReadMsgUDPAddrPort(b, oob)
+		n, oobn, _, client, err := in.ReadMsgUDPAddrPort(b, oob)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -106,7 +42,7 @@ func (r *Relay) receive(s *udpSocket) {
 		} else {
 			who.UID, who.Known = r.cfg.Whose(header.ProtoUDP, client, local)
 		}
-		r.backlog.put(datagram{flow: f, who: who, payload: b[:n], socket: s})
+		r.backlog.put(datagram{flow: f, who: who, payload: b[:n], out: out})
 		runtime.Gosched()
 	}
 }
@@ -120,10 +56,8 @@ func (r *Relay) carry() {
 		}
 		ses := r.sessions.get(d.flow, time.Now())
 		if ses == nil {
-			var err error
 			r.backlog.charge(d.who, openCost)
-			if ses, err = r.open(&d); err != nil {
-				r.cfg.Log.Debug("relay dropped a datagram", "client", d.flow.client, "err", err)
+			if ses = r.open(&d); ses == nil {
 				continue
 			}
 		}
@@ -133,34 +67,39 @@ func (r *Relay) carry() {
 	}
 }
 
-// open makes the session of a datagram and starts its way back.
-func (r *Relay) open(d *datagram) (*session, error) {
+// open makes the session of a datagram and starts its way back, unless the port leads nowhere.
+func (r *Relay) open(d *datagram) *session {
 	addr, ok := r.cfg.Resolve(header.ProtoUDP, d.flow.local)
 	if !ok {
-		return nil, fmt.Errorf("port %v/udp is not published", d.flow.local)
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.DialTimeout)
 	defer cancel()
 	c, err := r.cfg.Dial(ctx, "udp", addr.String())
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	ses := &session{flow: d.flow, who: d.who, to: addr, conn: c.(socket)}
+	return r.enter(&session{flow: d.flow, who: d.who, to: addr, conn: c.(socket)}, d.out)
+}
+
+// enter has a session, whose datagrams leave by out, go on from now on.
+func (r *Relay) enter(ses *session, out *anyport.Sender) *session {
 	full, ok := r.sessions.add(ses, time.Now())
 	if !ok {
-		return nil, errors.Join(net.ErrClosed, c.Close())
+		ses.conn.Close()
+		return nil
 	}
-	if !r.leads(header.ProtoUDP, d.flow.local, addr) { // by now
+	if !r.leads(header.ProtoUDP, ses.flow.local, ses.to) { // by now
 		r.sessions.remove(ses)
-		return nil, fmt.Errorf("port %v/udp leads elsewhere", d.flow.local)
+		return nil
 	}
 	if full {
 		r.mu.Lock()
-		r.reachedLocked(header.ProtoUDP, d.who, r.sessions.places.Each())
+		r.reachedLocked(header.ProtoUDP, ses.who, r.sessions.places.Each())
 		r.mu.Unlock()
 	}
-	r.running.Go(func() { r.answer(d.socket.replies, ses) })
-	return ses, nil
+	r.running.Go(func() { r.answer(out, ses) })
+	return ses
 }
 
 // answer carries a session's datagrams back until the session ends.
@@ -210,13 +149,4 @@ func (r *Relay) expire() {
 			return
 		}
 	}
-}
-
-// control runs fn on the descriptor of a socket.
-func control(c syscall.RawConn, fn func(fd int) error) error {
-	var err error
-	if cerr := c.Control(func(fd uintptr) { err = fn(int(fd)) }); cerr != nil {
-		return cerr
-	}
-	return err
 }

@@ -59,7 +59,7 @@ var rules = []rule{
 		reason: "the data path knows numbers; names, files and links are control's",
 	}, {
 		in: []string{"control/inventory"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/api", "module/control/claims", "module/control/directory", "module/control/edge", "module/control/host", "module/control/model", "module/control/policy", "module/control/process", "module/control/state", "module/dataplane", "module/dataplane/conntrack", "module/dataplane/frame", "module/dataplane/header"},
+		but:    []string{"module/control/api", "module/control/claims", "module/control/directory", "module/control/edge", "module/control/host", "module/control/model", "module/control/policy", "module/control/process", "module/control/relay", "module/control/state", "module/dataplane", "module/dataplane/conntrack", "module/dataplane/frame", "module/dataplane/header"},
 		reason: "the inventory is memory: the controller alone makes and stores what it lists",
 	}, {
 		in: []string{"control/events"}, forbids: []string{"module/..."},
@@ -126,7 +126,7 @@ var rules = []rule{
 		reason: "the underlay is the host's own network: it knows no network, container or published port of ours",
 	}, {
 		in: []string{"control/edge/linux"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/edge", "module/control/holder", "module/control/host", "module/control/host/others", "module/control/kernel", "module/control/relay", "module/control/reserve", "module/control/resolver", "module/dataplane/port"},
+		but:    []string{"module/control/anyport", "module/control/edge", "module/control/holder", "module/control/host", "module/control/host/others", "module/control/kernel", "module/control/relay", "module/control/reserve", "module/control/resolver", "module/dataplane/port"},
 		reason: "the kernel's edge puts together what speaks to the kernel; it knows no network and no container",
 	}, {
 		in: []string{"control", "control/directory", "control/model", "control/observe"}, forbids: []string{"module/control/edge/linux", "module/control/kernel"},
@@ -154,13 +154,17 @@ var rules = []rule{
 		but:    []string{"module/control/api"},
 		reason: "the command line and the front ends of runtimes write the file: it is made of what the daemon answers",
 	}, {
-		in: []string{"control/anyport"}, forbids: []string{"module/..."},
+		in: []string{"control/anyport", "control/bare"}, forbids: []string{"module/..."},
 		but:    []string{"module/dataplane/header"},
-		reason: "a leaf: datagrams from any port, whoever sends them",
+		reason: "leaves: datagrams from any port, whoever sends them, and a process without rights, whatever it does",
 	}, {
 		in: []string{"control/resolver"}, forbids: []string{"module/..."},
-		but:    []string{"module/control/anyport", "module/control/names", "module/control/places"},
+		but:    []string{"module/control/anyport", "module/control/bare", "module/control/names", "module/control/places"},
 		reason: "what reads strangers' messages has no way to anything of the switch",
+	}, {
+		in: []string{"control/relay"}, forbids: []string{"module/..."},
+		but:    []string{"module/control/anyport", "module/control/bare", "module/control/host/others", "module/control/places", "module/dataplane/header"},
+		reason: "what serves every user of the host has no way to anything of the switch",
 	}, {
 		in: []string{"..."}, forbids: []string{"github.com/miekg/dns"},
 		reason: "the messages of DNS are read and written in control/resolver",
@@ -246,7 +250,7 @@ var rules = []rule{
 		reason: "BPF is loaded in control/kernel, and the data path opens maps by their descriptors in dataplane/bpfmap; the demo and the benchmark only look or compare",
 	}, {
 		in: []string{"..."}, forbids: []string{"golang.org/x/sys/unix"},
-		reason: "system calls live where a system call is the job: ports, maps, pages, control/{anyport,holder,host,kernel,relay,reserve,resolvconf,resolver,roles,process}, netlab, bench and the commands that start processes",
+		reason: "system calls live where a system call is the job: ports, maps, pages, control/{anyport,bare,holder,host,kernel,relay,reserve,resolvconf,resolver,roles,process}, netlab, bench and the commands that start processes",
 	}, {
 		in:      []string{"dataplane", "dataplane/bpfmap", "dataplane/conntrack", "dataplane/fdb", "dataplane/filter", "dataplane/flowmap", "dataplane/frame", "dataplane/header", "dataplane/pages", "dataplane/port"},
 		forbids: []string{"log", "log/...", "encoding/json", "net/http", "os/exec", "github.com/gopacket/..."},
@@ -271,7 +275,7 @@ var exempt = map[string][]string{
 	"github.com/containernetworking/...": {"control/cni"},
 	"github.com/miekg/dns":               {"control/resolver"},
 	"golang.org/x/sys/unix": {
-		"control/anyport", "control/resolver", "dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/resolvconf", "control/roles",
+		"control/anyport", "control/bare", "control/resolver", "dataplane/bpfmap", "dataplane/pages", "dataplane/port/...", "control/holder", "control/host", "control/host/others", "control/kernel", "control/relay", "control/reserve", "control/resolvconf", "control/roles",
 		"control/process", "control/doctor", "internal/netlab/...", "bench/...", "cmd/vswitch",
 	},
 }

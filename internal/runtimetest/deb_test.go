@@ -159,7 +159,7 @@ func TestCleanRoot(t *testing.T) {
 	if got := m.run("ls /opt/cni/bin; systemctl is-active vswitch.service vswitch.socket"); strings.Contains(got, "vswitch") || !strings.HasPrefix(got, "inactive\ninactive") && !strings.HasPrefix(got, "unknown") && !strings.HasPrefix(got, "failed") {
 		t.Errorf("removed: %s", got)
 	}
-	if got := m.run(`for f in /proc/[0-9]*/cmdline; do tr '\0' ' ' <$f; echo; done 2>/dev/null | grep '^vswitch hold'; ip -o link | grep -o 'vs-[0-9a-f]*'; cat /proc/sys/net/ipv4/ip_local_reserved_ports; tc filter show dev eth0 ingress`); strings.TrimSpace(got) != "" {
+	if got := m.run(`sleep 1; for f in /proc/[0-9]*/cmdline; do tr '\0' ' ' <$f; echo; done 2>/dev/null | grep '^vswitch \(hold\|relay\|resolve\)'; ip -o link | grep -o 'vs-[0-9a-f]*'; cat /proc/sys/net/ipv4/ip_local_reserved_ports; tc filter show dev eth0 ingress`); strings.TrimSpace(got) != "" {
 		t.Errorf("removed, but this outlives it:\n%s", got)
 	}
 	if got := m.run("curl -sS -m 5 127.0.0.1:80"); !strings.Contains(got, "refused") && !strings.Contains(got, "Failed to connect") {

@@ -200,13 +200,13 @@ func (peers) Close() error { return nil }
 type steering struct{ e *Edge }
 
 // Steer implements edge.Edge.
-func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool), _ func(relay.Reached)) (edge.Relay, error) {
+func (e *Edge) Steer(func(relay.Reached)) (edge.Relay, error) {
 	unlock, err := e.enter("Steer")
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	e.resolve = resolve
+	e.steers = true
 	return steering{e}, nil
 }
 
@@ -234,7 +234,7 @@ func (a *answering) Stats() resolver.Stats                 { return resolver.Sta
 func (a *answering) Close() error                          { return nil }
 
 // Lead implements edge.Edge: all is relayed.
-func (e *Edge) Lead(map[netip.Addr]bool, []edge.Way) {}
+func (e *Edge) Lead(_ map[netip.Addr]bool, ways []relay.Way) { e.ways.Set(ways) }
 
 // ConnectHooks implements edge.Edge.
 func (e *Edge) ConnectHooks() error { return errors.New("the model has no hooks") }
@@ -249,7 +249,7 @@ func (s steering) Recheck() {}
 func (s steering) Close() error {
 	s.e.k.mu.Lock()
 	defer s.e.k.mu.Unlock()
-	s.e.resolve = nil
+	s.e.steers = false
 	return nil
 }
 
@@ -260,12 +260,12 @@ func (k *Kernel) Dial(proto uint8, to netip.AddrPort) (target netip.AddrPort, ok
 		return netip.AddrPort{}, false
 	}
 	k.mu.Lock()
-	resolve := k.process.resolve
+	steers, ways := k.process.steers, &k.process.ways
 	k.mu.Unlock()
-	if resolve == nil {
+	if !steers {
 		return netip.AddrPort{}, false
 	}
-	return resolve(proto, to)
+	return ways.Resolve(proto, to)
 }
 
 // Claimed reports whether a port of an address of the host is the switch's.

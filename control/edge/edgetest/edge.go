@@ -10,6 +10,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/host"
+	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/dataplane/flowmap"
 	"github.com/vswitch/vswitch/dataplane/port"
 	"github.com/vswitch/vswitch/dataplane/port/porttest"
@@ -28,7 +29,8 @@ type Edge struct {
 	leftSlots   map[netip.Addr]int
 	leftSubnets map[netip.Prefix]bool
 	holds       []*hold
-	resolve     func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool)
+	steers      bool       // Steer was called
+	ways        relay.Ways // of the last Lead
 }
 
 var _ edge.Edge = (*Edge)(nil)
@@ -100,7 +102,7 @@ func (e *Edge) Kill() {
 }
 
 func (e *Edge) end() {
-	e.dead, e.resolve, e.holds, e.k.heldFor, e.k.heldIn = true, nil, nil, "", ""
+	e.dead, e.steers, e.holds, e.k.heldFor, e.k.heldIn = true, false, nil, "", ""
 	if e.keep {
 		e.k.heldFor, e.k.heldIn = e.owner.Identity, e.owner.Directory
 	} else {

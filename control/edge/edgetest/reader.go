@@ -325,7 +325,7 @@ func (k *Kernel) Facts() (list []string) {
 			}
 			say("bits %s %d", what, n)
 		}
-		say("peers %d ports %d steers %v", len(e.peers), len(e.ports), e.resolve != nil)
+		say("peers %d ports %d steers %v", len(e.peers), len(e.ports), e.steers)
 	}
 	slices.Sort(list)
 	return list

@@ -18,7 +18,6 @@ import (
 	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/holder"
 	"github.com/vswitch/vswitch/control/host"
-	"github.com/vswitch/vswitch/control/host/others"
 	"github.com/vswitch/vswitch/control/kernel"
 	"github.com/vswitch/vswitch/control/relay"
 	"github.com/vswitch/vswitch/control/reserve"
@@ -217,22 +216,17 @@ func netns(ns edge.Netns) *host.Netns {
 }
 
 // Steer implements edge.Edge.
-func (e *Edge) Steer(resolve func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool), reached func(relay.Reached)) (edge.Relay, error) {
-	users, err := others.OpenSocketUsers()
-	if err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
-	}
-	held := e.cfg.Holder
-	cfg := relay.Config{Resolve: resolve, Whose: users.Of, Reached: reached, Steer: e.steer, Log: e.cfg.Log}
-	if held != nil {
+func (e *Edge) Steer(reached func(relay.Reached)) (edge.Relay, error) {
+	cfg := relay.ClientConfig{Steer: e.steer, Reached: reached, Log: e.cfg.Log}
+	if held := e.cfg.Holder; held != nil {
 		cfg.Holder, cfg.Stale = held, held.Alone() > staleAfter
 	}
-	r, err := relay.New(cfg)
+	r, err := relay.Start(cfg)
 	if err != nil {
-		return nil, errors.Join(err, users.Close())
+		return nil, err
 	}
-	e.localhost.begin(e, resolve)
-	return steering{r, users, e}, nil
+	e.localhost.begin(e, r)
+	return steering{r, e}, nil
 }
 
 // The names, with the holder, of the link of sk_lookup and of the owner's state directory.
@@ -241,15 +235,15 @@ const (
 	heldIn   = "directory"
 )
 
-// steer is relay.Config.Steer.
-func (e *Edge) steer(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
+// steer is relay.ClientConfig.Steer.
+func (e *Edge) steer(tcp, udp [2]int) (io.Closer, error) {
 	left, _, ok := e.cfg.Holder.Take(heldLink)
 	if !ok {
 		left = -1
 	} else {
 		defer syscall.Close(left)
 	}
-	s, err := e.Kernel.Steer(left, tcp4, tcp6, udp4, udp6)
+	s, err := e.Kernel.Steer(left, tcp[0], tcp[1], udp[0], udp[1])
 	if err != nil {
 		return nil, err
 	}
@@ -264,26 +258,22 @@ func (e *Edge) steer(tcp4, tcp6, udp4, udp6 int) (io.Closer, error) {
 	return s, nil
 }
 
-// steering is a relay with what it asks whose the clients are.
+// steering is a relay, with what is led without it.
 type steering struct {
-	*relay.Relay
-	users *others.SocketUsers
-	e     *Edge
+	*relay.Client
+	e *Edge
 }
 
-// Recheck implements edge.Relay.
-func (s steering) Recheck() {
-	s.Relay.Recheck()
-	s.e.localhost.recheck(s.e)
-}
+// Recheck implements edge.Relay. Lead has ended what is relayed.
+func (s steering) Recheck() { s.e.localhost.recheck(s.e) }
 
 // Close implements edge.Relay. Hooks end before the relay.
 func (s steering) Close() error {
-	s.e.localhost.end(s.e.keep.Load())
-	err := errors.Join(s.Relay.Close(), s.users.Close())
-	if !s.e.keep.Load() {
+	kept := s.e.keep.Load()
+	s.e.localhost.end(kept)
+	err := s.Client.Close(kept)
+	if !kept {
 		s.e.cfg.Holder.Drop(heldLink)
-		s.Relay.Forget()
 	}
 	return err
 }

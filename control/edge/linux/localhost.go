@@ -6,19 +6,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vswitch/vswitch/control/edge"
 	"github.com/vswitch/vswitch/control/kernel"
+	"github.com/vswitch/vswitch/control/relay"
 )
 
 // localhost leads the host's own connections to published ports to the containers when they are
-// made (kernel.Connects), and ends those whose port leads elsewhere since.
+// made (kernel.Connects), and ends those whose port leads elsewhere since. A relay has the others.
 type localhost struct {
-	mu       sync.Mutex // guards what follows
-	resolve  func(proto uint8, local netip.AddrPort) (netip.AddrPort, bool)
+	mu       sync.Mutex       // guards what follows
+	relay    *relay.Client    // nil before Steer
+	told     []relay.Way      // of the last Lead
 	connects *kernel.Connects // nil: everything is relayed
 	none     error            // why
 	own      []netip.Addr     // of the last Lead
-	ways     []kernel.Way
+	ways     []kernel.Way     // likewise, those that can be led
+	all      relay.Ways       // likewise
 	// Where ways led that lead elsewhere since sockets were looked at, and since they were a second
 	// time.
 	left, leftLate map[netip.Addr]bool
@@ -26,7 +28,7 @@ type localhost struct {
 }
 
 // Lead implements edge.Edge.
-func (e *Edge) Lead(own map[netip.Addr]bool, ways []edge.Way) {
+func (e *Edge) Lead(own map[netip.Addr]bool, ways []relay.Way) {
 	l := &e.localhost
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,9 +39,15 @@ func (e *Edge) Lead(own map[netip.Addr]bool, ways []edge.Way) {
 		}
 	}
 	for _, w := range ways {
-		l.ways = append(l.ways, kernel.Way(w))
+		if w.To.Addr().Is4() == w.Addr.Is4() { // else it is the relay's to change the family
+			l.ways = append(l.ways, kernel.Way{Proto: w.Proto, Addr: w.Addr, First: w.First, Last: w.Last, To: w.To})
+		}
 	}
+	l.all.Set(ways)
 	l.leadLocked(e)
+	if l.told = ways; l.relay != nil {
+		l.relay.Lead(ways)
+	}
 }
 
 func (l *localhost) leadLocked(e *Edge) {
@@ -88,7 +96,7 @@ func (e *Edge) ConnectHooks() error {
 
 // begin leads from now on, where the kernel and the cgroup allow it. A socket that cannot be
 // ended would speak with another container some day.
-func (l *localhost) begin(e *Edge, resolve func(uint8, netip.AddrPort) (netip.AddrPort, bool)) {
+func (l *localhost) begin(e *Edge, r *relay.Client) {
 	dir, err := e.cgroup()
 	if err == nil {
 		err = e.Host.Destroys()
@@ -103,7 +111,8 @@ func (l *localhost) begin(e *Edge, resolve func(uint8, netip.AddrPort) (netip.Ad
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.resolve = resolve
+	l.relay = r
+	r.Lead(l.told)
 	if l.connects, l.none = c, err; err != nil {
 		e.cfg.Log.Debug("connections of the host to published ports are relayed", "err", err)
 		return
@@ -144,7 +153,7 @@ func (l *localhost) endLocked(e *Edge, went func(netip.Addr) bool) {
 		if !ok || s.Peer != to {
 			continue
 		}
-		if now, ok := l.resolve(s.Proto, asked); ok && now == to {
+		if now, ok := l.all.Resolve(s.Proto, asked); ok && now == to {
 			continue
 		}
 		if err := e.Host.Destroy(s); err != nil {
