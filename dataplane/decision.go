@@ -49,13 +49,14 @@ type view struct {
 	// ofBefore is Switch.ofFlowBefore.
 	ofBefore func(*header.Tuple) bool
 	ways     *ways
+	busy     *conntrack.BusyPorts
 }
 
 func (s *Switch) view() *view {
 	now, snapshot := s.now(), s.snapshot.Load()
 	return &view{snapshot, s.neigh.Load(), s.lists.Load(), s.mirrors.Load(), s.conntrack, s.ids, &s.ports, func(t *header.Tuple) bool {
 		return s.ofFlowBefore(t, snapshot, now)
-	}, s.ways}
+	}, s.ways, s.busy.Load()}
 }
 
 // decide says what the stages do with the frames of a flow now. ok is false when the
@@ -193,7 +194,7 @@ func (v *view) isForHost(r *routed) bool {
 		martian(r, v.Snapshot) || !v.isLocal(t.Dst) || v.published(t.Proto, t.Dst, t.DstPort) != nil {
 		return false
 	}
-	if v.ofBefore(t) {
+	if v.ofBefore(t) || v.mayTurn(t) {
 		return false
 	}
 	q := r.toHost()

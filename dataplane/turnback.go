@@ -32,6 +32,14 @@ func (w *worker) turnsBack(r *routed, s *Snapshot) (bool, DropReason) {
 	return true, w.comesBack(r, s)
 }
 
+// mayTurn reports whether a port of the host that none of its programs has may be a container's
+// next: its packets then turn back, and no row may carry them to the host meanwhile.
+func (v *view) mayTurn(t *header.Tuple) bool {
+	slot, ok := v.slots[t.Dst]
+	return ok && flowmap.ClaimProto(t.Proto) < 2 && !v.busy.Has(t.Proto, t.DstPort) &&
+		(v.pool.Has(t.DstPort) || v.conntrack.IsGiven(slot, t.Proto, t.DstPort))
+}
+
 // isGiven reports whether masquerade has given a port of the host to a container.
 func (w *worker) isGiven(t *header.Tuple, s *Snapshot) bool {
 	slot, ok := s.slots[t.Dst]

@@ -298,3 +298,24 @@ func TestHolesAfterARestart(t *testing.T) {
 		b.hears(a)
 	})
 }
+
+// Who sends to a port before a container has it has no row to the host that would go on taking his
+// packets there. Where a program of the host has the port, he has one.
+func TestNoRowToAPortThatMayBeGiven(t *testing.T) {
+	for _, listens := range []bool{false, true} {
+		l, _ := newFlowLab(t)
+		busy := new(conntrack.BusyPorts)
+		if listens {
+			busy.Set(header.ProtoUDP, 61005)
+		}
+		l.Switch.SetBusyPorts(busy)
+		l.Advance(2 * time.Minute)
+		for range 30 {
+			l.Send("c1", UDP("c1", 4000, HostAddr+":61005", "hello"))
+			l.Expect("host1")
+		}
+		if rows := l.Switch.EnterOffers(); (len(rows) > 0) != listens {
+			t.Errorf("a program listens: %v; %d rows", listens, len(rows))
+		}
+	}
+}
