@@ -97,7 +97,11 @@ func (c *Controller) compileLocked() (dataplane.SnapshotConfig, []relay.Way) {
 		Timeouts:        c.cfg.timeouts,
 	}
 	for _, up := range under.Uplinks {
-		cfg.Ports = append(cfg.Ports, dataplane.PortConfig{ID: up.Port, Kind: dataplane.PortUplink, Ifindex: uint32(up.Link.Index), Missed: c.inv.Uplinks.Miss(up.Link.Index)})
+		p := dataplane.PortConfig{ID: up.Port, Kind: dataplane.PortUplink, Missed: c.inv.Uplinks.Miss(up.Link.Index)}
+		if up.Link.Ethernet { // the kernel's side carries frames
+			p.Ifindex = uint32(up.Link.Index)
+		}
+		cfg.Ports = append(cfg.Ports, p)
 	}
 	var networks []policy.Network
 	for _, n := range c.inv.Networks {

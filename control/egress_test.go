@@ -27,8 +27,11 @@ func (r *rig) secondUplink() {
 }
 
 // leavesFrom is the address that a server beyond sees a container come from, "" when it is not reached.
-func leavesFrom(ns *netlab.NS) string {
-	got, err := fetchFast(ns, netlab.FarAddr+":9000")
+func leavesFrom(ns *netlab.NS) string { return seenFrom(ns, netlab.FarAddr) }
+
+// seenFrom is the same of the server at one of its addresses.
+func seenFrom(ns *netlab.NS, at string) string {
+	got, err := fetchFast(ns, at+":9000")
 	who, peer, _ := strings.Cut(got, " ")
 	if err != nil || who != "outside" {
 		return ""

@@ -38,7 +38,7 @@ func newUnderlay(c *Controller) *underlay.Underlay {
 // Open makes an interface of the host an uplink.
 func (p uplinkPorts) Open(l host.Link) (frame.PortID, error) {
 	c := p.c
-	id, err := c.openPort(inventory.OfUplink(l.Name), edge.Port{Index: l.Index, Name: l.Name}, c.edge.OpenUplink)
+	id, err := c.openPort(inventory.OfUplink(l.Name), edge.Port{Index: l.Index, Name: l.Name, Packets: !l.Ethernet}, c.edge.OpenUplink)
 	if err != nil {
 		return id, err
 	}
@@ -113,7 +113,7 @@ func (p uplinkPorts) changed() error {
 	view := p.c.underlay.Now()
 	named := make([]directory.Uplink, 0, len(view.Uplinks))
 	for _, u := range view.Uplinks {
-		named = append(named, directory.Uplink{Port: u.Port, Name: u.Link.Name, MAC: header.MAC(u.Link.MAC), Addrs: u.Addrs})
+		named = append(named, directory.Uplink{Port: u.Port, Name: u.Link.Name, MAC: u.MAC(), Addrs: u.Addrs})
 	}
 	var slots map[netip.Addr]int
 	if len(view.Configs) > 0 {

@@ -241,6 +241,8 @@ type UplinkConfig struct {
 	Port frame.PortID
 	MAC  header.MAC
 	MTU  int
+	// Packets: it speaks IP without a header of the link, and so has no neighbours. MAC is zero.
+	Packets bool
 	// Slots gives the claim slot of each host address that masquerade may use
 	// on this uplink.
 	Slots map[netip.Addr]int

@@ -38,7 +38,7 @@ func (u *uplink) equal(o *uplink) bool {
 	if u == nil || o == nil {
 		return u == o
 	}
-	return u.MAC == o.MAC && u.MTU == o.MTU && u.MSSClamp == o.MSSClamp && maps.Equal(u.slots, o.slots)
+	return u.MAC == o.MAC && u.Packets == o.Packets && u.MTU == o.MTU && u.MSSClamp == o.MSSClamp && maps.Equal(u.slots, o.slots)
 }
 
 func (n *network) equal(o *network) bool {

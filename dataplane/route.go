@@ -98,6 +98,10 @@ func (s *Snapshot) hop(r *route, to *header.Addr, n *neighborTable) (h hop, why 
 		if h.next = r.via; h.next == (header.Addr{}) {
 			h.next = *to
 		}
+		if r.uplink.Packets {
+			h.out, h.mtu = r.Uplink, r.uplink.MTU
+			return h, NotDropped
+		}
 		if h.neighbor = n.macs[NeighborKey{r.Uplink, h.next}]; h.neighbor == nil {
 			return h, DropNoNeighbor
 		}

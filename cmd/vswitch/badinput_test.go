@@ -145,7 +145,7 @@ func TestBadDaemon(t *testing.T) {
 		{[]string{"--run-dir", "DIR/run2", "--state-dir", "DIR/state"}, "directory DIR/state is in use by the vswitch daemon with pid PID: stop it or choose another --run-dir and --state-dir"},
 		{[]string{"--run-dir", "DIR/run2", "--state-dir", "DIR/state2", "--uplink", "nope0"}, "uplink nope0: no such interface: choose one of ip -br link with --uplink"},
 		{[]string{"--run-dir", "DIR/run2", "--state-dir", "DIR/state2", "--uplink", "down0"}, "uplink down0: not usable as an uplink: it is down: ip link set down0 up, or choose another with --uplink"},
-		{[]string{"--run-dir", "DIR/run2", "--state-dir", "DIR/state2", "--uplink", "lo"}, "uplink lo: not usable as an uplink: it does not speak Ethernet: choose another with --uplink"},
+		{[]string{"--run-dir", "DIR/run2", "--state-dir", "DIR/state2", "--uplink", "lo"}, "uplink lo: not usable as an uplink: it speaks neither Ethernet nor IP alone as tun and WireGuard do: choose another with --uplink"},
 		{[]string{"--run-dir", "/proc/nope", "--state-dir", "DIR/state2"}, "directory: mkdir /proc/nope: no such file or directory"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

@@ -165,6 +165,8 @@ type Port struct {
 	Name   string // for messages
 	Number int    // of the port in the switch, whose tally the programs keep
 	Slots  int    // of its ring; 0 is the default
+	// Packets: it speaks IP without a header of the link, as tunnels do. Of uplinks alone.
+	Packets bool
 }
 
 // Socket is an interface that is open for the data path, which makes a port of the

@@ -100,6 +100,6 @@ func (c *conn) hasDefault(index int, gw netip.Addr) (bool, error) {
 	}
 	return slices.ContainsFunc(msgs, func(m []byte) bool {
 		r, ok := parseRoute(m)
-		return ok && r.Prefix.Bits() == 0 && r.Ifindex == index && r.Via == gw
+		return ok && r.rank < byRules && r.Prefix.Bits() == 0 && r.Ifindex == index && r.Via == gw
 	}), nil
 }

@@ -26,6 +26,7 @@ type Link struct {
 	Carrier  bool // has one now
 	XDP      bool // an XDP program is attached
 	Ethernet bool // speaks Ethernet (ARPHRD_ETHER); lo does not
+	Packets  bool // speaks IP without a header of the link (ARPHRD_NONE): tun, WireGuard
 
 	peer    int // IFLA_LINK: the other end of a veth, in the other end's namespace
 	mostMTU int // IFLA_MAX_MTU, 0: unlimited
@@ -96,6 +97,7 @@ func parseLink(m []byte) (Link, bool) {
 		Up:       msg.Flags&unix.IFF_UP != 0,
 		Running:  msg.Flags&unix.IFF_RUNNING != 0,
 		Ethernet: msg.Type == unix.ARPHRD_ETHER,
+		Packets:  msg.Type == unix.ARPHRD_NONE,
 	}
 	err := attrs(m, unix.SizeofIfInfomsg, func(typ uint16, v []byte) {
 		switch typ {

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -28,14 +29,16 @@ type Route struct {
 	Via     netip.Addr // next hop, perhaps of the other family (RFC 5549); invalid: on the link
 	Source  netip.Addr // preferred source address; invalid: the kernel chooses
 	Metric  int
+	Hops    []int // interfaces of all living next hops of a multipath route
 
-	rank int // of the table: the kernel asks local first, then main, then default
+	rank int  // of the table: the kernel asks local first, then main, then default; others by rules
+	down bool // of a next hop: without carrier, the kernel uses it where there is no other
 }
 
 // Routes returns the host's routes of both families from the tables local, main
 // and default, in that order of preference, and for each prefix only the one
 // with the best metric. Of a multipath route it is the first next hop whose link is
-// alive. Routes of other tables (policy routing), and those for a type of service or
+// alive, and WayOut chooses. Routes of other tables (policy routing), and those for a type of service or
 // a source prefix, are not seen: WayOut finds them.
 func (h *Host) Routes() ([]Route, error) {
 	all, err := h.allRoutes()
@@ -47,6 +50,7 @@ func (h *Host) Routes() ([]Route, error) {
 	for _, r := range all {
 		i, ok := at[r.Prefix]
 		switch {
+		case r.rank == byRules:
 		case !ok:
 			at[r.Prefix] = len(best)
 			best = append(best, r)
@@ -57,7 +61,9 @@ func (h *Host) Routes() ([]Route, error) {
 	return best, nil
 }
 
-// allRoutes returns the routes of the three tables, in the order of the kernel.
+const byRules = 3 // rank of tables that only rules of routing lead to
+
+// allRoutes returns the routes of all tables, in the order of the kernel.
 func (h *Host) allRoutes() ([]Route, error) {
 	var routes []Route
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -131,13 +137,10 @@ func parseRoute(m []byte) (r Route, ok bool) {
 	case unix.RT_TABLE_DEFAULT:
 		r.rank = 2
 	default:
-		return r, false
+		r.rank = byRules
 	}
 	r.Prefix = netip.PrefixFrom(dst, int(msg.Dst_len))
-	if err != nil || !r.Prefix.IsValid() {
-		return r, false
-	}
-	return r, hops == nil || r.firstHop(hops)
+	return r, err == nil && r.Prefix.IsValid() && (hops == nil || r.firstHop(nextHops(hops)))
 }
 
 // nextHop reads the attributes that say where a packet goes next.
@@ -154,29 +157,37 @@ func (r *Route) nextHop(typ uint16, v []byte) {
 	}
 }
 
-// firstHop takes the first living hop of RTA_MULTIPATH, a list of struct
-// rtnexthop with attributes. A hop without carrier will do if there is no
-// better one: the kernel uses it too.
-func (r *Route) firstHop(hops []byte) bool {
-	found := false
-	for len(hops) >= unix.SizeofRtNexthop {
-		hop := nl.DeserializeRtNexthop(hops)
-		n := int(hop.RtNexthop.Len)
-		if n < unix.SizeofRtNexthop || n > len(hops) {
+// nextHops are the living ones of RTA_MULTIPATH, a list of struct rtnexthop with attributes, each as often
+// as it weighs.
+func nextHops(b []byte) (list []Route) {
+	for len(b) >= unix.SizeofRtNexthop {
+		r := nl.DeserializeRtNexthop(b).RtNexthop
+		n := int(r.Len)
+		if n < unix.SizeofRtNexthop || n > len(b) {
 			break
 		}
-		down := hop.RtNexthop.Flags&unix.RTNH_F_LINKDOWN != 0
-		if hop.RtNexthop.Flags&unix.RTNH_F_DEAD == 0 && !(down && found) {
-			r.Ifindex, r.Via = int(hop.RtNexthop.Ifindex), netip.Addr{}
-			_ = attrs(hops[:n], unix.SizeofRtNexthop, r.nextHop)
-			found = true
-			if !down {
-				break
-			}
+		if r.Flags&unix.RTNH_F_DEAD == 0 {
+			h := Route{Ifindex: int(r.Ifindex), down: r.Flags&unix.RTNH_F_LINKDOWN != 0}
+			_ = attrs(b[:n], unix.SizeofRtNexthop, h.nextHop)
+			list = append(list, slices.Repeat([]Route{h}, int(r.Hops)+1)...)
 		}
-		hops = hops[min((n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(hops)):]
+		b = b[min((n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(b)):]
 	}
-	return found
+	return list
+}
+
+// firstHop takes the first one with carrier, or else the first.
+func (r *Route) firstHop(hops []Route) bool {
+	if len(hops) == 0 {
+		return false
+	}
+	h := hops[max(slices.IndexFunc(hops, func(h Route) bool { return !h.down }), 0)]
+	r.Ifindex, r.Via = h.Ifindex, h.Via
+	for _, h := range hops {
+		r.Hops = append(r.Hops, h.Ifindex)
+	}
+	r.Hops = slices.Compact(r.Hops)
+	return true
 }
 
 // Overlaps reports whether p overlaps a route of the host and names it:

@@ -54,15 +54,15 @@ func TestRoutes(t *testing.T) {
 			"2001:db8::1/128":   {Ifindex: eth0, Kind: Local},
 			"127.0.0.0/8":       {Ifindex: 1, Source: ip("127.0.0.1"), Kind: Local},
 			"10.30.0.0/16":      {Ifindex: d1, Via: ip("10.21.0.2"), Metric: 20},
-			"10.40.0.0/16":      {Ifindex: d0, Via: ip("10.20.0.3")},
-			"10.41.0.0/16":      {Ifindex: d1, Via: ip("10.21.0.4")},
+			"10.40.0.0/16":      {Ifindex: d0, Via: ip("10.20.0.3"), Hops: []int{d0, d1}},
+			"10.41.0.0/16":      {Ifindex: d1, Via: ip("10.21.0.4"), Hops: []int{d1, d0}},
 			"10.50.0.0/16":      {Kind: Unreachable},
 			"10.51.0.0/16":      {Kind: Blackhole},
 			"10.52.0.0/16":      {Kind: Unreachable},
 			"10.60.0.0/16":      {Ifindex: d1, Via: ip("fe80::5")},
 			"10.71.0.0/16":      {Ifindex: d0},
 			"fd00:30::/48":      {Ifindex: eth0, Via: ip("2001:db8::77"), Metric: 5},
-			"fd00:40::/48":      {Ifindex: d0, Via: ip("fe80::1"), Metric: 1024},
+			"fd00:40::/48":      {Ifindex: d0, Via: ip("fe80::1"), Metric: 1024, Hops: []int{d0, d1}},
 			"fd00:50::/48":      {Ifindex: 1, Kind: Unreachable, Metric: 1024},
 		}
 		got := routes(t, h)
@@ -164,7 +164,7 @@ func TestUplinks(t *testing.T) {
 		{names: []string{"d0", "eth0", "d0"}, want: []string{"d0", "eth0"}},
 		{names: []string{"eth7"}, is: ErrNotFound, text: "uplink eth7: no such interface: choose"},
 		{names: []string{"d1"}, is: ErrUplink, text: "uplink d1: not usable as an uplink: it is down: ip link set d1 up"},
-		{names: []string{"lo"}, is: ErrUplink, text: "uplink lo: not usable as an uplink: it does not speak Ethernet"},
+		{names: []string{"lo"}, is: ErrUplink, text: "uplink lo: not usable as an uplink: it speaks neither Ethernet nor IP alone as tun and WireGuard do"},
 	}
 	inHost(t, w.Host, func(h *Host) {
 		for _, tt := range tests {

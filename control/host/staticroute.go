@@ -50,7 +50,7 @@ func (c *conn) checkStatic(index int, want []StaticRoute) error {
 		}
 		if !slices.ContainsFunc(msgs, func(m []byte) bool {
 			h, ok := parseRoute(m)
-			return ok && h.Prefix == r.To && h.Ifindex == index && h.Via == r.Via
+			return ok && h.rank < byRules && h.Prefix == r.To && h.Ifindex == index && h.Via == r.Via
 		}) {
 			return fmt.Errorf("has lost its route to %s", r)
 		}

@@ -8,8 +8,8 @@ import (
 )
 
 // Uplinks resolves the daemon's --uplink. "auto" alone means the interfaces that
-// hold a default route, best metric first; it may find none. A named interface
-// must exist, be up and speak Ethernet, otherwise the error wraps ErrUplink or
+// hold a default route of any table, main's and the best metric first; it may find none. A named interface
+// must exist, be up and speak Ethernet or IP alone, otherwise the error wraps ErrUplink or
 // ErrNotFound.
 func (h *Host) Uplinks(names []string) ([]Link, error) {
 	var links []Link
@@ -24,15 +24,14 @@ func (h *Host) Uplinks(names []string) ([]Link, error) {
 		}
 		return err
 	}
-	var routes []Route
 	if isAuto(names) {
-		var err error
-		if routes, err = h.allRoutes(); err != nil {
+		routes, err := h.allRoutes()
+		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if r.isDefault() {
-				if err := add("", r.Ifindex); err != nil {
+			for _, index := range r.leadsOut() {
+				if err := add("", index); err != nil {
 					return nil, err
 				}
 			}
@@ -47,7 +46,13 @@ func (h *Host) Uplinks(names []string) ([]Link, error) {
 	return ChooseUplinks(links, nil, names)
 }
 
-func (r *Route) isDefault() bool { return r.Prefix.Bits() == 0 && r.Kind == Unicast }
+// leadsOut are the interfaces of a default route. VPNs make it of two halves, and leave the host's.
+func (r *Route) leadsOut() []int {
+	if r.Prefix.Bits() > 1 || r.Kind != Unicast {
+		return nil
+	}
+	return append([]int{r.Ifindex}, r.Hops...)
+}
 
 func isAuto(names []string) bool { return len(names) == 0 || len(names) == 1 && names[0] == "auto" }
 
@@ -64,8 +69,8 @@ func ChooseUplinks(links []Link, routes []Route, names []string) ([]Link, error)
 			return nil, fmt.Errorf("uplink %s: %w: choose one of ip -br link with --uplink", name, ErrNotFound)
 		case slices.ContainsFunc(up, func(l Link) bool { return l.Name == name }):
 			continue
-		case !links[i].Ethernet:
-			return nil, fmt.Errorf("uplink %s: %w: it does not speak Ethernet: choose another with --uplink", name, ErrUplink)
+		case !links[i].Ethernet && !links[i].Packets:
+			return nil, fmt.Errorf("uplink %s: %w: it speaks neither Ethernet nor IP alone as tun and WireGuard do: choose another with --uplink", name, ErrUplink)
 		case !links[i].Up:
 			return nil, fmt.Errorf("uplink %s: %w: it is down: ip link set %s up, or choose another with --uplink", name, ErrUplink, name)
 		}
@@ -76,14 +81,11 @@ func ChooseUplinks(links []Link, routes []Route, names []string) ([]Link, error)
 
 // defaultLinks returns the links that hold a default route and can serve.
 func defaultLinks(links []Link, routes []Route) []Link {
-	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(a.Metric, b.Metric) })
+	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Metric, b.Metric)) })
 	var up []Link
 	for _, r := range routes {
-		if !r.isDefault() {
-			continue
-		}
 		for _, l := range links {
-			if l.Index == r.Ifindex && l.Ethernet && l.Up && !slices.ContainsFunc(up, func(u Link) bool { return u.Index == l.Index }) {
+			if slices.Contains(r.leadsOut(), l.Index) && (l.Ethernet || l.Packets) && l.Up && !slices.ContainsFunc(up, func(u Link) bool { return u.Index == l.Index }) {
 				up = append(up, l)
 			}
 		}

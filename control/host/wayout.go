@@ -73,20 +73,7 @@ func (h *Host) WayOut(q WayQuery) (Route, error) {
 // chooseHop takes one of the living hops of RTA_MULTIPATH, the same for the same two ends, or the
 // one that a query wants.
 func (r *Route) chooseHop(hops []byte, q *WayQuery) bool {
-	var list []Route // each as often as it weighs
-	for len(hops) >= unix.SizeofRtNexthop {
-		hop := nl.DeserializeRtNexthop(hops)
-		n := int(hop.RtNexthop.Len)
-		if n < unix.SizeofRtNexthop || n > len(hops) {
-			break
-		}
-		if hop.RtNexthop.Flags&(unix.RTNH_F_DEAD|unix.RTNH_F_LINKDOWN) == 0 && (q.Out == 0 || int(hop.RtNexthop.Ifindex) == q.Out) {
-			c := Route{Ifindex: int(hop.RtNexthop.Ifindex)}
-			_ = attrs(hops[:n], unix.SizeofRtNexthop, c.nextHop)
-			list = append(list, slices.Repeat([]Route{c}, int(hop.RtNexthop.Hops)+1)...)
-		}
-		hops = hops[min((n+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1), len(hops)):]
-	}
+	list := slices.DeleteFunc(nextHops(hops), func(h Route) bool { return h.down || q.Out != 0 && h.Ifindex != q.Out })
 	if len(list) == 0 {
 		return false
 	}

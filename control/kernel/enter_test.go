@@ -21,13 +21,17 @@ func TestFiltersFitASocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer k.Close()
+			packets, err := k.Packets()
+			if err != nil {
+				t.Fatal(err)
+			}
 			err = labtest.New(t, "host").Do(func() error {
 				// Each namespace has its own from Linux 6.9 on; before, those have none.
 				err := os.WriteFile("/proc/sys/net/core/optmem_max", []byte("20480"), 0)
 				if err != nil && !errors.Is(err, os.ErrNotExist) {
 					return err
 				}
-				for _, fd := range []int{k.FilterFD(), k.DecideFD()} {
+				for _, fd := range []int{k.FilterFD(), k.DecideFD(), packets.FilterFD()} {
 					if fd < 0 {
 						continue
 					}

@@ -47,8 +47,9 @@ type Kernel struct {
 
 	goesOn bool // see GoesOn
 
-	mu    sync.Mutex // guards what follows
-	slots map[header.Addr]int
+	mu      sync.Mutex // guards what follows
+	packets *Packets   // nil: nobody has asked for them
+	slots   map[header.Addr]int
 	// Of a process before, until somebody claims them again or Settle.
 	leftSlots   map[header.Addr]int
 	leftSubnets map[flowmap.SubnetKey]bool
@@ -272,6 +273,8 @@ func (k *Kernel) Close() error {
 	if k.enter != nil {
 		k.enter.close()
 	}
+	k.packets.close()
+	k.packets = nil
 	k.living.close()
 	if k.planes != nil {
 		k.planes.close()

@@ -19,6 +19,9 @@ import (
 // bare ends the name of the variant of a program that does without the flow table.
 const bare = "_bare"
 
+// packets ends the name of the variant for interfaces that speak IP without a header of the link.
+const packets = "_ip"
+
 // spec is what the object holds, with the stamp that tells the marks of these programs
 // from others, and knows the kernel's packets. To the kernel all variants of a program have its
 // name.
@@ -28,7 +31,7 @@ func spec(stamp [2]uint32) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	for name, p := range s.Programs {
-		p.Name = strings.TrimSuffix(name, bare)
+		p.Name = strings.TrimSuffix(strings.TrimSuffix(name, bare), packets)
 		if !fetchesAdd() {
 			withoutFetch(p.Instructions)
 		}

@@ -60,6 +60,7 @@ const (
 	programsProgVswEnter         = "vsw_enter"
 	programsProgVswFilter        = "vsw_filter"
 	programsProgVswFilterBare    = "vsw_filter_bare"
+	programsProgVswFilterIp      = "vsw_filter_ip"
 	programsProgVswForwarded     = "vsw_forwarded"
 	programsProgVswForwardedBare = "vsw_forwarded_bare"
 	programsProgVswHost          = "vsw_host"
@@ -76,6 +77,7 @@ const (
 	programsProgVswSendOn6       = "vsw_send_on6"
 	programsProgVswShield        = "vsw_shield"
 	programsProgVswShieldBare    = "vsw_shield_bare"
+	programsProgVswShieldIp      = "vsw_shield_ip"
 	programsProgVswSteer         = "vsw_steer"
 	programsProgVswThere         = "vsw_there"
 	programsProgVswWhoseLed      = "vsw_whose_led"
@@ -138,6 +140,7 @@ type programsProgramSpecs struct {
 	VswEnter         *ebpf.ProgramSpec `ebpf:"vsw_enter"`
 	VswFilter        *ebpf.ProgramSpec `ebpf:"vsw_filter"`
 	VswFilterBare    *ebpf.ProgramSpec `ebpf:"vsw_filter_bare"`
+	VswFilterIp      *ebpf.ProgramSpec `ebpf:"vsw_filter_ip"`
 	VswForwarded     *ebpf.ProgramSpec `ebpf:"vsw_forwarded"`
 	VswForwardedBare *ebpf.ProgramSpec `ebpf:"vsw_forwarded_bare"`
 	VswHost          *ebpf.ProgramSpec `ebpf:"vsw_host"`
@@ -154,6 +157,7 @@ type programsProgramSpecs struct {
 	VswSendOn6       *ebpf.ProgramSpec `ebpf:"vsw_send_on6"`
 	VswShield        *ebpf.ProgramSpec `ebpf:"vsw_shield"`
 	VswShieldBare    *ebpf.ProgramSpec `ebpf:"vsw_shield_bare"`
+	VswShieldIp      *ebpf.ProgramSpec `ebpf:"vsw_shield_ip"`
 	VswSteer         *ebpf.ProgramSpec `ebpf:"vsw_steer"`
 	VswThere         *ebpf.ProgramSpec `ebpf:"vsw_there"`
 	VswWhoseLed      *ebpf.ProgramSpec `ebpf:"vsw_whose_led"`
@@ -330,6 +334,7 @@ type programsPrograms struct {
 	VswEnter         *ebpf.Program `ebpf:"vsw_enter"`
 	VswFilter        *ebpf.Program `ebpf:"vsw_filter"`
 	VswFilterBare    *ebpf.Program `ebpf:"vsw_filter_bare"`
+	VswFilterIp      *ebpf.Program `ebpf:"vsw_filter_ip"`
 	VswForwarded     *ebpf.Program `ebpf:"vsw_forwarded"`
 	VswForwardedBare *ebpf.Program `ebpf:"vsw_forwarded_bare"`
 	VswHost          *ebpf.Program `ebpf:"vsw_host"`
@@ -346,6 +351,7 @@ type programsPrograms struct {
 	VswSendOn6       *ebpf.Program `ebpf:"vsw_send_on6"`
 	VswShield        *ebpf.Program `ebpf:"vsw_shield"`
 	VswShieldBare    *ebpf.Program `ebpf:"vsw_shield_bare"`
+	VswShieldIp      *ebpf.Program `ebpf:"vsw_shield_ip"`
 	VswSteer         *ebpf.Program `ebpf:"vsw_steer"`
 	VswThere         *ebpf.Program `ebpf:"vsw_there"`
 	VswWhoseLed      *ebpf.Program `ebpf:"vsw_whose_led"`
@@ -363,6 +369,7 @@ func (p *programsPrograms) Close() error {
 		p.VswEnter,
 		p.VswFilter,
 		p.VswFilterBare,
+		p.VswFilterIp,
 		p.VswForwarded,
 		p.VswForwardedBare,
 		p.VswHost,
@@ -379,6 +386,7 @@ func (p *programsPrograms) Close() error {
 		p.VswSendOn6,
 		p.VswShield,
 		p.VswShieldBare,
+		p.VswShieldIp,
 		p.VswSteer,
 		p.VswThere,
 		p.VswWhoseLed,

@@ -28,14 +28,11 @@ func (k *Kernel) SetOwner(owner string) error {
 		if uint32(len(owner)) > ownerSpec.ValueSize {
 			return fmt.Errorf("longer than %d bytes", ownerSpec.ValueSize)
 		}
-		m, err := ebpf.NewMap(&ownerSpec)
+		m, err := ownerMap(owner)
 		if err != nil {
 			return err
 		}
 		defer m.Close() // the program holds it
-		if err := m.Put(uint32(0), ownerValue(owner)); err != nil {
-			return err
-		}
 		if err := errors.Join(k.shield.BindMap(m), k.mark(m)); err != nil {
 			return err
 		}
@@ -46,6 +43,16 @@ func (k *Kernel) SetOwner(owner string) error {
 	}
 	k.owner = owner
 	return nil
+}
+
+func ownerMap(owner string) (*ebpf.Map, error) {
+	m, err := ebpf.NewMap(&ownerSpec)
+	if err == nil {
+		if err = m.Put(uint32(0), ownerValue(owner)); err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}
+	return m, err
 }
 
 func ownerValue(owner string) []byte {
@@ -81,14 +88,16 @@ func (k *Kernel) owned(p *ebpf.ProgramInfo) (bool, error) {
 // the calling thread's network namespace, in place of the shield of a process before. It
 // outlives the process: RemoveShield takes it away. The error wraps ErrNoTCX where the
 // kernel cannot: attach ShieldFD there.
-func (k *Kernel) ShieldUplink(ifindex int) error {
+func (k *Kernel) ShieldUplink(ifindex int) error { return k.shieldBy(k.shield, ifindex) }
+
+func (k *Kernel) shieldBy(shield *ebpf.Program, ifindex int) error {
 	h := hook{ifindex, ebpf.AttachTCXIngress}
 	old, err := h.ours(shieldName, k.owned)
 	if err == nil {
 		defer closeAll(old)
 		// First in line: the verdict of another program must not let a packet of
 		// ours through to the stack.
-		err = h.put(k.shield, old, link.Head())
+		err = h.put(shield, old, link.Head())
 	}
 	if err != nil {
 		return fmt.Errorf("shield: %w", err)

@@ -46,8 +46,8 @@ func (u *Underlay) chosenWay(v *View, e Egress, dst netip.Addr) (host.Route, err
 		return none, nil
 	}
 	q := host.WayQuery{Src: src, Dst: dst}
+	up := v.named(e.Dev)
 	if e.Dev != "" {
-		up := v.named(e.Dev)
 		if up == nil || !up.Link.Up {
 			return none, nil
 		}
@@ -66,6 +66,9 @@ func (u *Underlay) chosenWay(v *View, e Egress, dst netip.Addr) (host.Route, err
 		return none, nil
 	}
 	r, err := u.cfg.Edge.WayOut(q)
+	if err == nil && r.Kind == host.Unreachable && up != nil && up.Link.Packets {
+		r = host.Route{Ifindex: up.Link.Index} // a tunnel has one other end: it needs no route
+	}
 	if err != nil || r.Kind != host.Unicast {
 		return none, err
 	}
@@ -105,7 +108,7 @@ func (v *View) Away(words string) string {
 	case !ok:
 		return "it is just being looked for"
 	case e.Dev != "" && up == nil:
-		return fmt.Sprintf("interface %s is not there, is down, or does not speak Ethernet", e.Dev)
+		return fmt.Sprintf("interface %s is not there, is down, or speaks neither Ethernet nor IP alone", e.Dev)
 	case e.Dev != "" && !up.Link.Up:
 		return fmt.Sprintf("interface %s is down", e.Dev)
 	case e.Dev != "" && len(up.Addrs) == 0:

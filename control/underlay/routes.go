@@ -6,7 +6,6 @@ import (
 	"github.com/vswitch/vswitch/control/host"
 	"github.com/vswitch/vswitch/dataplane"
 	"github.com/vswitch/vswitch/dataplane/frame"
-	"github.com/vswitch/vswitch/dataplane/header"
 )
 
 // view turns addresses and routes into what a snapshot holds.
@@ -46,7 +45,7 @@ func (u *Underlay) view(ups []Uplink, addrs []host.Addr, routes []host.Route) *V
 	}
 	for _, up := range ups {
 		v.Configs = append(v.Configs, dataplane.UplinkConfig{
-			Port: up.Port, MAC: header.MAC(up.Link.MAC), MTU: up.Link.MTU, Slots: slots,
+			Port: up.Port, MAC: up.MAC(), MTU: up.Link.MTU, Packets: !up.Link.Ethernet, Slots: slots,
 		})
 	}
 	ways := v.leads(frame.NoPort)

@@ -48,6 +48,14 @@ type Uplink struct {
 	Chosen bool
 }
 
+// MAC is the address of its link, zero where that has no header.
+func (up *Uplink) MAC() (m header.MAC) {
+	if up.Link.Ethernet {
+		copy(m[:], up.Link.MAC)
+	}
+	return m
+}
+
 // Edge is what the underlay asks of the host's side.
 type Edge interface {
 	Uplinks(names []string) ([]host.Link, error)
@@ -222,6 +230,11 @@ func (u *Underlay) sync() error {
 	u.stale = append(u.stale, old.slots...)
 	view := u.view(ups, addrs, routes)
 	view.Ruled, view.chosen = ruled, chosen
+	for _, r := range routes { // which of several next hops a packet takes the kernel is asked, too
+		if f := len(r.Prefix.Addr().AsSlice()) / 16; len(r.Hops) > 1 {
+			view.Ruled[f] = true
+		}
+	}
 	u.lose(old.Own, view.Own)
 	u.now.Store(view)
 	errs = append(errs, u.cfg.Changed())

@@ -28,6 +28,8 @@ type Descriptor struct {
 	// Retaken says that a process before has read from the socket, and left it deaf. The port
 	// begins with what comes from now on.
 	Retaken bool
+	// Packets: the device speaks IP without a header of the link.
+	Packets bool
 	// Filter is the program that the socket gets with the port. 0 or less: none, or the socket
 	// has it.
 	Filter int

@@ -25,6 +25,7 @@ type Packet struct {
 	fd    int
 	ring  ring
 	tally *flowmap.Tally // nil: nobody looks
+	link  *plainLink     // nil: frames have a header of the link
 
 	invalid   atomic.Uint64
 	truncated atomic.Uint64 // the receive buffer had no room for a large frame
@@ -53,6 +54,9 @@ func openPacket(d Descriptor) (*Packet, error) {
 	}
 	p := &Packet{name: d.Name, fd: fd, tally: d.Tally}
 	err = p.ring.open(fd, d.Slots)
+	if err == nil && d.Packets {
+		p.link, err = newPlainLink(fd)
+	}
 	if err == nil && d.Retaken {
 		err = p.begin()
 	}
@@ -97,11 +101,16 @@ func (p *Packet) Send(tx *Tx, frames []*frame.Frame) int {
 	sent := 0
 	for len(frames) > 0 {
 		n := min(len(frames), len(tx.msgs))
-		for i, f := range frames[:n] {
-			frame.EncodeVnetHdr(f.Buf, f.Offload)
-			tx.set(i, f.Buf)
+		put := n
+		if p.link != nil {
+			put = p.link.set(tx, frames[:n])
+		} else {
+			for i, f := range frames[:n] {
+				frame.EncodeVnetHdr(f.Buf, f.Offload)
+				tx.set(i, f.Buf)
+			}
 		}
-		s, full := tx.send(p.fd, n)
+		s, full := tx.send(p.fd, put)
 		sent += s
 		if full {
 			break

@@ -186,7 +186,7 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 	}
 	var queue [][]byte
 	if large > 0 {
-		queue = a.fetch(p.fd, r, large)
+		queue = a.fetch(p.fd, r, large, p.link.room())
 	}
 	for range ready {
 		slot, h := r.slot(r.head), r.header(r.head)
@@ -199,9 +199,9 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 				b.Refuse(int(h.Snaplen))
 				continue
 			}
-			slot, at = queue[0], vlanRoom
+			slot, at = queue[0], vlanRoom+p.link.room()
 			queue = queue[1:]
-			if len(slot) != vlanRoom+frame.Headroom+n {
+			if len(slot) != at+frame.Headroom+n || p.link != nil && placesOf(n) > 1 {
 				p.invalid.Add(1)
 				b.Refuse(len(slot))
 				continue
@@ -221,7 +221,7 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 			b.Refuse(int(h.Snaplen))
 			continue
 		}
-		if at < vlanRoom || n < header.EthernetLen || at+frame.Headroom+n > len(slot) {
+		if at < vlanRoom+p.link.room() || n < header.EthernetLen || at+frame.Headroom+n > len(slot) {
 			p.invalid.Add(1)
 			b.Refuse(n)
 			continue
@@ -233,6 +233,14 @@ func (p *Packet) Receive(b *frame.Batch, a *Arena) error {
 			continue
 		}
 		end := at + frame.Headroom + n
+		if p.link != nil {
+			at -= header.EthernetLen
+			if !p.link.lift(slot[at+frame.Headroom:end], &off) {
+				p.invalid.Add(1)
+				b.Refuse(n)
+				continue
+			}
+		}
 		if h.Status&unix.TP_STATUS_VLAN_VALID != 0 {
 			at -= vlanRoom
 			restoreVLAN(slot[at+frame.Headroom:], h, &off)
@@ -262,8 +270,8 @@ func restoreVLAN(data []byte, h *unix.Tpacket2Hdr, off *frame.Offload) {
 }
 
 // fetch takes n messages from a socket's receive queue, whose slots are the next of the ring. A
-// slice holds vlanRoom bytes, the virtio header and the frame; they are borrowed until Reset.
-func (a *Arena) fetch(fd int, r *ring, n int) [][]byte {
+// slice holds vlanRoom bytes and as many more, the virtio header and the frame; they are borrowed until Reset.
+func (a *Arena) fetch(fd int, r *ring, n, more int) [][]byte {
 	rx := &a.rx
 	rx.used = 0
 	for i, at := 0, r.head; i < n; at++ {
@@ -275,7 +283,7 @@ func (a *Arena) fetch(fd int, r *ring, n int) [][]byte {
 			rx.bufs[i] = a.placeSuper(i, int(h.Len))
 		} else {
 			rx.bufs[i] = a.next()
-			rx.set(i, rx.bufs[i][vlanRoom:])
+			rx.set(i, rx.bufs[i][vlanRoom+more:])
 		}
 		i++
 	}
@@ -298,7 +306,7 @@ func (a *Arena) fetch(fd int, r *ring, n int) [][]byte {
 		if rx.msgs[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 			rx.msgs[i].len = 0
 		}
-		rx.bufs[i] = rx.bufs[i][:vlanRoom+int(rx.msgs[i].len)]
+		rx.bufs[i] = rx.bufs[i][:vlanRoom+more+int(rx.msgs[i].len)]
 	}
 	return rx.bufs[:got]
 }

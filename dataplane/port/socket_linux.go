@@ -34,6 +34,9 @@ type PacketConfig struct {
 	// 0 or less: no filter, the port sees all.
 	FilterFD int
 
+	// Packets: the device speaks IP without a header of the link. The port's frames have one.
+	Packets bool
+
 	// Tally, unless nil, is kept for the filter.
 	Tally *flowmap.Tally
 }
@@ -46,6 +49,7 @@ type Socket struct {
 	fd      int
 	slots   int
 	retaken bool
+	packets bool
 	filter  int // that it gets with its port, -1: none or it has it
 	place   int // with the keeper of a pool, and one more; 0: none
 	tally   *flowmap.Tally
@@ -65,7 +69,7 @@ func OpenSocket(cfg PacketConfig) (*Socket, error) {
 
 // Descriptor is the socket as it crosses the door.
 func (k *Socket) Descriptor() Descriptor {
-	return Descriptor{Kind: KindPacket, Name: k.name, FD: k.fd, Slots: k.slots, Retaken: k.retaken, Filter: k.filter, Tally: k.tally}
+	return Descriptor{Kind: KindPacket, Name: k.name, FD: k.fd, Slots: k.slots, Retaken: k.retaken, Packets: k.packets, Filter: k.filter, Tally: k.tally}
 }
 
 // layout is the version of what setup makes of a socket. A process that makes another does
@@ -79,7 +83,7 @@ func (k *Socket) Kept() (fd int, as string) { return k.fd, fmt.Sprint(layout, " 
 // has made it deaf, and it has the filter of cfg once there is a port. The slots are those that it has. An
 // error leaves fd to the caller.
 func Retake(cfg PacketConfig, fd int, as string) (*Socket, error) {
-	k := &Socket{name: cfg.Name, fd: fd, retaken: true, filter: cfg.FilterFD, tally: cfg.Tally}
+	k := &Socket{name: cfg.Name, fd: fd, retaken: true, packets: cfg.Packets, filter: cfg.FilterFD, tally: cfg.Tally}
 	if err := k.was(as, cfg.Ifindex); err != nil {
 		return nil, fmt.Errorf("port %s: %w", cfg.Name, err)
 	}
@@ -174,7 +178,7 @@ func (k *Socket) setup(slots int) error {
 
 // bind starts reception from a device.
 func (k *Socket) bind(cfg PacketConfig) error {
-	k.name, k.tally = cfg.Name, cfg.Tally
+	k.name, k.packets, k.tally = cfg.Name, cfg.Packets, cfg.Tally
 	if cfg.FilterFD > 0 {
 		if err := attachFilter(k.fd, cfg.FilterFD); err != nil {
 			return fmt.Errorf("port %s: %w", k.name, err)

@@ -90,7 +90,14 @@ func (e *Edge) OpenCable(p edge.Port) (edge.Socket, error) {
 // OpenUplink implements edge.Uplinks: what is ours must not be answered by the host's
 // stack first.
 func (e *Edge) OpenUplink(p edge.Port) (edge.Socket, error) {
-	if err := e.shieldUplink(p.Index); err != nil {
+	by := uplinkPrograms(e.Kernel)
+	if p.Packets {
+		var err error
+		if by, err = e.Kernel.Packets(); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.shieldUplink(p.Index, by); err != nil {
 		return nil, err
 	}
 	if others, err := e.Kernel.Others(p.Index); err == nil && len(others) > 0 {
@@ -100,7 +107,7 @@ func (e *Edge) OpenUplink(p edge.Port) (edge.Socket, error) {
 	if p.Slots == 0 {
 		p.Slots = uplinkSlots
 	}
-	return e.open(p, e.Kernel.FilterFD(), port.OpenSocket)
+	return e.open(p, by.FilterFD(), port.OpenSocket)
 }
 
 // KeepUplinks implements edge.Uplinks.
@@ -109,11 +116,13 @@ func (e *Edge) KeepUplinks(indexes ...int) (others []string, err error) {
 }
 
 func (e *Edge) open(p edge.Port, filter int, open func(port.PacketConfig) (*port.Socket, error)) (edge.Socket, error) {
-	tally, err := e.Kernel.AddFlowPort(p.Index, p.Number)
-	if err != nil {
-		return nil, err
+	cfg := port.PacketConfig{Ifindex: p.Index, Name: p.Name, Slots: p.Slots, FilterFD: filter, Packets: p.Packets}
+	var err error
+	if !p.Packets { // where the kernel carries nothing, nobody counts
+		if cfg.Tally, err = e.Kernel.AddFlowPort(p.Index, p.Number); err != nil {
+			return nil, err
+		}
 	}
-	cfg := port.PacketConfig{Ifindex: p.Index, Name: p.Name, Slots: p.Slots, FilterFD: filter, Tally: tally}
 	k := e.retake(cfg)
 	if k == nil {
 		if k, err = open(cfg); err == nil {
@@ -147,14 +156,21 @@ func (e *Edge) retake(cfg port.PacketConfig) *port.Socket {
 	return k
 }
 
+// uplinkPrograms are the programs that an uplink gets.
+type uplinkPrograms interface {
+	FilterFD() int
+	ShieldFD() int
+	ShieldUplink(ifindex int) error
+}
+
 // shieldUplink attaches the shield by TCX, or where the kernel has none as a filter.
-func (e *Edge) shieldUplink(index int) error {
+func (e *Edge) shieldUplink(index int, by uplinkPrograms) error {
 	if !e.cfg.NoTCX {
-		if err := e.Kernel.ShieldUplink(index); !errors.Is(err, kernel.ErrNoTCX) {
+		if err := by.ShieldUplink(index); !errors.Is(err, kernel.ErrNoTCX) {
 			return err
 		}
 	}
-	return e.Host.AddShield(index, e.Kernel.ShieldFD(), e.owner.Identity)
+	return e.Host.AddShield(index, by.ShieldFD(), e.owner.Identity)
 }
 
 // device is the TAP of a network.

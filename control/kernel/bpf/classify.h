@@ -182,15 +182,16 @@ static __always_inline bool tagged(__be16 type)
 }
 
 /*
- * untagged finds where the packet of a frame begins. VLAN 0 is none (802.1Q, 6.9.1): the
+ * untagged finds where the packet of a frame begins, behind a header of so many bytes: an interface
+ * that speaks IP alone has none. VLAN 0 is none (802.1Q, 6.9.1): the
  * host's stack takes the frame as if it bore no tag, and takes off further tags of that
  * kind. The first tag is no longer in the frame's bytes.
  */
-static __always_inline enum whose untagged(struct __sk_buff *skb, __u32 *at, __be16 *type)
+static __always_inline enum whose untagged(struct __sk_buff *skb, __u32 head, __u32 *at, __be16 *type)
 {
 	struct tag t;
 
-	*at = ETH_HLEN;
+	*at = head;
 	*type = skb->protocol;
 	if (!skb->vlan_present)
 		return UNKNOWN;
@@ -238,7 +239,7 @@ static __always_inline bool everyones(struct __sk_buff *skb, __u32 at)
  * the host would take it for its own. A broadcast packet has no address that holds a slot: it is
  * the host's, and perhaps a container's as well (everyones).
  */
-static __always_inline enum whose classify(struct __sk_buff *skb)
+static __always_inline enum whose classify(struct __sk_buff *skb, __u32 head)
 {
 	struct asked a = {};
 	enum whose whose;
@@ -247,10 +248,10 @@ static __always_inline enum whose classify(struct __sk_buff *skb)
 
 	if (skb->pkt_type > PACKET_MULTICAST)
 		return THEIRS;
-	whose = untagged(skb, &at, &type);
+	whose = untagged(skb, head, &at, &type);
 	if (whose != UNKNOWN)
 		return whose;
-	if (skb->pkt_type != PACKET_HOST && type == bpf_htons(ETH_P_IP) && everyones(skb, at))
+	if (head && skb->pkt_type != PACKET_HOST && type == bpf_htons(ETH_P_IP) && everyones(skb, at))
 		return ECHO;
 	if (type == bpf_htons(ETH_P_IP))
 		whose = family(skb, at, true, &a);

@@ -161,14 +161,14 @@ static __always_inline void notes(const struct sockets *s, bool is)
  * before: THEIRS while there is a socket. When it has gone, nobody gets the packet that
  * shows it: the host would refuse it, and end a flow that is ours again.
  */
-static __noinline enum whose asks(struct __sk_buff *skb, enum whose whose)
+static __always_inline enum whose asks_at(struct __sk_buff *skb, __u32 head, enum whose whose)
 {
 	struct sockets s = {};
 	__be16 type;
 	__u32 at;
 	bool is;
 
-	if (untagged(skb, &at, &type) != UNKNOWN)
+	if (untagged(skb, head, &at, &type) != UNKNOWN)
 		return whose;
 	if (type == bpf_htons(ETH_P_IP) ? !names(skb, &s, at, true) : type != bpf_htons(ETH_P_IPV6) || !names(skb, &s, at, false))
 		return whose;
@@ -184,6 +184,17 @@ static __noinline enum whose asks(struct __sk_buff *skb, enum whose whose)
 	if (whose == SOCKETS)
 		bpf_map_delete_elem(&vsw_sockets, &s.key);
 	return whose;
+}
+
+static __noinline enum whose asks(struct __sk_buff *skb, enum whose whose)
+{
+	return asks_at(skb, ETH_HLEN, whose);
+}
+
+/* The same at an interface that speaks IP alone. */
+static __noinline enum whose asks_ip(struct __sk_buff *skb, enum whose whose)
+{
+	return asks_at(skb, 0, whose);
 }
 
 /* The ports that clients of the host bind which choose one below 1024 (rresvport(3)). */

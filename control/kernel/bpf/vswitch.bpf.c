@@ -2,7 +2,8 @@
 
 /*
  * The programs of the switch, with hooks.h. Each is the order of its stages; a stage has
- * its file. One whose name ends in _bare does without the flow table; to the kernel both have one name.
+ * its file. One whose name ends in _bare does without the flow table, one in _ip is for interfaces that
+ * speak IP alone, without a header of the link, and does without it, too; to the kernel all have one name.
  * Programs of interfaces outlive the process (ADR 36).
  */
 
@@ -218,7 +219,7 @@ int vsw_filter(struct __sk_buff *skb)
 	case NO_FLOW:
 		break;
 	}
-	whose = classify(skb);
+	whose = classify(skb, ETH_HLEN);
 	say(skb, whose);
 	if (!wanted(whose))
 		return SOCKET_NONE;
@@ -229,7 +230,13 @@ int vsw_filter(struct __sk_buff *skb)
 SEC("socket")
 int vsw_filter_bare(struct __sk_buff *skb)
 {
-	return wanted(classify(skb)) ? SOCKET_ALL : SOCKET_NONE;
+	return wanted(classify(skb, ETH_HLEN)) ? SOCKET_ALL : SOCKET_NONE;
+}
+
+SEC("socket")
+int vsw_filter_ip(struct __sk_buff *skb)
+{
+	return wanted(classify(skb, 0)) ? SOCKET_ALL : SOCKET_NONE;
 }
 
 /*
@@ -251,10 +258,13 @@ int vsw_enter(struct __sk_buff *skb)
  * time exceeded needs fragment zero). While nobody is there shield finds flows itself; what
  * is ours and in none is dropped, and not refused: its sender tries again.
  */
-static __always_inline int keep(struct __sk_buff *skb, enum whose whose)
+static __always_inline bool may_be(enum whose whose)
 {
-	if (whose == OURS || whose == SOCKETS)
-		whose = asks(skb, whose);
+	return whose == OURS || whose == SOCKETS;
+}
+
+static __always_inline int keep(enum whose whose)
+{
 	switch (whose) {
 	case NOBODYS:
 	case OURS:
@@ -277,17 +287,27 @@ int vsw_shield(struct __sk_buff *skb)
 		if (skb->pkt_type <= PACKET_MULTICAST)
 			row = alone_uplink(skb);
 		if (!row)
-			whose = classify(skb);
+			whose = classify(skb, ETH_HLEN);
 	}
 	if (row)
 		return contested(row) && asks(skb, OURS) == THEIRS ? TC_ACT_UNSPEC : execute(skb, row);
-	return keep(skb, whose);
+	return keep(may_be(whose) ? asks(skb, whose) : whose);
 }
 
 SEC("tc")
 int vsw_shield_bare(struct __sk_buff *skb)
 {
-	return keep(skb, classify(skb));
+	enum whose whose = classify(skb, ETH_HLEN);
+
+	return keep(may_be(whose) ? asks(skb, whose) : whose);
+}
+
+SEC("tc")
+int vsw_shield_ip(struct __sk_buff *skb)
+{
+	enum whose whose = classify(skb, 0);
+
+	return keep(may_be(whose) ? asks_ip(skb, whose) : whose);
 }
 
 /*
