@@ -171,3 +171,38 @@ func TestEgressByATunnel(t *testing.T) {
 	r.run("ip", "link", "set", "vpn0", "up")
 	eventually(t, "dev leaves by the tunnel again", func() bool { return leavesFrom(dev) == tunnelHere })
 }
+
+// TestVPNByRules: with the rules of wg-quick containers leave by the tunnel, to the LAN beside it, and by a mark
+// that they do not have no other way; a way that is forbidden is none. It goes for flows of before as well.
+func TestVPNByRules(t *testing.T) {
+	r := newRig(t)
+	tunnel(t, r.world.Host, r.world.Outside, false)
+	r.start()
+	serve(t, r.world.Outside, ":9000", "outside")
+	web, _ := r.attach("web", api.Attach{Publish: []string{"8080:80"}})
+	serve(t, web, ":80", "web")
+	eventually(t, "out without a VPN", func() bool { return leavesFrom(web) == netlab.HostAddr })
+	r.run("ip", "route", "add", "default", "dev", "vpn0", "table", "51820")
+	r.run("ip", "rule", "add", "prio", "101", "not", "fwmark", "0xca6c", "lookup", "51820")
+	r.run("ip", "rule", "add", "prio", "100", "lookup", "main", "suppress_prefixlength", "0")
+	for _, phase := range []string{"running", "after a kill"} {
+		eventually(t, phase+": out by the tunnel", func() bool { return leavesFrom(web) == tunnelHere })
+		eventually(t, phase+": beside it on the link", func() bool { return seenFrom(web, netlab.OutsideAddr) == netlab.HostAddr })
+		eventually(t, phase+": a published port answers", func() bool {
+			got, err := fetchFast(r.world.Outside, netlab.HostAddr+":8080")
+			return err == nil && strings.HasPrefix(got, "web ")
+		})
+		if phase == "running" {
+			r.restart("SIGKILL")
+		}
+	}
+	r.run("ip", "route", "add", "prohibit", "default", "table", "77")
+	r.run("ip", "rule", "add", "prio", "50", "fwmark", "0x7", "lookup", "77")
+	for range 3 {
+		eventually(t, "a rule for another mark changes nothing", func() bool { return leavesFrom(web) == tunnelHere })
+	}
+	r.run("ip", "rule", "add", "prio", "51", "from", "10.88.0.0/16", "to", netlab.FarAddr, "lookup", "77")
+	eventually(t, "what is prohibited has no way", func() bool { return leavesFrom(web) == "" })
+	r.run("ip", "rule", "del", "prio", "51")
+	eventually(t, "out by the tunnel again", func() bool { return leavesFrom(web) == tunnelHere })
+}
