@@ -78,7 +78,7 @@ func TestRemediesRun(t *testing.T) {
 		}
 		_, fix := reasons.Explain(why, facts)
 		made := fmt.Sprint("made", int(why))
-		fill := strings.NewReplacer("--container NAME", "--container web", "NAME", made, "PATH", at[facts.Container], "VLANS", "10-12", "CONTAINER", "web", "--mtu N", "--mtu 1400", "PORT", "8098", "COMMAND", "true")
+		fill := strings.NewReplacer("--container NAME", "--container web", "NAME", made, "PATH", at[facts.Container], "VLANS", "10-12", "CONTAINER", "web", "--mtu N", "--mtu 1400", "PORT", "8098", "COMMAND", "true", "NETWORK", "blue", "INTERFACE", "eth0")
 		commands := printedCommand.FindAllString(fix, -1)
 		for _, c := range commands {
 			words := strings.Fields(prose.ReplaceAllString(fill.Replace(c), ""))

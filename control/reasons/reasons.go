@@ -62,7 +62,7 @@ var remedies = [dataplane.NumDropReasons]remedy{
 
 	dataplane.DropTTL:        {"the TTL ran out on the way", "nothing, if a traceroute did it; otherwise a loop"},
 	dataplane.DropNoRoute:    {"the host has no route to {destination}, or one that leaves by no uplink", "ip route get {destination} shows it, with rules of policy routing (ip rule) with from {source} iif and the network's device; the daemon's --uplink names the interfaces that lead out"},
-	dataplane.DropNoEgress:   {"the way that was chosen for {container} (--egress) is not there, or does not lead to {destination}, and nothing leaves by another", "vswitch inspect {container} shows the way and what it lacks; ip route get {destination} oif INTERFACE whether the host has a route by it"},
+	dataplane.DropNoEgress:   {"the way that was chosen for {container} (--egress) is not there, or does not lead to {destination}, and nothing leaves by another", "vswitch inspect {container} shows the way and what it lacks; ip route get {destination} oif INTERFACE says whether the host has a route by it"},
 	dataplane.DropNoHost:     {"no container has the address {destination}", "vswitch ps lists who has which"},
 	dataplane.DropBroadcast:  {"{destination} is the broadcast address of another network, and broadcasts are not forwarded", "send to one of its addresses; what has to broadcast there runs in the host's network: vswitch run --network host -- COMMAND"},
 	dataplane.DropIsolated:   {"{destination} is in another network, and networks are kept apart", "connect {container} to it: vswitch network connect {peer-network} {container}"},

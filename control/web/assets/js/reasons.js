@@ -194,7 +194,7 @@ export const reasons = {
  },
  "route-no-egress": {
   "means": "The container leaves by a way of its own (attach --egress), which is not there or does not lead to the destination; nothing leaves by another",
-  "do": "vswitch inspect NAME shows the way and what it lacks; ip route get ADDRESS oif INTERFACE whether the host has a route by it"
+  "do": "vswitch inspect NAME shows the way and what it lacks; ip route get ADDRESS oif INTERFACE says whether the host has a route by it"
  },
  "route-no-host": {
   "means": "The address in the network was handed out to nobody",
