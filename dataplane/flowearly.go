@@ -70,7 +70,7 @@ func (t *flowTable) mayDoubt(sw *Switch, tenant int) bool {
 // (Choudhury and Hahne 1998), since no row ends for a connection that may be over soon. Somebody who
 // keeps connections open in masses would have all others' begin by way of the switch.
 func (t *flowTable) mayBegin(tenant int) bool {
-	free := len(t.free)
+	free := t.vacant()
 	return free > t.reserve() && t.shares.Held(tenant)/2 < free
 }
 

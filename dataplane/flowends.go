@@ -25,7 +25,7 @@ func (t *flowTable) learnEnds(sw *Switch) {
 	}
 	t.rung.Store(rung)
 	now := sw.now()
-	for pair := range t.ends.Pairs[:len(t.entries)/2] {
+	for pair := range t.ends.Pairs[:t.made/2] {
 		if at := &t.ends.Pairs[pair]; atomic.LoadUint32(at) != 0 {
 			atomic.StoreUint32(at, 0) // first: a note that comes meanwhile stays
 			t.learnEnd(sw, uint32(pair), now)

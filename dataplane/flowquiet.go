@@ -58,7 +58,7 @@ func (t *flowTable) quietRoom(more int) bool {
 }
 
 func (t *flowTable) quietRoomLocked(more int) bool {
-	return len(t.found) == 0 && len(t.free) > len(t.entries)/8+more
+	return len(t.found) == 0 && t.vacant() > t.limit/4+more
 }
 
 // enterPage enters a page of flows. A container gets pairs while it has fewer than are left, so

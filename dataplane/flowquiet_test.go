@@ -139,7 +139,7 @@ func TestQuietFlowsFillWhatIsFree(t *testing.T) {
 // TestQuietFlowsComeInTurn: of many flows a sweep enters some, and the sweeps after it the rest.
 func TestQuietFlowsComeInTurn(t *testing.T) {
 	const flows = 2000
-	l, maps := NewWithKernel(t, 4096, 8*flows)
+	l, maps := NewWithKernel(t, 4*flows, 8*flows)
 	for i := range flows {
 		l.Send("c1", UDP("c1", uint16(5000+i), World+":9999", "x"))
 		l.Send("up", Inbound(header.ProtoUDP, World+":9999", See(t, l.Expect("up")).From(), 0, "y"))

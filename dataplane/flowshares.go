@@ -33,12 +33,15 @@ func rowTenant(s *Snapshot, in, out frame.PortID) int {
 	return int(in)
 }
 
-func (t *flowTable) reserve() int { return min(flowReserve, len(t.entries)/16) }
+func (t *flowTable) reserve() int { return min(flowReserve, t.limit/8) }
 
 // mayTake reports whether a container may have a new pair. When few are left, the
 // container with most rows begins none, and a pair of its own ends for another's.
 func (t *flowTable) mayTake(who int) bool {
-	if len(t.free) > t.reserve() || t.shares.Active() < 2 && t.shares.Held(who) == t.shares.Total() {
+	if t.vacant() > t.reserve() || t.shares.Active() < 2 && t.shares.Held(who) == t.shares.Total() {
+		if len(t.free) == 0 {
+			t.wantMore() // it is offered again
+		}
 		return len(t.free) > 0
 	}
 	if giver := t.shares.Giver(who); giver == who {
@@ -63,7 +66,7 @@ func (t *flowTable) mayTake(who int) bool {
 // relieve ends idle rows of the containers with most, those idle for longest, while less than a
 // quarter of the pairs is free. Some rows have just ended.
 func (t *flowTable) relieve(now int64, ended []*flowRow) []*flowRow {
-	want := len(t.entries)/8 - len(t.free)
+	want := t.limit/4 - t.vacant()
 	for _, r := range ended {
 		if o := &t.places[r.number^1]; o.row == nil && (!o.rests || r.number&1 == 0) {
 			want--

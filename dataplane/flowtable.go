@@ -26,7 +26,7 @@ import (
 const (
 	// flowWorth is how many frames of a flow pass here before it is worth a row, unless it is a
 	// connection that begins early: what is over soon does not pay for the system calls.
-	flowWorth = 24
+	flowWorth = 8
 	// flowAgain is after how many more frames it is offered again: a flow that a change has
 	// given back returns soon, also one of few large frames.
 	flowAgain = 128
@@ -47,9 +47,9 @@ const (
 type flowTable struct {
 	maps    bpfmap.Flows
 	jiffy   time.Duration
-	entries []flowmap.Entry
+	entries []flowmap.Entry // of which the first made are there
 	offers  chan flowID
-	nudge   chan struct{} // rows were entered that want to be settled
+	nudge   chan struct{} // rows were entered that want to be settled, or the table wants to grow
 	quiet   quietFlows    // of Tick
 	ends    *flowmap.Ends
 	rung    atomic.Uint64 // flowmap.Ends.Rung as far as conntrack has learned
@@ -57,6 +57,8 @@ type flowTable struct {
 
 	mu      sync.Mutex // guards what follows
 	rows    map[flowmap.Key]*flowRow
+	made    int
+	limit   int        // of pairs
 	places  []place    // by number of an entry, in the order of memory
 	free    []uint32   // pairs of entries; what was freed last is given out last
 	resting []*flowRow // have ended, and a program may still hold their number
@@ -94,16 +96,15 @@ type flowRow struct {
 	packets, bytes uint64
 }
 
-func newFlowTable(maps bpfmap.Flows, entries []flowmap.Entry, ends *flowmap.Ends) *flowTable {
+// newFlowTable makes a table of no more pairs than there may be connections.
+func newFlowTable(maps bpfmap.Flows, d *bpfmap.FlowDescriptor, conns int) *flowTable {
 	if maps == nil {
 		return nil
 	}
-	t := &flowTable{maps: maps, jiffy: time.Second / time.Duration(maps.InJiffies(time.Second)), entries: entries, offers: make(chan flowID, 256), nudge: make(chan struct{}, 1), ends: ends, first: make(chan struct{}, 1), rows: make(map[flowmap.Key]*flowRow)}
-	t.places = make([]place, len(t.entries))
+	t := &flowTable{maps: maps, jiffy: time.Second / time.Duration(maps.InJiffies(time.Second)), entries: d.Entries, offers: make(chan flowID, 256), nudge: make(chan struct{}, 1), ends: d.Ends, first: make(chan struct{}, 1), rows: make(map[flowmap.Key]*flowRow)}
 	t.shares = share.New((*rowEntries)(t), MaxPorts, 0)
-	for i := range len(t.entries) / 2 {
-		t.free = append(t.free, uint32(i))
-	}
+	t.limit = min(len(t.entries)/2, conns)
+	t.add(len(d.There()))
 	return t
 }
 
@@ -127,6 +128,7 @@ func (t *flowTable) number(d *decision, tenant int) (uint32, bool) {
 func (t *flowTable) assign(r *flowRow) {
 	if t.places[r.number^1].row == nil {
 		t.free = t.free[1:] // the pair is a new one
+		t.wantMore()
 	}
 	t.enterRow(r)
 }
@@ -163,6 +165,7 @@ func (t *flowTable) run(sw *Switch, done <-chan struct{}) {
 			}
 			t.mu.Unlock()
 		case <-t.nudge:
+			t.grow()
 			tick.Reset(flowSettle)
 		case <-tick.C:
 			t.mu.Lock()
@@ -300,6 +303,7 @@ func (s *Switch) kernelDrops(id frame.PortID) uint64 {
 // goroutine for it; tests with their own clock call it themselves.
 func (s *Switch) StepFlows() {
 	t := s.flows
+	t.grow()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(t.offers) > 0 {

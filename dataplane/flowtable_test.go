@@ -33,9 +33,9 @@ func chatFrame() []byte {
 
 func TestFlowIsOfferedWhenItGoesOn(t *testing.T) {
 	l, maps := newFlowLab(t)
-	chat(l, 23)
+	chat(l, 7)
 	if rows := l.Switch.EnterOffers(); len(rows) != 0 {
-		t.Errorf("%d rows after 23 frames", len(rows))
+		t.Errorf("%d rows after 7 frames", len(rows))
 	}
 	chat(l, 1)
 	rows := l.Switch.EnterOffers()
@@ -71,7 +71,7 @@ func TestFlowIsOfferedWhenItGoesOn(t *testing.T) {
 			}
 		}
 	}
-	if f := l.Switch.Flows(); len(f) != 1 || f[0].Packets != [2]uint64{34, 0} || f[0].Kind != conntrack.KindBridged {
+	if f := l.Switch.Flows(); len(f) != 1 || f[0].Packets != [2]uint64{18, 0} || f[0].Kind != conntrack.KindBridged {
 		t.Errorf("flows %+v", f)
 	}
 	if after.Flows.Frames != 10 || after.Flows.Rows != 1 {

@@ -6,9 +6,9 @@ import (
 )
 
 // flowCounter counts the frames of flows by hash, in sets of a cache line. In a full set a flow
-// gives way that was silent for a while, as those are that the kernel carries by now, or the one
-// with the fewest frames: so of more flows that take turns than a set has room for all but one
-// come to an end.
+// gives way that was silent for a while or has been offered, as those are that the kernel carries by
+// now, or the one with the fewest frames: so of more flows that take turns than a set has room for all
+// but one come to an end.
 type flowCounter [2048][8]flowCount
 
 type flowCount struct {
@@ -32,7 +32,7 @@ func (c *flowCounter) note(hash uint32, now int64) *flowCount {
 			return e
 		}
 		frames := e.count
-		if at-e.seen > silent {
+		if at-e.seen > silent || frames >= flowWorth {
 			frames = 0
 		}
 		if frames < fewest {

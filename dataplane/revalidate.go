@@ -66,10 +66,7 @@ func (t *flowTable) settleEnded(sw *Switch, rows []*flowRow) {
 		if r.routed {
 			sw.conntrack.TakeBack(&r.flow.tuple, r.number)
 		}
-		t.places[r.number].rests = false
-		if o := &t.places[r.number^1]; o.row == nil && !o.rests {
-			t.free = append(t.free, r.number/2)
-		}
+		t.release(r.number)
 	}
 }
 

@@ -86,6 +86,7 @@ func (m *sharedMaps) Tally(ifindex uint32) *flowmap.Tally {
 	defer m.mu.Unlock()
 	return m.k.Tally(ifindex)
 }
+func (m *sharedMaps) Grow() (int, error) { return m.k.Grow() }
 func (m *sharedMaps) Insert(k flowmap.Key, n uint32) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -51,7 +51,7 @@ func (s *Switch) Shares() (room [NumShared]int, list []Shares) {
 	room[SharedReceived] = room[SharedFlows]
 	room[SharedStations] = s.fdb.Stats().Max
 	if s.flows != nil {
-		room[SharedRows] = len(s.flows.entries)
+		room[SharedRows] = s.flows.room()
 	}
 	room[SharedWaiting], room[SharedHops] = waitingChunks*chunkSize, waitingHops
 	room[SharedFragments], room[SharedDeferred] = fragContexts, deferredChunks*chunkSize

@@ -123,7 +123,7 @@ func New(cfg Config) (*Switch, error) {
 		groups: fdb.NewGroups(MaxPorts),
 		ways:   &ways{wanted: make(chan WayKey, 4*waitingHops), known: make(map[WayKey]*route)},
 		done:   make(chan struct{}),
-		flows:  newFlowTable(flows, cfg.Flows.Entries, cfg.Flows.Ends),
+		flows:  newFlowTable(flows, &cfg.Flows, cfg.MaxConns),
 		peers:  peers,
 	}
 	s.notices.init()

@@ -28,11 +28,11 @@ func (t *flowTable) find(sw *Switch) error {
 		return err
 	}
 	now, known := t.maps.Ticks()
-	used := make([]bool, len(t.entries))
+	used := make([]bool, t.made)
 	var gone []flowmap.Key
 	var dead []uint32 // of a pair each is asked before one ends
 	for _, n := range keys {
-		if int(n) < len(t.entries) && known && t.dead(n, now) {
+		if int(n) < t.made && known && t.dead(n, now) {
 			dead = append(dead, n)
 		}
 	}
@@ -40,7 +40,7 @@ func (t *flowTable) find(sw *Switch) error {
 		t.entries[n].End()
 	}
 	for k, n := range keys {
-		ours := int(n) < len(t.entries) && !used[n] && t.entries[n].Key == k
+		ours := int(n) < t.made && !used[n] && t.entries[n].Key == k
 		if !ours || t.entries[n].IsOff() {
 			gone = append(gone, k)
 			continue
@@ -148,10 +148,7 @@ func (t *flowTable) drop(s *Switch, rows []*flowRow) {
 		if r.routed {
 			s.conntrack.TakeBack(&r.flow.tuple, r.number)
 		}
-		t.places[r.number].rests = false
-		if o := &t.places[r.number^1]; o.row == nil && !o.rests {
-			t.free = append(t.free, r.number/2)
-		}
+		t.release(r.number)
 	}
 }
 

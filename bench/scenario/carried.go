@@ -47,7 +47,7 @@ func carried(ctx context.Context, opt rig.Options, x Extent) (found Findings, er
 			if err != nil {
 				return found, fmt.Errorf("%d flows, %s: %w", n, s.Name, err)
 			}
-			found.Figures = append(found.Figures, f)
+			found.Figures = append(found.Figures, f...)
 		}
 	}
 	return found, nil
@@ -57,10 +57,17 @@ func carried(ctx context.Context, opt rig.Options, x Extent) (found Findings, er
 // next ones is carried: some more than make a flow worth a row.
 const worthMany = 40
 
+// memoryOfFlow is what a flow takes of the daemon: a connection, two rows and their entries.
+const memoryOfFlow = 3e3
+
 // carriedOf is which share of the frames of so many equal flows is carried on the path of s, one
-// frame of each in turn.
-func carriedOf(ctx context.Context, r *rig.Rig, s Scenario, n int, window time.Duration) (f report.Figure, err error) {
+// frame of each in turn, and how much the daemon grows by them.
+func carriedOf(ctx context.Context, r *rig.Rig, s Scenario, n int, window time.Duration) (f []report.Figure, err error) {
 	e, err := s.ends(r)
+	if err != nil {
+		return f, err
+	}
+	idle, err := r.RSS()
 	if err != nil {
 		return f, err
 	}
@@ -77,11 +84,16 @@ func carriedOf(ctx context.Context, r *rig.Rig, s Scenario, n int, window time.D
 	if c.Came == 0 {
 		return f, errors.New("no frame came in")
 	}
-	return report.Figure{
-		Scenario: "carried", Title: "share carried of equal flows, " + s.Title,
-		Measure: report.Measure{Name: fmt.Sprintf("%d flows", n), Unit: report.Share, Bound: 0.95},
+	rss, err := r.RSS()
+	if err != nil {
+		return f, err
+	}
+	title, name := "share carried of equal flows, "+s.Title, fmt.Sprintf("%d flows", n)
+	return []report.Figure{{
+		Scenario: "carried", Title: title,
+		Measure: report.Measure{Name: name, Unit: report.Share, Bound: 0.95},
 		Value:   min(1, float64(c.Carried)/float64(c.Came)), Note: fmt.Sprintf("%d of %d frames", c.Carried, c.Came),
-	}, nil
+	}, figure("carried", title, name+", RSS growth", report.Bytes, float64(n)*memoryOfFlow+4e6, float64(rss)-float64(idle), "of the daemon")}, nil
 }
 
 // carriedOn is carried for a flow on the path of s, whose frames come in by the ports

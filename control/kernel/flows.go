@@ -17,7 +17,7 @@ import (
 // flows are the maps of the flow table:
 //
 //	keys    hash: flowmap.Key -> number of a row
-//	entries array: number -> flowmap.Entry, mapped into memory
+//	entries array of maps, see bpfmap.Chunks: number -> flowmap.Entry, mapped into memory
 //	ports   hash: ifindex -> number of a port's tally
 //	tallies array: number -> flowmap.Tally, mapped into memory
 //	ends    array of one: flowmap.Ends, mapped into memory
@@ -39,7 +39,8 @@ type flows struct {
 
 	wait   *waiter
 	clock  *ebpf.Program
-	rows   []flowmap.Entry
+	rows   []flowmap.Entry // of which those are there that chunks has made
+	chunks *bpfmap.Chunks
 	at     []flowmap.StationRow
 	shared []flowmap.Tally
 	ended  []flowmap.Ends
@@ -85,7 +86,12 @@ func (f *flows) begin() (err error) {
 	if f.wait, err = newWaiter(); err != nil {
 		return err
 	}
-	if f.rows, err = mapMemory[flowmap.Entry](f, f.entries); err != nil {
+	var memory []byte
+	if memory, f.rows, err = bpfmap.ReserveChunks(); err != nil {
+		return err
+	}
+	f.memory = append(f.memory, memory)
+	if f.chunks, err = bpfmap.MapChunks(f.entries, f.rows); err != nil {
 		return err
 	}
 	if f.at, err = mapMemory[flowmap.StationRow](f, f.stationRows); err != nil {
@@ -232,7 +238,7 @@ func (k *Kernel) Flows() bpfmap.FlowDescriptor {
 	}
 	return bpfmap.FlowDescriptor{
 		Identifiers: idents,
-		Kind:        bpfmap.KindKernel, Entries: f.rows, Ends: &f.ended[0], Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
+		Kind:        bpfmap.KindKernel, Entries: f.rows, Made: f.chunks.Made(), Chunks: f.entries.FD(), Ends: &f.ended[0], Keys: f.keys.FD(), Outer: f.wait.outer.FD(), Inner: f.wait.inner.FD(), Clock: f.clock.FD(),
 		Askers: f.askers.FD(), Stations: f.stations.FD(),
 		Rows: f.at, StationKeys: f.stationKeys.FD(), StationFlows: f.stationFlows.FD(),
 	}

@@ -27,9 +27,12 @@ func (s source) bytes(b []byte) {
 
 var judged = slices.Concat(packetTests, peerTests)
 
+// testEntries are there: two chunks.
+const testEntries = 2 * flowmap.ChunkEntries
+
 // given is a program with a frame, a row and a tally.
 func (s source) given(program string) given {
-	g := given{program: program, index: pick(s, uint32(0), 3, flowmap.MaxEntries-1), gso: pick(s, uint32(0), 0, 0, 1, 1400, 1448, 65000)}
+	g := given{program: program, index: pick(s, uint32(0), 3, flowmap.ChunkEntries-1, flowmap.ChunkEntries, testEntries-1), gso: pick(s, uint32(0), 0, 0, 1, 1400, 1448, 65000)}
 	if program == programsProgVswHost {
 		g.nobody = s.IntN(3) == 0
 	}
@@ -66,7 +69,7 @@ func (s source) given(program string) given {
 	case 1, 4:
 		g.cb = [5]uint32{}
 	case 2:
-		g.cb[2] = pick(s, g.index+1, flowmap.MaxEntries, ^uint32(0))
+		g.cb[2] = pick(s, g.index+1, testEntries, flowmap.MaxEntries, ^uint32(0))
 	case 3:
 		g.cb[3]++
 	}

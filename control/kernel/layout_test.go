@@ -112,7 +112,8 @@ func TestConstants(t *testing.T) {
 	}
 	for name, want := range map[string]map[string]int{
 		"flowmap_limit": {
-			"FLOWMAP_VERSION": flowmap.Version, "FLOWMAP_MAX_ENTRIES": flowmap.MaxEntries, "FLOWMAP_MAX_PORTS": flowmap.MaxPorts, "FLOWMAP_MAX_COUNTERS": flowmap.MaxCounters,
+			"FLOWMAP_VERSION": flowmap.Version, "FLOWMAP_MAX_ENTRIES": flowmap.MaxEntries, "FLOWMAP_CHUNK_ENTRIES": flowmap.ChunkEntries, "FLOWMAP_MAX_CHUNKS": flowmap.MaxChunks,
+			"FLOWMAP_MAX_PORTS": flowmap.MaxPorts, "FLOWMAP_MAX_COUNTERS": flowmap.MaxCounters,
 			"FLOWMAP_MAX_PEERS": flowmap.MaxPeers, "FLOWMAP_MAX_SUBNETS": flowmap.MaxSubnets,
 			"FLOWMAP_MAX_FRAGMENTS": flowmap.MaxFragments, "FLOWMAP_MAX_STRANGERS": flowmap.MaxStrangers,
 			"FLOWMAP_MAX_STATIONS": flowmap.MaxStations, "FLOWMAP_MAX_STATION_FLOWS": flowmap.MaxStationFlows,

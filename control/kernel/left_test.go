@@ -60,6 +60,9 @@ var (
 	leftPeer    = flowmap.Peer{Addr: header.AddrFrom(netip.MustParseAddr("203.0.113.9")), Slot: 3, Proto: header.ProtoTCP, Port: 5, PeerPort: 6}
 )
 
+// leftEntry lies in the second chunk.
+const leftEntry = flowmap.ChunkEntries + 6
+
 func fill(t *testing.T, k *Kernel) {
 	t.Helper()
 	tally, err := k.AddFlowPort(9, 7)
@@ -67,12 +70,15 @@ func fill(t *testing.T, k *Kernel) {
 		t.Fatal(err)
 	}
 	tally.In = 5
-	k.flows.rows[6].Begin(&flowmap.Decision{Key: leftKey, MTU: 1500})
+	if _, err := k.flows.chunks.Grow(); err != nil {
+		t.Fatal(err)
+	}
+	k.flows.rows[leftEntry].Begin(&flowmap.Decision{Key: leftKey, MTU: 1500})
 	for what, err := range map[string]error{
 		"a slot":       k.ClaimSlot(leftAddr, 3),
 		"another slot": k.ClaimSlot(leftOther, 4),
 		"a subnet":     k.ClaimSubnet(leftSubnet, true),
-		"a key":        k.flows.keys.Put(leftKey, uint32(6)),
+		"a key":        k.flows.keys.Put(leftKey, uint32(leftEntry)),
 		"a peer":       k.planes.peers.Put(leftPeer.Key(), uint8(1)),
 		"an asker":     k.flows.askers.Put(uint32(9), flowmap.Asker{Network: 2}),
 		"a station":    k.flows.stations.Put(leftStation, flowmap.Station{Port: 9}),
@@ -109,7 +115,7 @@ func TestGoesOn(t *testing.T) {
 	for range 2 { // the next process finds what this one leaves, not what it has made itself
 		k := openWith(t, Config{Left: programs, Owner: "one", MaxFlows: 1000})
 		number, one := uint32(0), uint8(0)
-		if !k.GoesOn() || k.flows.keys.Lookup(leftKey, &number) != nil || number != 6 || k.flows.rows[6].Key != leftKey {
+		if !k.GoesOn() || k.flows.keys.Lookup(leftKey, &number) != nil || number != leftEntry || k.flows.chunks.Made() <= leftEntry || k.flows.rows[leftEntry].Key != leftKey {
 			t.Fatalf("goes on %v, number %d", k.GoesOn(), number)
 		}
 		if k.planes.peers.Lookup(leftPeer.Key(), &one) != nil || k.planes.peers.MaxEntries() != 1000 {

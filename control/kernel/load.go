@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/vswitch/vswitch/dataplane/bpfmap"
 )
 
 // The programs are in C, in bpf; make generate compiles them. The headers of an
@@ -36,6 +38,7 @@ func spec(stamp [2]uint32) (*ebpf.CollectionSpec, error) {
 			withoutFetch(p.Instructions)
 		}
 	}
+	s.Maps[programsMapVswFlowEntries].InnerMap = bpfmap.ChunkSpec()
 	at := packetFields()
 	return s, errors.Join(s.Variables[programsVarStamp].Set(stamp), s.Variables[programsVarSkBuffAt].Set(at.sum), s.Variables[programsVarIpSummedAt].Set(at.summed))
 }

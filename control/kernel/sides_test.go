@@ -82,6 +82,9 @@ func newUnclaimed(t testing.TB) *inKernel {
 	if err := k.spec.Variables[programsVarStamp].Set(testStamp); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := k.flows.chunks.Grow(); err != nil || k.flows.chunks.Made() != testEntries {
+		t.Fatalf("%d entries: %v", k.flows.chunks.Made(), err)
+	}
 	s := &inKernel{k: k, programs: make(map[string]*ebpf.Program)}
 	t.Cleanup(func() {
 		for _, p := range s.programs {
@@ -280,7 +283,7 @@ func newInModel(t testing.TB) *inModel {
 	claim(t, k)
 	s := &inModel{flowtest.Kernel{
 		Stamp: testStamp, Opened: k.Opened(), Published: k.Published(), Addrs: k.slots,
-		Bound: [2]map[uint16]bool{{}, {40017: true}}, Peers: make(map[flowmap.PeerKey]bool), Subnets: make(map[netip.Prefix]flowmap.Subnet), Rows: make([]flowmap.Entry, flowmap.MaxEntries), Ends: new(flowmap.Ends),
+		Bound: [2]map[uint16]bool{{}, {40017: true}}, Peers: make(map[flowmap.PeerKey]bool), Subnets: make(map[netip.Prefix]flowmap.Subnet), Rows: make([]flowmap.Entry, testEntries), Ends: new(flowmap.Ends),
 		Jiffies: func() uint64 { return testJiffies },
 	}}
 	var peer flowmap.PeerKey

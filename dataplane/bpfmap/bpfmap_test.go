@@ -42,6 +42,7 @@ func described(t *testing.T) *kernelFlows {
 	labtest.NeedBPF(t)
 	array := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
 	keys, inner := newMap(t, hash(48, 4)), newMap(t, array)
+	chunks := newMap(t, &ebpf.MapSpec{Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: flowmap.MaxChunks, InnerMap: &chunkSpec})
 	askers, stations := newMap(t, hash(4, 24)), newMap(t, hash(20, 12))
 	stationKeys, stationFlows := newMap(t, hash(20, 4)), newMap(t, hash(48, uint32(unsafe.Sizeof(flowmap.StationFlow{}))))
 	outer := newMap(t, &ebpf.MapSpec{Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: array})
@@ -51,7 +52,7 @@ func described(t *testing.T) *kernelFlows {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := OpenFlows(FlowDescriptor{Kind: KindKernel, Keys: keys.FD(), Outer: outer.FD(), Inner: inner.FD(), Clock: program.FD(), Askers: askers.FD(), Stations: stations.FD(), StationKeys: stationKeys.FD(), StationFlows: stationFlows.FD()})
+	f, err := OpenFlows(FlowDescriptor{Kind: KindKernel, Keys: keys.FD(), Chunks: chunks.FD(), Outer: outer.FD(), Inner: inner.FD(), Clock: program.FD(), Askers: askers.FD(), Stations: stations.FD(), StationKeys: stationKeys.FD(), StationFlows: stationFlows.FD()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func described(t *testing.T) *kernelFlows {
 		}
 	})
 	program.Close()
-	for _, m := range []*ebpf.Map{keys, inner, outer, askers, stations, stationKeys, stationFlows} {
+	for _, m := range []*ebpf.Map{keys, chunks, inner, outer, askers, stations, stationKeys, stationFlows} {
 		m.Close()
 	}
 	return f.(*kernelFlows)

@@ -23,9 +23,12 @@ const (
 // path. The descriptors are borrowed for the call that has them, the memory until the switch is
 // closed. The tally of a port crosses with the port.
 type FlowDescriptor struct {
-	Kind    Kind
-	Entries []flowmap.Entry // memory of all of them
-	Ends    *flowmap.Ends   // memory in which the programs note what has ended
+	Kind Kind
+	// Entries is where the memory of all entries lies. The first Made are there; 0: all. Chunks is the
+	// descriptor of the array of maps that holds them.
+	Entries      []flowmap.Entry
+	Made, Chunks int
+	Ends         *flowmap.Ends // memory in which the programs note what has ended
 	// Identifiers is memory in which the programs count identifications; nil: they cannot.
 	Identifiers *flowmap.Identifiers
 	Keys        int // of a hash: flowmap.Key -> number of an entry
@@ -40,12 +43,22 @@ type FlowDescriptor struct {
 	StationKeys, StationFlows int
 }
 
+// There are the entries that are made.
+func (d *FlowDescriptor) There() []flowmap.Entry {
+	if d.Made == 0 {
+		return d.Entries
+	}
+	return d.Entries[:d.Made]
+}
+
 // Flows is the flow table of a FlowDescriptor. It is safe for concurrent use.
 type Flows interface {
 	// InJiffies is a time in the unit of flowmap.Entry.LastUse, half of what 32 bits count at most.
 	InJiffies(d time.Duration) uint32
 	// Insert enters a key, which must not be there yet.
 	Insert(k flowmap.Key, number uint32) error
+	// Grow makes more entries and returns how many there are then. One may call it at a time.
+	Grow() (made int, err error)
 	// Delete takes keys out; their entries stay as they are. It goes on at keys that are
 	// not there.
 	Delete(keys []flowmap.Key) error

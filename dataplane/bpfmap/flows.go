@@ -15,7 +15,8 @@ import (
 
 // kernelFlows is a flow table of the kernel.
 type kernelFlows struct {
-	keys             *ebpf.Map
+	keys, array      *ebpf.Map
+	chunks           *Chunks
 	mu               sync.Mutex // one exchange of the element at a time
 	outer, inner     *ebpf.Map
 	clock            *clock
@@ -30,7 +31,7 @@ func openFlows(d FlowDescriptor) (Flows, error) {
 	for _, m := range []struct {
 		fd int
 		to **ebpf.Map
-	}{{d.Keys, &f.keys}, {d.Outer, &f.outer}, {d.Inner, &f.inner}, {d.Askers, &f.askers}, {d.Stations, &f.stations}, {d.StationKeys, &f.stationKeys}, {d.StationFlows, &f.stationFlows}} {
+	}{{d.Keys, &f.keys}, {d.Chunks, &f.array}, {d.Outer, &f.outer}, {d.Inner, &f.inner}, {d.Askers, &f.askers}, {d.Stations, &f.stations}, {d.StationKeys, &f.stationKeys}, {d.StationFlows, &f.stationFlows}} {
 		if err == nil {
 			*m.to, err = openMap(m.fd)
 		}
@@ -38,6 +39,7 @@ func openFlows(d FlowDescriptor) (Flows, error) {
 	if err == nil {
 		f.clock, err = openClock(d.Clock)
 	}
+	f.chunks = &Chunks{array: f.array, entries: d.Entries, made: d.Made}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -63,6 +65,9 @@ func duplicate(fd int) (int, error) {
 
 // InJiffies implements Flows.
 func (f *kernelFlows) InJiffies(d time.Duration) uint32 { return f.clock.in(d) }
+
+// Grow implements Flows.
+func (f *kernelFlows) Grow() (made int, err error) { return f.chunks.Grow() }
 
 // Insert implements Flows.
 func (f *kernelFlows) Insert(k flowmap.Key, number uint32) error {
@@ -140,7 +145,7 @@ const ProgramTime = 100 * time.Millisecond
 
 // Close implements Flows.
 func (f *kernelFlows) Close() error {
-	return errors.Join(f.clock.close(), f.keys.Close(), f.outer.Close(), f.inner.Close(), f.askers.Close(), f.stations.Close(), f.stationKeys.Close(), f.stationFlows.Close()) // a nil map is allowed
+	return errors.Join(f.clock.close(), f.keys.Close(), f.array.Close(), f.outer.Close(), f.inner.Close(), f.askers.Close(), f.stations.Close(), f.stationKeys.Close(), f.stationFlows.Close()) // a nil map is allowed
 }
 
 // bytesOf is the memory of a key.

@@ -16,7 +16,7 @@ import (
 
 // Version is the number of this layout. It changes with every change of a type or a
 // constant here that a program of another version would misread.
-const Version = 5
+const Version = 6
 
 // ClaimVersion is the number of the layout of claimed ports, addresses, subnets and peers. With it
 // changes Version. Where Version alone differs the next process knows no flow of the one before,
@@ -24,8 +24,11 @@ const Version = 5
 const ClaimVersion = 1
 
 const (
-	// MaxEntries is the number of entries, 256 bytes each and 112 more in the hash.
-	MaxEntries = 32768
+	// MaxEntries is how many entries there may be, of 256 bytes each and, while they are in use, 112
+	// more in the hash. ChunkEntries are made at once.
+	MaxEntries   = 131072
+	ChunkEntries = 8192
+	MaxChunks    = MaxEntries / ChunkEntries
 	// MaxPorts is the number of tallies, one for each port of a switch.
 	MaxPorts = 4096
 )

@@ -60,7 +60,7 @@ func NewTwins(t testing.TB, seed uint64, side func(clock *atomic.Int64) Side) *T
 			} else {
 				b.side = NewModelSide(2, cfg.Clock) // claims, and no rows
 			}
-			b.entries = cfg.Flows.Entries
+			b.entries = cfg.Flows.There()
 			cfg.Opened, cfg.Peers, cfg.PortKey = b.side.Opened(), b.side.Peers(), [16]byte{1}
 			return b.side.Tally
 		})

@@ -7,17 +7,26 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory for the keys that there are */
 	__uint(max_entries, FLOWMAP_MAX_ENTRIES);
 	__type(key, struct flow_key);
 	__type(value, __u32); /* number of a row */
 } vsw_flow_keys SEC(".maps");
 
-struct {
+/* The switch makes a chunk when those that are there fill up. */
+struct flow_chunk {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, FLOWMAP_MAX_ENTRIES);
+	__uint(max_entries, FLOWMAP_CHUNK_ENTRIES);
 	__type(key, __u32);
 	__type(value, struct flow_entry);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, FLOWMAP_MAX_CHUNKS);
+	__type(key, __u32);
+	__array(values, struct flow_chunk);
 } vsw_flow_entries SEC(".maps");
 
 struct {
@@ -58,6 +67,18 @@ struct flow {
 	struct flow_entry *row;
 	__u32 index; /* of the row */
 };
+
+/* entry_of is the entry of a number, NULL where there is none. */
+static __always_inline struct flow_entry *entry_of(__u32 number)
+{
+	__u32 at = number / FLOWMAP_CHUNK_ENTRIES;
+	void *chunk = bpf_map_lookup_elem(&vsw_flow_entries, &at);
+
+	if (!chunk)
+		return NULL;
+	at = number % FLOWMAP_CHUNK_ENTRIES;
+	return bpf_map_lookup_elem(chunk, &at);
+}
 
 /* same compares two keys, whose unused bytes are zero. */
 static __always_inline bool same(const struct flow_key *a, const struct flow_key *b)
@@ -100,9 +121,7 @@ static __always_inline bool dead(struct flow *f)
 	used = READ_ONCE(f->row->last_use) != 0;
 	if (used && !idle(f->row))
 		return false;
-	f->index ^= 1; /* the stack is full */
-	o = bpf_map_lookup_elem(&vsw_flow_entries, &f->index);
-	f->index ^= 1;
+	o = entry_of(f->index ^ 1);
 	if (!used) /* the other direction tells, if it has one */
 		return o && !READ_ONCE(o->ended) && idle(o);
 	return !o || READ_ONCE(o->ended) || !READ_ONCE(o->last_use) || idle(o);
@@ -127,7 +146,7 @@ static __always_inline bool find(struct __sk_buff *skb, struct flow *f, bool upl
 	if (!index)
 		return false;
 	f->index = *index;
-	f->row = bpf_map_lookup_elem(&vsw_flow_entries, &f->index);
+	f->row = entry_of(f->index);
 	return f->row && same(&f->row->key, &f->key) && from(skb, &f->packet, f->row) && !dead(f);
 }
 

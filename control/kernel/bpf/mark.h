@@ -110,7 +110,7 @@ static __always_inline enum whose heard(struct __sk_buff *skb, struct flow_entry
 	}
 	if (whose != CARRIED)
 		return whose;
-	found = bpf_map_lookup_elem(&vsw_flow_entries, &index);
+	found = entry_of(index);
 	if (!found || found->generation != generation)
 		return NOBODYS;
 	if (found->in != skb->ifindex)

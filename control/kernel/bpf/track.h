@@ -120,7 +120,6 @@ static __always_inline enum tracked track(const struct flow *f, bool alone)
 {
 	const struct packet *p = &f->packet;
 	const struct flow_half *s = &f->row->half;
-	__u32 other = f->index ^ 1;
 	const struct flow_entry *o;
 
 	if (f->row->flags & FLOW_NEEDS_DF && !(f->row->flags >> FLOW_COUNTER_SHIFT) && !(p->fragment & IP_DF))
@@ -129,7 +128,7 @@ static __always_inline enum tracked track(const struct flow *f, bool alone)
 		return IGNORE;
 	if (p->tcp.flags & TCP_SYN)
 		return LEAVE;
-	o = bpf_map_lookup_elem(&vsw_flow_entries, &other);
+	o = entry_of(f->index ^ 1);
 	if (!o || READ_ONCE(o->half.doubt))
 		return LEAVE;
 	if (!alone && (READ_ONCE(s->ended) == HALF_RST || READ_ONCE(o->half.ended) == HALF_RST))
@@ -157,8 +156,8 @@ static __always_inline void ring(const struct flow *f)
 static __always_inline void end(const struct flow *f, __u32 how)
 {
 	struct flow_half *s = &f->row->half;
-	__u32 other = f->index ^ 1, was = READ_ONCE(s->ended), theirs;
-	const struct flow_entry *o = bpf_map_lookup_elem(&vsw_flow_entries, &other);
+	__u32 was = READ_ONCE(s->ended), theirs;
+	const struct flow_entry *o = entry_of(f->index ^ 1);
 
 	theirs = o ? READ_ONCE(o->half.ended) : 0;
 	if (was >= how || (was == HALF_FIN && theirs == HALF_FIN))

@@ -18,8 +18,9 @@
 #include "station.h"
 #include "steer.h"
 
-/* An enum is in the object's BTF where something is of it: here, for TestLayout. */
+/* A type is in the object's BTF where something is of it: here, for TestLayout and the map of chunks. */
 const struct {
+	struct flow_entry entry;
 	enum flowmap_limit limit;
 	enum flow_state state;
 	enum flow_flag flag;

@@ -29,10 +29,11 @@ type Kernel struct {
 	Bound             [2]map[uint16]bool // UDP ports of IPv4 and IPv6 that programs of the host have bound
 	Told              flowmap.Stations
 	Residents         stations
-	Nobody            bool          // is there: frames meet no socket filter
-	Jiffies           func() uint64 // of 4 ms for the switch
-	Waits             int           // how often somebody waited for the programs
-	OnWait            func()        // nil, or what those do meanwhile that began before
+	Nobody            bool                         // is there: frames meet no socket filter
+	Jiffies           func() uint64                // of 4 ms for the switch
+	Waits             int                          // how often somebody waited for the programs
+	OnWait            func()                       // nil, or what those do meanwhile that began before
+	OnGrow            func() (made int, err error) // nil: all Rows are there
 
 	fragments map[datagram]Whose // by their first one
 }
@@ -70,6 +71,9 @@ func (k *Kernel) Identifiers() *flowmap.Identifiers { return k.Numbers }
 
 // Close implements bpfmap.Flows.
 func (k *Kernel) Close() error { return nil }
+
+// Grow implements bpfmap.Flows.
+func (k *Kernel) Grow() (made int, err error) { return k.OnGrow() }
 
 // InJiffies implements bpfmap.Flows.
 func (k *Kernel) InJiffies(d time.Duration) uint32 { return uint32(d / jiffy) }
