@@ -10,10 +10,12 @@ import (
 // fetchesAdd says whether programs may add to memory and have what it was before, in one step, as
 // from Linux 5.12 on. They count identifications by it (rewrite.h).
 var fetchesAdd = sync.OnceValue(func() bool {
+	add := asm.FetchAdd.Mem(asm.RFP, asm.R0, asm.Word, -4)
+	add.Constant = 1 // BPF_FETCH, BPF_ADD is 0: without it the library writes the addition that all kernels have
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SocketFilter, License: "GPL", Instructions: asm.Instructions{
 		asm.Mov.Imm(asm.R0, 0),
 		asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),
-		asm.FetchAdd.Mem(asm.RFP, asm.R0, asm.Word, -4),
+		add,
 		asm.Return(),
 	}})
 	p.Close() // nil is allowed

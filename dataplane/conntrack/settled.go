@@ -33,7 +33,7 @@ func (t *Table) Settled(page []Settled, place *uint32, look int, before int64) (
 		}
 		t.live(*place, func(c *Conn) {
 			without := c.rowless()
-			if without == [2]bool{} || c.created.Load() > before || c.Orig.Proto == header.ProtoTCP && !c.Assured() {
+			if c.Turned || without == [2]bool{} || c.created.Load() > before || c.Orig.Proto == header.ProtoTCP && !c.Assured() {
 				return
 			}
 			page[n] = Settled{c.Orig, c.Reply, c.Port, without}
@@ -45,7 +45,7 @@ func (t *Table) Settled(page []Settled, place *uint32, look int, before int64) (
 
 // rowless are the directions of a flow whose other end was heard that go on without a row.
 func (c *Conn) rowless() (without [2]bool) {
-	if c.Turned || !c.Heard() {
+	if !c.Heard() {
 		return without
 	}
 	for dir := range without {
