@@ -140,9 +140,11 @@ func (c *Conn) synchronize(s, o *tcpWindow, seg *header.Segment, reply bool, st 
 }
 
 // unseen is how much a side may have sent that nobody has seen. Before the beginner is
-// believed he has to be exact.
+// believed he has to be exact. A row carries what follows the ends of a connection until somebody learns of
+// those, so one that has closed is held to the same measure.
 func (c *Conn) unseen() uint32 {
-	if c.class() == classAssured {
+	v := c.state.Load()
+	if cl := classOf(v); cl == classAssured || cl == classClosed && v&assured != 0 {
 		return ackAhead
 	}
 	return 0
