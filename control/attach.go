@@ -67,7 +67,7 @@ func (c *Controller) Attach(ctx context.Context, in api.Attach) (api.Container, 
 			return api.Container{}, err
 		}
 		h = newChange(c, ct)
-		h.ns = ns
+		h.ns, h.delta.Reroute = ns, ns != nil // runtimes add interfaces in any order
 		err = h.add(p)
 	default:
 		if err := sameRequest(ct.Rec, p.Rec); err != nil {

@@ -34,6 +34,7 @@ type crossing struct {
 	len    int
 	host   bool
 	nobody bool
+	both   bool
 }
 
 const (
@@ -262,8 +263,11 @@ func (b *border) check() {
 	for _, s := range b.sent {
 		h, c := received(s)
 		want := map[bool][2]int{toHost: {1, 0}, toContainer: {0, 1}}[s.host]
-		if s.nobody {
+		switch {
+		case s.nobody:
 			want = [2]int{}
+		case s.both:
+			want = [2]int{1, 1}
 		}
 		if [2]int{h, c} != want {
 			b.t.Errorf("%s: the host received %d and the container %d, want %v", s.name, h, c, want)

@@ -205,7 +205,7 @@ func testEveryStepFails(t *testing.T, f *faulty) {
 			if err := op.undo(ctx, f.Controller); err != nil {
 				t.Fatal(err)
 			}
-			before, disk := f.settled(), stored(t, f.Controller)
+			before, disk := settled(f.now), stored(t, f.Controller)
 			for i, s := range steps {
 				f.fail(i)
 				if err := op.do(ctx, f.Controller); !errors.Is(err, errBoom) {
@@ -303,7 +303,7 @@ func testEveryLossFails(t *testing.T, f *faulty) {
 				if err := op.do(ctx, f.Controller); err != nil {
 					t.Fatal(err)
 				}
-				had, disk := f.settled(), stored(t, f.Controller)
+				had, disk := settled(f.now), stored(t, f.Controller)
 				f.fail(i)
 				if err := op.undo(ctx, f.Controller); !errors.Is(err, errBoom) {
 					t.Fatalf("%s: %v, want it to fail", s, err)
@@ -334,11 +334,11 @@ func (f *faulty) now() map[string]string { return f.facts(f.Controller) }
 
 // settled are the facts once nothing is opened any more: after a start, and after an attach, the edge
 // prepares sockets for the cables to come.
-func (f *faulty) settled() map[string]string {
-	was := f.now()
+func settled(now func() map[string]string) map[string]string {
+	was := now()
 	for range 100 {
 		time.Sleep(50 * time.Millisecond)
-		is := f.now()
+		is := now()
 		if is["descriptors"] == was["descriptors"] {
 			return is
 		}

@@ -266,7 +266,7 @@ func TestPortInUse(t *testing.T) {
 			return err
 		},
 		"uplink": func() error {
-			_, err := uplinkPorts{c}.Open(host.Link{Index: lo.Index, Name: lo.Name})
+			_, err := uplinkPorts{c}.Open(host.Link{Index: lo.Index, Name: lo.Name, Ethernet: true})
 			return err
 		},
 	} {
@@ -276,7 +276,7 @@ func TestPortInUse(t *testing.T) {
 		if err := c.sw.AddPort(next, porttest.Describe(porttest.New("other"))); err != nil {
 			t.Fatal(err)
 		}
-		before := facts(t, c)
+		before := settled(func() map[string]string { return facts(t, c) })
 		if err := open(); err == nil || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("%s: %v, want that the port is in use", what, err)
 		}

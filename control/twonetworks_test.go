@@ -6,6 +6,7 @@ import (
 
 	"github.com/vswitch/vswitch/control/api"
 	"github.com/vswitch/vswitch/internal/netlab"
+	"github.com/vswitch/vswitch/internal/netlab/labtest"
 )
 
 // A container in two networks, with published ports and reverse path filters: whoever asks is answered,
@@ -72,4 +73,26 @@ func TestPublishedInTwoNetworks(t *testing.T) {
 		r.restart("SIGKILL")
 		reached("after a kill")
 	})
+}
+
+// A runtime adds a container's interfaces in any order, as CNI's callers do that ask for all at once: the way out
+// is the same, and the ports lead where it does.
+func TestInterfacesInAnyOrder(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	r.createDual("one")
+	r.createDual("two")
+	pod := labtest.New(t, "pod")
+	for _, c := range []api.Connect{{Network: "two", Ifname: "eth1"}, {Network: "one", Ifname: "eth0"}} {
+		_, err := r.Attach(t.Context(), api.Attach{
+			Name: "pod", Runtime: api.RuntimeCNI, RuntimeID: "p", Netns: pod.Path(), Networks: []api.Connect{c}, Publish: []string{"9000:8080"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, pod, ":8080", "pod")
+	for _, host := range []string{netlab.HostAddr, netlab.HostAddr6} {
+		wantFetch(t, r.world.Outside, at(host, 9000), "pod", "")
+	}
 }

@@ -118,12 +118,12 @@ func (p *process) keepFiles(ct api.Container) {
 		for path, text := range ownOf(ct).Files {
 			err = cover(path, text, func(call func() error) error { return resolvconf.Among(mounts, call) })
 			if err != nil {
-				fmt.Fprintf(p.stderr, "vswitch: run: the container has the host's %s since that is another: %v\n", path, err)
+				_ = sayf(p.stderr, "vswitch: run: the container has the host's %s since that is another: %v\n", path, err)
 			}
 		}
 	})
 	if err != nil {
-		fmt.Fprintf(p.stderr, "vswitch: run: the container has the host's files once these are others: %v\n", err)
+		_ = sayf(p.stderr, "vswitch: run: the container has the host's files once these are others: %v\n", err)
 		return
 	}
 	<-p.ended
