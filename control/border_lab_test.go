@@ -30,11 +30,9 @@ type border struct {
 
 // crossing is a frame that one of both has to receive, or nobody.
 type crossing struct {
-	name   string
-	len    int
-	host   bool
-	nobody bool
-	both   bool
+	name               string
+	len                int
+	host, nobody, both bool
 }
 
 const (
