@@ -14,12 +14,13 @@ import (
 	"github.com/vswitch/vswitch/dataplane/header"
 )
 
-// TwinsOf are the seed of a run, which it tells, and its length if VSWITCH_TWINS says no other.
+// TwinsOf are the seed of a run, which it tells, and its length if VSWITCH_TWINS says no other. Such long
+// runs look for what nobody has seen yet, each with a seed of its own; the others begin alike.
 func TwinsOf(t testing.TB, lasts time.Duration) (seed uint64, _ time.Duration) {
+	seed = 1
 	if d, err := time.ParseDuration(os.Getenv("VSWITCH_TWINS")); err == nil {
-		lasts = d
+		lasts, seed = d, uint64(time.Now().UnixNano())
 	}
-	seed = uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("VSWITCH_SEED"), 10, 64); err == nil {
 		seed = s
 	}

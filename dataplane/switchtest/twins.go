@@ -130,34 +130,30 @@ func (w *Twins) Open(n int) *TwinFlow {
 	k := twinKinds[n%len(twinKinds)]
 	family := Families[n/len(twinKinds)%2]
 	f := &TwinFlow{Kind: k.kind, proto: []uint8{header.ProtoTCP, header.ProtoUDP}[n/len(twinKinds)/2%2], v6: family.ICMP == header.ProtoICMPv6}
-	w.made++
-	port := uint16(20000 + w.made) // masquerade keeps it
-	if k.from == "host1" {
-		port = uint16(33000 + w.made%28000) // and has none of the host's
-	}
 	f.at = [2]string{k.from, k.answers}
 	from := k.from
 	if from == second {
 		from = secondAddrs[family.Name].World
-	}
-	f.addrs[0] = [2]string{family.At(from, port), k.to(family)}
-	f.eth[0] = [2]header.MAC{MAC(k.from), gatewayMAC(k.from)}
-	switch k.kind {
-	case "published":
-		f.eth[0][0], f.addrs[0][0] = NextHopMAC, family.At(family.World, port)
-	case "published by another uplink":
-		f.eth[0][0] = secondHop
-	case "bridged", "from the host":
-		f.eth[0][1] = MAC(k.answers)
 	}
 	f.seq = [2]uint32{w.Rand.Uint32(), -w.Rand.Uint32N(500)} // the one wraps soon
 	var early []byte
 	if w.Rand.IntN(4) == 0 {
 		early = []byte("early") // TCP fast open (RFC 7413)
 	}
-	first := w.Send(f.at[0], f.Frame(0, SYN, 0, 0, early), f.Kind)
-	got := first[f.at[1]]
+	var first map[string][][]byte
 	var l header.Layers
+	for range 3 { // what a stranger sent may have the tuple of the answers
+		w.made++
+		port := uint16(20000 + w.made) // masquerade keeps it
+		if k.from == "host1" {
+			port = uint16(33000 + w.made%28000) // and has none of the host's
+		}
+		f.begins(k.kind, family, from, port, k.to(family))
+		if first = w.Send(f.at[0], f.Frame(0, SYN, 0, 0, early), f.Kind); len(first[f.at[1]]) > 0 {
+			break
+		}
+	}
+	got := first[f.at[1]]
 	if len(got) != 1 || !header.Parse(got[0], &l) {
 		w.T.Fatalf("%s: %d frames arrive at %s: %v; drops %s, the last frame %s", k.kind, len(got), f.at[1], first, w.both[1].Drops(), w.last[len(w.last)-1])
 	}
@@ -179,6 +175,20 @@ func (w *Twins) Open(n int) *TwinFlow {
 	}
 	w.flows = append(w.flows, f)
 	return f
+}
+
+// begins says who begins the flow, from which port, and where to.
+func (f *TwinFlow) begins(kind string, family Family, from string, port uint16, to string) {
+	f.addrs[0] = [2]string{family.At(from, port), to}
+	f.eth[0] = [2]header.MAC{MAC(f.at[0]), gatewayMAC(f.at[0])}
+	switch kind {
+	case "published":
+		f.eth[0][0], f.addrs[0][0] = NextHopMAC, family.At(family.World, port)
+	case "published by another uplink":
+		f.eth[0][0] = secondHop
+	case "bridged", "from the host":
+		f.eth[0][1] = MAC(f.at[1])
+	}
 }
 
 // Frame is a frame of a side. seq and ack are how far it is from what is due.
