@@ -2,10 +2,15 @@ package resolver
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"runtime"
+	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vswitch/vswitch/control/bare"
 	"github.com/vswitch/vswitch/control/names"
@@ -37,10 +42,14 @@ func run(files []*os.File) error {
 		default:
 		}
 	}
-	r := New(Config{Zone: zone, Changed: func(s Server) { tell(report{Server: &s}) }})
+	told, err := newTold(c)
+	if err != nil {
+		return err
+	}
+	r := New(Config{Zone: zone, Told: told.wait, Changed: func(s Server) { tell(report{Server: &s}) }})
 	go send(c, reports)
-	for buf := make([]byte, maxMessage); ; {
-		n, err := c.Read(buf)
+	for buf := make([]byte, maxMessage); ; told.applied() {
+		n, err := told.next(buf)
 		if err != nil || n == 0 {
 			return nil // the daemon has ended, and the holder too
 		}
@@ -59,6 +68,54 @@ func run(files []*os.File) error {
 			continue
 		}
 		m.apply(zone)
+	}
+}
+
+// told is what the daemon says. Who attaches a container may ask for its name at once, before this process
+// has read of it.
+type told struct {
+	raw      syscall.RawConn
+	applying sync.Mutex // held from next to applied
+}
+
+func newTold(c net.Conn) (*told, error) {
+	of, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("the resolver's first file is no socket")
+	}
+	raw, err := of.SyscallConn()
+	return &told{raw: raw}, err
+}
+
+// next waits for a message. No question is answered meanwhile that waits for it, until applied.
+func (t *told) next(buf []byte) (n int, err error) {
+	failed := t.raw.Read(func(fd uintptr) bool {
+		t.applying.Lock()
+		for n, err = unix.Read(int(fd), buf); err == unix.EINTR; n, err = unix.Read(int(fd), buf) {
+		}
+		if err == unix.EAGAIN {
+			t.applying.Unlock()
+			return false
+		}
+		return true
+	})
+	return n, errors.Join(failed, err)
+}
+
+func (t *told) applied() { t.applying.Unlock() }
+
+// wait returns when all is known that the daemon had said by then, or after a tenth of a second.
+func (t *told) wait() {
+	var one [1]byte
+	for range 100 {
+		unread := 0
+		t.applying.Lock()
+		_ = t.raw.Control(func(fd uintptr) { unread, _, _ = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT) })
+		t.applying.Unlock()
+		if unread <= 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -24,6 +24,8 @@ type Config struct {
 	Zone *names.Zone
 	// ResolvConf names the host's name servers, default /etc/resolv.conf.
 	ResolvConf string
+	// Told waits until Zone has what it is told; asked before a name is taken for an unknown one. nil: it has.
+	Told func()
 	// Changed is told of a server that fails, or answers again. It must not block; nil: nobody.
 	Changed func(Server)
 
@@ -33,6 +35,7 @@ type Config struct {
 // Resolver answers questions, wherever they come from.
 type Resolver struct {
 	zone    *names.Zone
+	told    func() // nil: nobody tells
 	lookups *lookups
 	queue   *queue
 	serving sync.WaitGroup
@@ -55,7 +58,7 @@ func New(cfg Config) *Resolver {
 		cfg.servers = (&servers{path: cfg.ResolvConf}).now
 	}
 	up := &upstream{servers: cfg.servers, changed: cfg.Changed}
-	return &Resolver{zone: cfg.Zone, lookups: newLookups(up, mostLookups), queue: newQueue(queueBytes), conns: places.New[string](mostConns)}
+	return &Resolver{zone: cfg.Zone, told: cfg.Told, lookups: newLookups(up, mostLookups), queue: newQueue(queueBytes), conns: places.New[string](mostConns)}
 }
 
 // answer answers a question and hands the answer to say, once, or never where nothing is to be said. If
@@ -75,7 +78,12 @@ func (r *Resolver) answer(b []byte, from asker, udp, beside bool, say func([]byt
 		say(q.pack(q.reply(dns.RcodeRefused)))
 		return
 	}
-	a := r.zone.Answer(names.Question{Asker: from.client, Gateway: from.gateway, Name: q.name()})
+	ask := names.Question{Asker: from.client, Gateway: from.gateway, Name: q.name()}
+	a := r.zone.Answer(ask)
+	if a.Kind != names.Here && r.told != nil {
+		r.told()
+		a = r.zone.Answer(ask)
+	}
 	m := q.reply(dns.RcodeSuccess)
 	switch a.Kind {
 	case names.Here:

@@ -292,3 +292,15 @@ func TestDeadServer(t *testing.T) {
 		t.Errorf("stats: %+v", s)
 	}
 }
+
+// TestTold: whoever attaches a container may ask for its name at once: it is known as soon as it was told.
+func TestTold(t *testing.T) {
+	z := zone()
+	r := New(Config{Zone: z, Told: func() {
+		z.PutContainer(names.Container{ID: "new", Name: "new", Places: []names.Place{{Network: "n", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.9")}}}})
+	}})
+	m := ask(t, r, web, "new", dns.TypeA, true, nil)
+	if len(m.Answer) != 1 || !strings.Contains(m.Answer[0].String(), "10.1.0.9") {
+		t.Errorf("a container that has just come:\n%s", m)
+	}
+}
