@@ -17,14 +17,9 @@ import (
 // receiveBuffer is the most memory that datagrams may wait in, per family.
 const receiveBuffer = 4 << 20
 
-const (
-	// restPause is how long a relay has to live for another to be started at once when it ends.
-	restPause    = time.Second
-	longestPause = time.Minute
-	// mostRelays there are at a time: one takes what is new. The others, of versions before, finish, and the
-	// one that has for longest ends when another comes.
-	mostRelays = 4
-)
+// mostRelays there are at a time: one takes what is new. The others, of versions before, finish, and the
+// one that has for longest ends when another comes.
+const mostRelays = 4
 
 // ClientConfig is what the daemon's end of a relay needs. Steer is required.
 type ClientConfig struct {
@@ -240,7 +235,7 @@ func (c *Client) follow(m *remote) {
 
 // followServing hears the relay that serves until it ends, and starts another then.
 func (c *Client) followServing(m *remote) {
-	for rest, born := restPause, time.Now(); ; born = time.Now() {
+	for rest := bare.NewRest(); ; {
 		m.hear(c.heard)
 		c.mu.Lock()
 		if c.closed {
@@ -252,15 +247,9 @@ func (c *Client) followServing(m *remote) {
 		c.dropLocked(m)
 		c.mu.Unlock()
 		for m = nil; m == nil; {
-			if time.Since(born) > longestPause {
-				rest = restPause
-			}
-			select {
-			case <-c.stop:
+			if !rest.Wait(c.stop) {
 				return
-			case <-time.After(rest - time.Since(born)):
 			}
-			rest, born = min(2*rest, longestPause), time.Now()
 			var err error
 			if m, err = c.again(); err != nil {
 				c.cfg.Log.Error("no relay starts: the host's own connections to published ports wait", "err", err)

@@ -18,13 +18,8 @@ import (
 	"github.com/vswitch/vswitch/control/names"
 )
 
-const (
-	// patience is how long the resolver may take to read what it is told. It has time.
-	patience = 5 * time.Second
-	// restPause is how long one has to live for another to be started at once when it ends.
-	restPause   = time.Second
-	longestRest = time.Minute
-)
+// patience is how long the resolver may take to read what it is told. It has time.
+const patience = 5 * time.Second
 
 // ClientConfig is what the daemon's end needs.
 type ClientConfig struct {
@@ -98,8 +93,7 @@ func (c *Client) startLocked() (net.Conn, error) {
 // follow hears a resolver until it ends, and starts another then.
 func (c *Client) follow(conn net.Conn) {
 	defer close(c.ended)
-	rest := restPause
-	for born := time.Now(); ; born = time.Now() {
+	for rest := bare.NewRest(); ; {
 		for buf := make([]byte, maxMessage); ; {
 			n, err := conn.Read(buf)
 			if err != nil || n == 0 {
@@ -125,15 +119,9 @@ func (c *Client) follow(conn net.Conn) {
 		c.mu.Unlock()
 		c.cfg.Log.Warn("the resolver has ended: another takes its place", "err", why)
 		for {
-			if time.Since(born) > longestRest {
-				rest = restPause
-			}
-			select {
-			case <-c.stop:
+			if !rest.Wait(c.stop) {
 				return
-			case <-time.After(rest - time.Since(born)):
 			}
-			rest, born = min(2*rest, longestRest), time.Now()
 			next, err := c.again()
 			if errors.Is(err, net.ErrClosed) {
 				return
